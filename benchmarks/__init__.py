@@ -1,0 +1,1 @@
+"""How fast the simulator is: fixed workloads on fixed hardware, run with `make bench`."""

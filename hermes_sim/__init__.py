@@ -1,0 +1,61 @@
+"""hermes-sim: a discrete-event simulator of heterogeneous, multi-stage LLM inference hardware.
+
+    from hermes_sim import simulate
+
+    results = simulate(cluster="a100x8.yaml", workload="rag.yaml")
+    results.requests          # one row per request, a DataFrame
+    results.summary["latency"]["ttft"]["p99_s"]
+
+Names are loaded when they are first used, so that the import costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hermes_sim.analysis.results import Results
+    from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.run import run_scenario, simulate
+    from hermes_sim.scenario.load import load_scenario
+    from hermes_sim.scenario.scenario import Scenario
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigError": "hermes_sim.core.errors",
+    "HermesError": "hermes_sim.core.errors",
+    "Results": "hermes_sim.analysis.results",
+    "Scenario": "hermes_sim.scenario.scenario",
+    "SimulationError": "hermes_sim.core.errors",
+    "TraceError": "hermes_sim.core.errors",
+    "load_scenario": "hermes_sim.scenario.load",
+    "run_scenario": "hermes_sim.run",
+    "simulate": "hermes_sim.run",
+}
+
+__all__ = [
+    "ConfigError",
+    "HermesError",
+    "Results",
+    "Scenario",
+    "SimulationError",
+    "TraceError",
+    "__version__",
+    "load_scenario",
+    "run_scenario",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hermes_sim' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

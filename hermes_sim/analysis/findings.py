@@ -1,0 +1,131 @@
+"""What a user would be surprised by, named before the question: saturation, failures, short runs, weak numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hermes_sim.analysis.frames import floats, is_finished
+from hermes_sim.analysis.human import count, duration, percent
+from hermes_sim.analysis.quantiles import NUM_BEYOND, fraction_of, num_values_needed
+from hermes_sim.analysis.window import MeasuredWindow
+
+NUM_SLICES = 40
+MIN_GROWTH_FRAC = 0.02
+CHANCE_FACTOR = 3.0
+FILLING_FRAC = 0.05
+PREEMPTED_FRAC = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One warning: its kind for programs, its text for people."""
+
+    kind: str
+    text: str
+
+
+def queue_growth(visits: pd.DataFrame, requests: pd.DataFrame) -> float:
+    """Visits waiting for their first step: growth from the first to the last arrival, by a straight-line fit.
+
+    Taken over the later three quarters of that time (an empty machine fills first) and scaled to all of it.
+    """
+    arrivals_s = floats(requests, "arrival_s")
+    arrivals_s = arrivals_s[np.isfinite(arrivals_s)]
+    if len(arrivals_s) < 2:
+        return 0.0
+    first_s, last_s = float(arrivals_s.min()), float(arrivals_s.max())
+    if last_s <= first_s:
+        return 0.0
+    times_s = np.linspace(first_s + (last_s - first_s) / 4, last_s, NUM_SLICES)
+    joined_s, started_s = floats(visits, "arrival_s"), floats(visits, "start_s")
+    joined_s, started_s = np.sort(joined_s[np.isfinite(joined_s)]), np.sort(started_s[np.isfinite(started_s)])
+    waiting = np.searchsorted(joined_s, times_s, "right") - np.searchsorted(started_s, times_s, "right")
+    slope_per_s = np.polyfit(times_s - times_s[0], waiting.astype(np.float64), 1)[0]
+    return float(slope_per_s * (last_s - first_s))
+
+
+def saturated(visits: pd.DataFrame, requests: pd.DataFrame) -> Finding | None:
+    """The queues kept growing until the last arrival: latencies then tell the length of the run, not the system.
+
+    Growth counts if it exceeds 2% of the arrivals and three times the square root of their number, which is what a
+    queue in balance drifts by chance.
+    """
+    num_arrived = int(np.isfinite(floats(requests, "arrival_s")).sum())
+    growth = queue_growth(visits, requests)
+    if growth <= max(MIN_GROWTH_FRAC * num_arrived, CHANCE_FACTOR * math.sqrt(num_arrived)):
+        return None
+    text = (
+        f"saturated: the queues grew until the last arrival, by {count(growth)} of {count(num_arrived)} requests; "
+        "latencies grow with the length of the run"
+    )
+    return Finding("saturated", text)
+
+
+def failed(requests: pd.DataFrame) -> Iterable[Finding]:
+    """Rejected and unfinished requests, clipped prompts, preemptions."""
+    num = len(requests)
+    for status, why in (
+        ("rejected", "they can never fit the engine's memory or limits; every SLO counts them as missed"),
+        ("unfinished", "still inside when the run ended; every SLO counts them as missed"),
+    ):
+        num_such = int((requests["status"] == status).sum())
+        if num_such:
+            yield Finding(status, f"{status}: {count(num_such)} of {count(num)} requests: {why}")
+    clipped = requests[requests["num_clipped_tokens"] > 0]
+    if len(clipped):
+        num_tokens = count(float(clipped["num_clipped_tokens"].sum()))
+        text = f"clipped: {count(len(clipped))} prompts were cut to the model's limit, by {num_tokens} tokens"
+        yield Finding("clipped", text)
+    num_preempted = int((requests["num_preemptions"] > 0).sum())
+    if num and num_preempted / num > PREEMPTED_FRAC:
+        text = f"preempted: {percent(num_preempted / num)} of the requests lost their KV blocks and were recomputed"
+        yield Finding("preempted", text)
+
+
+def too_short(requests: pd.DataFrame, window: MeasuredWindow, asked: Iterable[str]) -> Finding | None:
+    """Too few measured requests for a percentile: fewer than NUM_BEYOND are expected beyond it."""
+    num = int((is_finished(requests) & window.measured).sum())
+    percentiles = [name for name in asked if name != "mean"]
+    if not percentiles or num == 0:
+        return None
+    highest = max(percentiles, key=fraction_of)
+    needed = num_values_needed(fraction_of(highest))
+    if num >= needed:
+        return None
+    text = (
+        f"short: about {round(num * (1 - fraction_of(highest)))} of {count(num)} requests lie beyond {highest}, too few "
+        f"to place it well; of {count(needed)} there would be {NUM_BEYOND}"
+    )
+    return Finding("too_short", text)
+
+
+def nothing_measured(requests: pd.DataFrame, window: MeasuredWindow) -> Finding | None:
+    """Warm-up and cool-down leave no request, or none arrived at all."""
+    if len(requests) == 0:
+        return Finding("empty", "empty: no request arrived")
+    if not window.measured.any():
+        return Finding("empty", "empty: warm-up and cool-down leave no request to measure")
+    return None
+
+
+def warm_up_included(requests: pd.DataFrame, window: MeasuredWindow) -> Finding | None:
+    """Measured requests that met a machine still filling up: they arrived within one mean E2E of the first arrival."""
+    if not window.whole_run or len(requests) == 0:
+        return None
+    e2e_s, arrival_s = floats(requests, "e2e_s"), floats(requests, "arrival_s")
+    if not np.isfinite(e2e_s).any():
+        return None
+    filling_s = float(np.nanmean(e2e_s))
+    share = float((arrival_s < np.nanmin(arrival_s) + filling_s).mean())
+    if share <= FILLING_FRAC or share == 1.0:
+        return None
+    text = (
+        f"warm-up included: {percent(share)} of the requests arrived in the first {duration(filling_s)}, while the "
+        "machine was filling (workload.measure.warm_up cuts them off)"
+    )
+    return Finding("warm_up_included", text)

@@ -1,0 +1,72 @@
+"""Result tables as DataFrames: arrays of a run -> columns of fixed order and type, texts as categoricals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hermes_sim.core.tables import SCHEMAS, RunTables, Table
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def data_frame(table: Table, schema: Mapping[str, str]) -> pd.DataFrame:
+    """One table with the columns, order and types of its schema.
+
+    Categories keep the order in which they first appear (`llm[2]` before `llm[10]`).
+    Raises ValueError if columns are missing or unknown: a defect of the program, not of its input.
+    """
+    if set(table) != set(schema):
+        raise ValueError(f"columns {sorted(set(table) ^ set(schema))} are in the table or in its schema, not in both")
+    return pd.DataFrame({name: _column(table[name], dtype) for name, dtype in schema.items()})
+
+
+def _column(values: npt.NDArray[np.generic], dtype: str) -> pd.Series:
+    if dtype != "category":
+        return pd.Series(np.asarray(values, dtype=dtype))
+    codes, categories = pd.factorize(np.asarray(values, dtype=object))
+    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype="str")))
+
+
+def run_frames(tables: RunTables) -> dict[str, pd.DataFrame]:
+    """All tables of a run by name; `requests` with its latencies."""
+    frames = {name: data_frame(getattr(tables, name), schema) for name, schema in SCHEMAS.items()}
+    frames["requests"] = with_latencies(frames["requests"])
+    frames["itl"] = pd.DataFrame(
+        {
+            "from_s": tables.itl_edges_s[:-1],
+            "to_s": tables.itl_edges_s[1:],
+            "num_gaps": tables.itl_counts.astype(np.int64),
+        }
+    )
+    return frames
+
+
+def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
+    """Adds ttft_s, tpot_s and e2e_s.
+
+    TTFT = first_token_s - arrival_s, from the front door: queueing and retrieval included. NaN without output tokens.
+    E2E = finish_s - arrival_s of finished requests.
+    TPOT = (finish_s - first_token_s) / (num_output_tokens - 1) of finished requests; NaN for fewer than two tokens.
+    """
+    arrival_s = floats(requests, "arrival_s")
+    first_token_s = floats(requests, "first_token_s")
+    finish_s = np.where(is_finished(requests), floats(requests, "finish_s"), np.nan)
+    num_gaps = floats(requests, "num_output_tokens") - 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot_s = np.where(num_gaps >= 1, (finish_s - first_token_s) / num_gaps, np.nan)
+    return requests.assign(ttft_s=first_token_s - arrival_s, tpot_s=tpot_s, e2e_s=finish_s - arrival_s)
+
+
+def floats(frame: pd.DataFrame, column: str) -> FloatArray:
+    """One column as float64, without a copy where it is one already."""
+    return frame[column].to_numpy(dtype=np.float64)
+
+
+def is_finished(requests: pd.DataFrame) -> BoolArray:
+    """Requests that got everything they asked for; the others were rejected or still inside at the end."""
+    return (requests["status"] == "finished").to_numpy(dtype=np.bool_)

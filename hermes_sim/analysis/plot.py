@@ -1,0 +1,164 @@
+"""Figures of a run, fit for a paper or a notebook; drawn from the tables, so that a saved run can be redrawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hermes_sim.analysis.frames import FloatArray, floats, is_finished
+from hermes_sim.analysis.metrics import RESOURCES, stage_times
+from hermes_sim.analysis.objectives import Objective
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from hermes_sim.analysis.results import Results
+
+COLORS = {
+    "queue": "#bdbdbd",
+    "transfer": "#8c6bb1",
+    "compute": "#1f77b4",
+    "memory": "#2ca02c",
+    "network": "#ff7f0e",
+    "host": "#d62728",
+}
+TITLES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
+NUM_TIMES = 400
+
+
+class Plots:
+    """One method per picture. Each returns a new matplotlib Figure, which a notebook shows and `savefig` writes."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def ttft(self) -> Figure:
+        """Cumulative distribution of TTFT over the measured requests, with the SLO's lines."""
+        return self.latency("ttft")
+
+    def tpot(self) -> Figure:
+        """Cumulative distribution of TPOT over the measured requests, with the SLO's lines."""
+        return self.latency("tpot")
+
+    def e2e(self) -> Figure:
+        """Cumulative distribution of E2E over the measured requests, with the SLO's lines."""
+        return self.latency("e2e")
+
+    def latency(self, *names: str) -> Figure:
+        """Cumulative distributions side by side: ttft, tpot and e2e, or those named."""
+        names = names or tuple(TITLES)
+        unknown = sorted(set(names) - set(TITLES))
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not a latency of requests ({', '.join(TITLES)})")
+        figure, panels = _panels(len(names))
+        requests = self._results.measured_requests
+        requests = requests[is_finished(requests)]
+        for axes, name in zip(panels, names, strict=True):
+            values_s = floats(requests, f"{name}_s")
+            _cumulative(axes, values_s[~np.isnan(values_s)])
+            _objective_lines(axes, [line for line in self._results.objectives if line.latency == name])
+            axes.set_xlabel(f"{TITLES[name]} (s)")
+        panels[0].set_ylabel("share of requests")
+        return figure
+
+    def timeline(self) -> Figure:
+        """Requests waiting and in service over simulated time, one panel per stage; the measured window is marked."""
+        results = self._results
+        stages = [str(stage) for stage in results.visits["stage"].cat.categories]
+        figure, panels = _panels(max(1, len(stages)), vertical=True)
+        times_s = np.linspace(0.0, max(results.duration_s, 1e-9), NUM_TIMES)
+        for axes, stage in zip(panels, stages, strict=False):
+            visits = results.visits[results.visits["stage"] == stage]
+            joined, started, left = (
+                _num_until(floats(visits, column), times_s) for column in ("arrival_s", "start_s", "finish_s")
+            )
+            axes.stackplot(
+                times_s, started - left, joined - started, colors=(COLORS["compute"], COLORS["queue"]),
+                labels=("in service", "waiting"), step="post",
+            )  # fmt: skip
+            if not results.window.whole_run:
+                for limit_s in (results.window.start_s, results.window.end_s):
+                    axes.axvline(limit_s, color="black", linewidth=0.8, linestyle=":")
+            axes.set_ylabel(stage)
+        panels[0].legend(loc="upper right", fontsize="small", frameon=False)
+        panels[-1].set_xlabel("simulated time (s)")
+        return figure
+
+    def stages(self) -> Figure:
+        """Mean time per visit by stage: transfer, queue, and service by limiting resource."""
+        times = stage_times(self._results.measured_visits)
+        figure, (axes,) = _panels(1)
+        names = [str(name) for name in times.index]
+        end_s: FloatArray = np.zeros(len(times))
+        for part in ("transfer", "queue", *RESOURCES):
+            values_s = floats(times, f"{part}_s")
+            axes.barh(names, values_s, left=end_s, color=COLORS[part], label=part)
+            end_s = end_s + values_s
+        axes.invert_yaxis()
+        axes.set_xlabel("mean time per visit (s)")
+        axes.legend(fontsize="small", frameon=False)
+        return figure
+
+    def engines(self) -> Figure:
+        """Share of the run that each engine was busy, by limiting resource."""
+        engines = self._results.engines
+        figure, (axes,) = _panels(1)
+        names = [str(name) for name in engines["engine"]]
+        busy = np.sum([floats(engines, f"{resource}_s") for resource in RESOURCES], axis=0)
+        end: FloatArray = np.zeros(len(engines))
+        for resource in RESOURCES:
+            part_s = floats(engines, f"{resource}_s")
+            share = np.divide(part_s, busy, out=np.zeros_like(part_s), where=busy > 0)
+            share = share * floats(engines, "utilization_frac")
+            axes.barh(names, share, left=end, color=COLORS[resource], label=resource)
+            end = end + share
+        axes.invert_yaxis()
+        axes.set_xlim(0.0, 1.0)
+        axes.set_xlabel("share of the run")
+        axes.legend(fontsize="small", frameon=False)
+        return figure
+
+
+def _panels(num: int, *, vertical: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure outside pyplot's global state, shown by notebooks as a picture."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    size = (7.0, 1.6 * num + 0.8) if vertical else (3.6 * num + 0.8, 3.2)
+    figure = Picture(figsize=size, layout="constrained", dpi=120)
+    shape = (num, 1) if vertical else (1, num)
+    grid = figure.subplots(*shape, squeeze=False, sharex=vertical, sharey=not vertical)
+    return figure, list(grid.flat)
+
+
+def _cumulative(axes: Axes, values: FloatArray) -> None:
+    if len(values):
+        axes.ecdf(values, color=COLORS["compute"])
+    axes.set_ylim(0.0, 1.02)
+    axes.set_xlim(left=0.0)
+    axes.grid(alpha=0.3)
+
+
+def _objective_lines(axes: Axes, objectives: Sequence[Objective]) -> None:
+    """Limits in seconds; a multiple of the unloaded request has no single place on the axis."""
+    for objective in objectives:
+        if not objective.is_multiple:
+            label = f"{objective.statistic} limit"
+            axes.axvline(objective.bound, color=COLORS["host"], linestyle="--", linewidth=1.0, label=label)
+    if any(not objective.is_multiple for objective in objectives):
+        axes.legend(fontsize="small", frameon=False, loc="lower right")
+
+
+def _num_until(moments_s: FloatArray, times_s: FloatArray) -> FloatArray:
+    """How many of the moments have come by each time."""
+    known = np.sort(moments_s[np.isfinite(moments_s)])
+    return np.searchsorted(known, times_s, side="right").astype(np.float64)

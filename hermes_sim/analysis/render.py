@@ -1,0 +1,286 @@
+"""The summary as a person reads it: one screen of aligned plain text, at most 100 columns."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from hermes_sim.analysis import human
+
+Summary = Mapping[str, Any]
+
+WIDTH = 100
+LABEL_WIDTH = 19
+COLUMNS = ("mean", "p50", "p90", "p99")
+STAGE_PARTS = ("queue", "compute", "memory", "network", "host", "transfer")
+MAX_ENGINES_SHOWN = 8
+MAX_LINKS_SHOWN = 3
+LEAST_SHOWN_S = 1e-9
+"""Rounding leaves shorter queues than this behind."""
+LEAST_SHOWN_FRAC = 0.01
+"""Links less used than this are left to links.parquet."""
+LATENCY_NAMES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
+RESOURCE_NAMES = {"compute": "compute", "memory": "memory bandwidth", "network": "the network", "host": "the host"}
+PROVENANCE_NAMES = {
+    "measured": "measured",
+    "interpolated": "interpolated from measurement",
+    "analytic": "analytic",
+    "estimate": "estimated",
+    "unstated": "not itemised",
+}
+REPLICATED = {
+    "requests_per_s": "{} requests/s",
+    "output_tokens_per_s": "{} output tokens/s",
+    "goodput_per_s": "goodput {} requests/s",
+    "slo_met_frac": "share within the SLO {}",
+    "energy_per_output_token_j": "{} J/output token",
+    "cost_per_million_output_tokens_usd": "{} $/million output tokens",
+}
+
+
+def render(summary: Summary) -> str:
+    """The whole summary, without the header line."""
+    blocks = [
+        _latency(summary),
+        _ttft_parts(summary),
+        _stages(summary),
+        _throughput(summary),
+        _engines(summary),
+        _links(summary),
+        _energy_and_cost(summary),
+        _trust(summary),
+        _bottleneck(summary),
+        _replications(summary),
+        _warnings(summary),
+    ]
+    return "\n".join(line.rstrip() for block in blocks for line in block)
+
+
+def header(setting: Mapping[str, Any]) -> str:
+    """`cluster · hardware        workload · traffic`, on two lines where one is too short."""
+    left = f"{setting['cluster']} · {setting['hardware']}"
+    right = f"{setting['workload']} · {setting['traffic']}, seed {setting['seed']}"
+    gap = min(max(4, WIDTH // 2 - len(left)), WIDTH - len(left) - len(right))
+    return f"{left}\n{right}" if gap < 4 else f"{left}{' ' * gap}{right}"
+
+
+def run_line(summary: Summary, wall_time_s: float | None) -> str:
+    """How many requests got through, the simulated time, and what it took."""
+    num = summary["requests"]["num"]
+    finished = summary["requests"]["num_finished"]
+    done = human.count(num) if finished == num else f"{human.count(finished)} of {human.count(num)}"
+    took = "" if wall_time_s is None else f" in {human.duration(wall_time_s)}"
+    return f"{'simulated':<{LABEL_WIDTH}}{done} requests · {human.duration(summary['run']['duration_s'])}{took}"
+
+
+def latency_rows(summary: Summary) -> list[list[str]]:
+    """Header row, then one row per latency: name, mean, p50, p90, p99, its objectives; more of these below it."""
+    rows = [["latency", *COLUMNS, "SLO"]]
+    for name, shown in LATENCY_NAMES.items():
+        values = [summary["latency"][name][f"{column}_s"] for column in COLUMNS]
+        unit = human.time_unit(values)
+        first, *others = [_objective(line) for line in summary["slo"]["objectives"] if line["latency"] == name] or [""]
+        rows.append([shown, *(human.in_unit(value, unit) for value in values), first])
+        rows += [["", *("" for _ in values), objective] for objective in others]
+    return rows
+
+
+def _objective(line: Mapping[str, Any]) -> str:
+    """`p99 <= 2 s missed by 16%`."""
+    multiple = line["limit_multiple"]
+    limit = human.as_written(line["limit_s"]) if multiple is None else f"{multiple:g} x unloaded"
+    text = f"{line['statistic']} <= {limit}"
+    if line["met"] is None:
+        return f"{text} no such request"
+    if line["met"]:
+        return f"{text} met"
+    if line["excess_frac"] is None:
+        return f"{text} missed by failed requests"
+    if line["excess_frac"] >= 1:
+        return f"{text} missed by a factor of {human.digits(1 + line['excess_frac'])}"
+    return f"{text} missed by {human.percent(line['excess_frac'])}"
+
+
+def _latency(summary: Summary) -> Iterator[str]:
+    for index, (name, *values, slo) in enumerate(latency_rows(summary)):
+        label = name if index == 0 else f"  {name}"
+        yield f"{label:<{LABEL_WIDTH - 4}}" + "".join(f"{value:>11}" for value in values) + f"   {slo}"
+
+
+def _labelled(label: str, parts: Sequence[str]) -> Iterator[str]:
+    """`label   part · part`, continued below itself where it is too long."""
+    line = f"{label:<{LABEL_WIDTH}}"
+    for index, part in enumerate(parts):
+        if index and len(line) + 3 + len(part) > WIDTH:
+            yield line
+            line = " " * LABEL_WIDTH + part
+        else:
+            line += f" · {part}" if index else part
+    yield line
+
+
+def _ttft_parts(summary: Summary) -> Iterator[str]:
+    parts = [
+        f"{name} {human.percent(part['frac'])}"
+        for name, part in summary["ttft_parts"].items()
+        if part["frac"] is not None and part["frac"] >= 0.0005
+    ]
+    if parts:
+        yield from _labelled("where TTFT goes", parts)
+
+
+def _stages(summary: Summary) -> Iterator[str]:
+    if not summary["stages"]:
+        return
+    yield f"{'time per visit':<{LABEL_WIDTH}}{'visits':>8}" + "".join(f"{part:>11}" for part in STAGE_PARTS)
+    for stage in summary["stages"]:
+        times_s = [stage[f"{part}_s"] for part in STAGE_PARTS]
+        times_s = [time_s if time_s is not None and time_s >= LEAST_SHOWN_S else None for time_s in times_s]
+        unit = human.time_unit(times_s)
+        cells = [human.in_unit(time_s, unit) for time_s in times_s]
+        name = f"  {stage['stage']}"
+        yield f"{name:<{LABEL_WIDTH}}{human.count(stage['num_visits']):>8}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _throughput(summary: Summary) -> Iterator[str]:
+    rates, slo = summary["throughput"], summary["slo"]
+    parts = [
+        f"{_rate(rates['requests_per_s'])} requests/s",
+        f"{_rate(rates['output_tokens_per_s'])} output tokens/s",
+    ]
+    if rates["goodput_per_s"] is not None:
+        met = human.percent(slo["met_frac"])
+        parts.append(f"goodput {_rate(rates['goodput_per_s'])} requests/s ({met} met the SLO)")
+    yield from _labelled("throughput", parts)
+
+
+def _rate(value: float | None) -> str:
+    return human.NOTHING if value is None else human.digits(value)
+
+
+def _engines(summary: Summary) -> Iterator[str]:
+    engines = summary["engines"]
+    if not engines:
+        return
+    titles = ("busy", "limited by", "batch", "KV used", "MFU", "MBU", "prefix hits")
+    widths = (6, 15, 8, 9, 7, 7, 13)
+    yield f"{'engines':<{LABEL_WIDTH}}" + _cells(titles, widths)
+    for name, group in _engine_groups(engines):
+        yield f"  {name:<{LABEL_WIDTH - 2}}" + _cells(_engine_cells(group), widths)
+
+
+def _cells(texts: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
+
+
+def _engine_groups(engines: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Each engine alone, or the replicas of a name together where there are many: `llm (16)`, means over them."""
+    if len(engines) <= MAX_ENGINES_SHOWN:
+        return [(str(engine["engine"]), [engine]) for engine in engines]
+    grouped = [(name, list(group)) for name, group in groupby(engines, lambda engine: engine["engine"].split("[")[0])]
+    return [(f"{name} ({len(group)})" if len(group) > 1 else name, group) for name, group in grouped]
+
+
+def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
+    def mean(key: str) -> float:
+        values = [engine[key] for engine in group if engine[key] is not None]
+        return sum(values) / len(values) if values else math.nan
+
+    limits = Counter(engine["limited_by"] for engine in group if engine["limited_frac"] is not None)
+    limited = f"{limits.most_common(1)[0][0]} {human.percent(mean('limited_frac'))}" if limits else human.NOTHING
+    has_kv = any(engine["num_blocks"] for engine in group)
+    num_cached = sum(engine["num_cached_tokens"] for engine in group)
+    num_prompt = sum(engine["num_prompt_tokens"] for engine in group) + num_cached
+    return [
+        human.percent(mean("utilization_frac")),
+        limited,
+        human.digits(mean("mean_batch")),
+        human.percent(mean("mean_kv_used_frac")) if has_kv else human.NOTHING,
+        human.percent(mean("mfu_frac")),
+        human.percent(mean("mbu_frac")),
+        human.percent(num_cached / num_prompt) if has_kv and num_prompt else human.NOTHING,
+    ]
+
+
+def _links(summary: Summary) -> Iterator[str]:
+    busy = sorted(summary["links"], key=lambda link: float(link["utilization_frac"]), reverse=True)
+    parts = [
+        f"{link['link']} {human.percent(link['utilization_frac'])}, {human.with_prefix(link['bytes'], 'B')}"
+        for link in busy[:MAX_LINKS_SHOWN]
+        if link["utilization_frac"] >= LEAST_SHOWN_FRAC
+    ]
+    if parts:
+        yield from _labelled("links", parts)
+
+
+def _energy_and_cost(summary: Summary) -> Iterator[str]:
+    numbers = summary["energy_and_cost"]
+    if numbers["energy_per_output_token_j"] is None:
+        return
+    parts = [
+        f"{human.digits(numbers['energy_per_output_token_j'])} J/output token (PUE {numbers['pue']:g})",
+        f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens",
+        f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request",
+    ]
+    yield from _labelled("energy and cost", parts)
+
+
+def _trust(summary: Summary) -> Iterator[str]:
+    trust = summary["trust"]
+    known = {name: share for name, share in trust["provenance_frac"].items() if share >= 0.0005}
+    shares = [f"{human.percent(share)} {PROVENANCE_NAMES[name]}" for name, share in known.items()]
+    if shares:
+        yield from _labelled("trust", [f"service time {shares[0]}", *shares[1:]])
+    weak = [name for name, kind in trust["weakest_source"].items() if kind == "estimate"]
+    if weak:
+        lines = textwrap.wrap(f"some numbers are estimates: {', '.join(weak)}", WIDTH - LABEL_WIDTH)
+        yield from (f"{'' if shares or index else 'trust':<{LABEL_WIDTH}}{line}" for index, line in enumerate(lines))
+
+
+def _bottleneck(summary: Summary) -> Iterator[str]:
+    found = summary["bottleneck"]
+    if found is None:
+        yield from _labelled("bottleneck", ["none: every engine is idle for more than half of the time"])
+        return
+    where = f"{found['engine']} {found['stage']}" if found["stage"] else found["engine"]
+    text = f"{where}, busy {human.percent(found['utilization_frac'])}"
+    if found["resource_frac"] is not None:
+        share = human.percent(found["resource_frac"])
+        text += f", limited by {RESOURCE_NAMES[found['resource']]} for {share} of that"
+    yield from _labelled("bottleneck", [text])
+
+
+def _replications(summary: Summary) -> Iterator[str]:
+    replications = summary["replications"]
+    if replications is None:
+        return
+    metrics = replications["metrics"]
+    num = len(replications["seeds"])
+    yield f"over {num} seeds" + " " * (LABEL_WIDTH - len(f"over {num} seeds")) + "mean ± half-width of the 95% interval"
+    for latency, shown in LATENCY_NAMES.items():
+        cells = [f"{name} {_interval_s(metrics[f'{latency}_{name}_s'])}" for name in COLUMNS]
+        yield f"  {shown:<{LABEL_WIDTH - 2}}" + " · ".join(cells)
+    known = {name: words for name, words in REPLICATED.items() if metrics[name]["mean"] is not None}
+    yield from _labelled("  rates", [words.format(_interval(metrics[name])) for name, words in known.items()])
+
+
+def _interval_s(interval: Mapping[str, float | None]) -> str:
+    unit = human.time_unit([interval["mean"]])
+    mean = human.in_unit(interval["mean"], unit).split(" ", maxsplit=1)[0]
+    half_width = human.in_unit(interval["half_width_95"], unit)
+    return f"{mean} ± {half_width}"
+
+
+def _interval(interval: Mapping[str, float | None]) -> str:
+    return f"{_rate(interval['mean'])} ± {_rate(interval['half_width_95'])}"
+
+
+def _warnings(summary: Summary) -> Iterator[str]:
+    for warning in summary["warnings"]:
+        label = "note" if warning["kind"] == "note" else "warning"
+        for index, line in enumerate(textwrap.wrap(warning["text"], WIDTH - LABEL_WIDTH)):
+            yield f"{label if index == 0 else '':<{LABEL_WIDTH}}{line}"

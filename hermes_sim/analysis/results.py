@@ -1,0 +1,175 @@
+"""The results of a run: tables, the scenario they came from, and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hermes_sim.analysis import run_folder
+from hermes_sim.analysis.frames import floats, run_frames
+from hermes_sim.analysis.objectives import Objective, meets_every_objective, objectives_of
+from hermes_sim.analysis.plot import Plots
+from hermes_sim.analysis.render import latency_rows, render
+from hermes_sim.analysis.replications import headline_metrics
+from hermes_sim.analysis.summary import summarize
+from hermes_sim.analysis.window import MeasuredWindow, measured_window
+from hermes_sim.core.tables import RunTables
+from hermes_sim.scenario.dump import dump_scenario
+from hermes_sim.scenario.load import read_scenario
+from hermes_sim.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Results:
+    """One run. Tables are DataFrames in base units (docs/glossary.md defines the words)."""
+
+    requests: pd.DataFrame
+    """One row per request, with ttft_s, tpot_s, e2e_s, slo_met and measured."""
+    visits: pd.DataFrame
+    """One row per request and stage."""
+    engines: pd.DataFrame
+    links: pd.DataFrame
+    operators: pd.DataFrame
+    """One representative step per engine and stage, operator by operator."""
+    itl: pd.DataFrame
+    """Histogram of the gaps between output tokens: from_s, to_s, num_gaps."""
+    scenario: Scenario
+    version: str
+    duration_s: float
+    """Simulated time from 0 to the last event."""
+    num_events: int
+    num_steps: int
+    notes: tuple[str, ...] = ()
+    wall_time_s: float | None = None
+    """What the run took; no part of its outcome."""
+    unloaded: pd.DataFrame | None = None
+    """Latencies of requests alone on the empty cluster, where the SLO asks for multiples of them."""
+    replications: pd.DataFrame | None = None
+    """One row of headline metrics per seed; the tables are those of the first seed."""
+    window: MeasuredWindow = field(init=False)
+    """The measured part of the run."""
+
+    def __post_init__(self) -> None:
+        arrival_s, measure = floats(self.requests, "arrival_s"), self.scenario.workload.measure
+        object.__setattr__(self, "window", measured_window(arrival_s, self.duration_s, measure))
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: RunTables,
+        scenario: Scenario,
+        *,
+        version: str,
+        unloaded: pd.DataFrame | None = None,
+        wall_time_s: float | None = None,
+    ) -> Results:
+        """Results of a run that has just ended."""
+        frames = run_frames(tables)
+        requests = frames.pop("requests")
+        met = meets_every_objective(requests, objectives_of(scenario.workload.slo), unloaded)
+        measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
+        return cls(
+            requests=requests.assign(slo_met=met, measured=measured),
+            visits=frames["visits"],
+            engines=frames["engines"],
+            links=frames["links"],
+            operators=frames["operators"],
+            itl=frames["itl"],
+            scenario=scenario,
+            version=version,
+            duration_s=tables.duration_s,
+            num_events=tables.num_events,
+            num_steps=tables.num_steps,
+            notes=tables.notes,
+            wall_time_s=wall_time_s,
+            unloaded=unloaded,
+        )
+
+    @property
+    def seed(self) -> int:
+        return self.scenario.seed
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return objectives_of(self.scenario.workload.slo)
+
+    @property
+    def measured_requests(self) -> pd.DataFrame:
+        """Requests left after warm-up and cool-down."""
+        return self.requests[self.window.measured]
+
+    @property
+    def measured_visits(self) -> pd.DataFrame:
+        """Visits of the measured requests."""
+        if self.window.measured.all():
+            return self.visits
+        return self.visits[self.visits["request"].isin(self.measured_requests["request"])]
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Every metric, ready for JSON: base units, None for what has no value."""
+        return summarize(self)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures: `results.plot.ttft()`, `.latency()`, `.timeline()`, `.stages()`, `.engines()`."""
+        return Plots(self)
+
+    def with_replications(self, others: Sequence[Results]) -> Results:
+        """These results with the headline metrics of the same scenario under other seeds beside them."""
+        rows = [{"seed": one.seed, **headline_metrics(one.summary)} for one in (self, *others)]
+        return replace(self, replications=pd.DataFrame(rows))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the run to a folder, whole or not at all; a former run there is replaced.
+
+        requests, visits, engines, links, operators and itl as Parquet, summary.json, scenario.yaml (resolved: it can be
+        run again), run_info.json. Raises HermesError if the folder holds anything else or cannot be written.
+        """
+        folder = Path(folder)
+        names = [*run_folder.TABLES, *(name for name in run_folder.OPTIONAL_TABLES if getattr(self, name) is not None)]
+        run_folder.write_folder(
+            folder,
+            tables={name: getattr(self, name) for name in names},
+            scenario_yaml=dump_scenario(self.scenario),
+            summary=self.summary,
+            version=self.version,
+            wall_time_s=self.wall_time_s,
+        )
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Results:
+        """Reads a saved run. Raises HermesError if the folder is not one."""
+        folder = Path(folder)
+        tables = run_folder.read_tables(folder)
+        run = run_folder.read_json(folder / run_folder.SUMMARY_FILE)["run"]
+        info = run_folder.read_json(folder / run_folder.RUN_INFO_FILE)
+        return cls(
+            **tables,
+            scenario=read_scenario(folder / run_folder.SCENARIO_FILE),
+            version=run["version"],
+            duration_s=run["duration_s"],
+            num_events=run["num_events"],
+            num_steps=run["num_steps"],
+            notes=tuple(run["notes"]),
+            wall_time_s=info["wall_time_s"],
+        )
+
+    def __repr__(self) -> str:
+        return render(self.summary)
+
+    def _repr_html_(self) -> str:
+        """Compact table for a notebook."""
+        header, *rows = latency_rows(self.summary)
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        setting = self.summary["scenario"]
+        caption = escape(f"{setting['cluster']} · {setting['workload']} · seed {self.seed}")
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,224 @@
+"""The summary of a run: every metric as one JSON object, base units, None for what has no value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hermes_sim.analysis import findings, metrics
+from hermes_sim.analysis.critical_path import ttft_parts
+from hermes_sim.analysis.frames import floats, is_finished
+from hermes_sim.analysis.objectives import Verdict, judge
+from hermes_sim.analysis.replications import confidence_intervals
+from hermes_sim.analysis.setting import scenario_words
+from hermes_sim.analysis.trust import provenance_fracs, weakest_sources
+
+if TYPE_CHECKING:
+    from hermes_sim.analysis.results import Results
+
+LATENCIES = ("ttft", "tpot", "e2e")
+LEAST_BUSY_FRAC = 0.5
+"""Below this no engine is called a bottleneck."""
+
+
+def summarize(results: Results) -> dict[str, Any]:
+    """Everything that is known about a run, in the order in which it is shown.
+
+    Latencies, SLOs and stage times: measured requests. Rates: the measured window. Engines, links, energy, cost: the
+    whole run.
+    """
+    verdicts = [
+        judge(objective, results.measured_requests, results.itl, results.unloaded) for objective in results.objectives
+    ]
+    summary = {
+        "scenario": scenario_words(results.scenario),
+        "run": _run(results),
+        "requests": _requests(results),
+        "latency": _latency(results),
+        "slo": _slo(results, verdicts),
+        "ttft_parts": _ttft_parts(results),
+        "stages": _records(metrics.stage_times(results.measured_visits)),
+        "throughput": _throughput(results),
+        "engines": _engines(results.engines),
+        "links": [_record(row) for _, row in results.links.iterrows()],
+        "energy_and_cost": _energy_and_cost(results),
+        "trust": {
+            "provenance_frac": provenance_fracs(results.operators, results.visits),
+            "weakest_source": weakest_sources(results.scenario),
+        },
+        "bottleneck": _bottleneck(results),
+        "warnings": [{"kind": found.kind, "text": found.text} for found in _findings(results, verdicts)],
+        "replications": _replications(results),
+    }
+    cleaned: dict[str, Any] = _jsonable(summary)
+    return cleaned
+
+
+def _run(results: Results) -> dict[str, Any]:
+    window = results.window
+    return {
+        "version": results.version,
+        "duration_s": results.duration_s,
+        "measured_from_s": window.start_s,
+        "measured_to_s": window.end_s,
+        "num_events": results.num_events,
+        "num_steps": results.num_steps,
+        "notes": list(results.notes),
+    }
+
+
+def _requests(results: Results) -> dict[str, Any]:
+    requests = results.requests
+    status = requests["status"].value_counts()
+    return {
+        "num": len(requests),
+        "num_measured": int(results.window.measured.sum()),
+        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished")},
+        "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_preemptions": int(requests["num_preemptions"].sum()),
+        "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
+        "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),
+        "prefix_hit_frac": metrics.prefix_hit_frac(requests),
+    }
+
+
+def _latency(results: Results) -> dict[str, Any]:
+    measured = results.measured_requests
+    finished = measured[is_finished(measured)]
+    latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
+    latency["itl"] = metrics.itl_percentiles(results.itl, finished)
+    return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e")}
+
+
+def _slo(results: Results, verdicts: list[Verdict]) -> dict[str, Any]:
+    met = results.measured_requests["slo_met"]
+    return {
+        "met": all(verdict.met for verdict in verdicts) if verdicts else None,
+        "met_frac": float(met.mean()) if len(met) and verdicts else math.nan,
+        "objectives": [_objective(verdict) for verdict in verdicts],
+    }
+
+
+def _objective(verdict: Verdict) -> dict[str, Any]:
+    objective = verdict.objective
+    multiple = objective.is_multiple
+    return {
+        "latency": objective.latency,
+        "statistic": objective.statistic,
+        "limit_s": None if multiple else objective.bound,
+        "limit_multiple": objective.bound if multiple else None,
+        "observed_s": None if multiple else verdict.observed,
+        "observed_multiple": verdict.observed if multiple else None,
+        "met": verdict.met,
+        "excess_frac": verdict.excess_frac,
+        "attained_frac": verdict.attained_frac,
+    }
+
+
+def _ttft_parts(results: Results) -> dict[str, dict[str, float]]:
+    measured = results.measured_requests
+    parts = ttft_parts(measured[is_finished(measured)], results.measured_visits).mean()
+    total_s = float(parts.sum())
+    return {
+        str(name): {"mean_s": float(mean_s), "frac": float(mean_s) / total_s if total_s else math.nan}
+        for name, mean_s in parts.items()
+    }
+
+
+def _throughput(results: Results) -> dict[str, float]:
+    requests, window = results.requests, results.window
+    return {
+        "requests_per_s": metrics.requests_per_s(requests, window),
+        "output_tokens_per_s": metrics.output_tokens_per_s(requests, window),
+        "prompt_tokens_per_s": metrics.prompt_tokens_per_s(requests, window),
+        "goodput_per_s": metrics.goodput_per_s(requests, window) if results.objectives else math.nan,
+    }
+
+
+def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for _, row in engines.iterrows():
+        resource, share = metrics.limiting_resource(row)
+        records.append({**_record(row), "limited_by": resource, "limited_frac": share})
+    return records
+
+
+def _energy_and_cost(results: Results) -> dict[str, float]:
+    requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
+    pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    return {
+        "pue": pue,
+        "carbon_g_per_kwh": carbon,
+        "device_energy_j": float(engines["energy_j"].sum()),
+        "facility_energy_j": metrics.facility_energy_j(engines, pue),
+        "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, engines, pue),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, engines, pue, carbon),
+        "cost_usd": float(engines["cost_usd"].sum()),
+        "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
+        "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
+    }
+
+
+def _bottleneck(results: Results) -> dict[str, Any] | None:
+    """The busiest engine, the stage it spends most service on, and the resource that limits it; None if all are idle
+    for more than half of the run."""
+    engines = results.engines
+    if len(engines) == 0 or float(engines["utilization_frac"].max()) < LEAST_BUSY_FRAC:
+        return None
+    row = engines.iloc[int(np.argmax(floats(engines, "utilization_frac")))]
+    resource, share = metrics.limiting_resource(row)
+    served = results.visits[results.visits["engine"] == row["engine"]]
+    stage = served.groupby("stage", observed=True)["service_s"].sum()
+    return {
+        "engine": str(row["engine"]),
+        "stage": str(stage.idxmax()) if len(stage) else None,
+        "resource": resource,
+        "resource_frac": share,
+        "utilization_frac": float(row["utilization_frac"]),
+    }
+
+
+def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Finding]:
+    requests, window = results.requests, results.window
+    asked = {verdict.objective.statistic for verdict in verdicts} | {"p99"}
+    single = (
+        findings.nothing_measured(requests, window),
+        findings.saturated(results.visits, requests),
+        findings.too_short(requests, window, asked),
+        findings.warm_up_included(requests, window),
+    )
+    yield from (found for found in single if found is not None)
+    yield from findings.failed(requests)
+    yield from (findings.Finding("note", note) for note in results.notes)
+
+
+def _replications(results: Results) -> dict[str, Any] | None:
+    if results.replications is None:
+        return None
+    seeds = [int(seed) for seed in results.replications["seed"]]
+    return {"seeds": seeds, "metrics": confidence_intervals(results.replications)}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(frame.index.name): str(index), **_record(row)} for index, row in frame.iterrows()]
+
+
+def _record(row: pd.Series) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items()}
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain Python values; NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,93 @@
+"""The `cost_model` block of a device file: read, rendered, replaced; the rest of the file keeps every character."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from hermes_sim.hardware.device import CostModel, Device, FitError
+
+BLOCK = re.compile(r"^cost_model:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
+LONGEST_LINE = 110
+
+
+def read_device(path: Path) -> Device:
+    """The device that a file describes."""
+    return Device.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def replace_cost_model(path: Path, cost_model: CostModel) -> None:
+    """Write the block into the file."""
+    text = path.read_text(encoding="utf-8")
+    if not BLOCK.search(text):
+        raise ValueError(f"{path} has no cost_model block")
+    path.write_text(BLOCK.sub(lambda _: render_cost_model(cost_model), text, count=1), encoding="utf-8")
+
+
+def render_cost_model(cost_model: CostModel) -> str:
+    """The block as YAML, defaults left out."""
+    lines = ["cost_model:", "  gemm:"]
+    for dtype, efficiency in cost_model.gemm.items():
+        lines += _mapping(f"    {dtype}", _values(efficiency))
+    for name in ("attention_prefill_compute_frac", "attention_decode_memory_frac", "elementwise_memory_frac"):
+        lines.append(f"  {name}: {getattr(cost_model, name):.4g}")
+    lines.append(f"  elementwise_launch: {_seconds(cost_model.elementwise_launch_s)}")
+    lines.append(f"  kernel_launch: {_seconds(cost_model.kernel_launch_s)}")
+    attention = _values(cost_model.attention)
+    if attention:
+        lines += _mapping("  attention", attention)
+    source = cost_model.source
+    lines += ["  source:", f"    title: {source.title}", "    where: >-"]
+    lines += [f"      {line}" for line in _wrapped(source.where)]
+    lines.append(f"    kind: {source.kind}")
+    return "\n".join(lines) + "\n"
+
+
+def _values(description: object) -> dict[str, str]:
+    """Set fields by YAML key, quantities with their unit."""
+    fields = type(description).model_fields  # type: ignore[attr-defined]
+    found = {}
+    for name, field in fields.items():
+        value = getattr(description, name)
+        if value is None or (not field.is_required() and value == field.default):
+            continue
+        if isinstance(value, FitError):
+            found[name] = "{" + ", ".join(f"{key}: {text}" for key, text in _values(value).items()) + "}"
+        elif name.endswith("_s"):
+            found[field.alias or name] = _seconds(value)
+        else:
+            found[field.alias or name] = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return found
+
+
+def _mapping(name: str, values: dict[str, str]) -> list[str]:
+    """One flow mapping, broken over lines where it is long."""
+    lines, current = [], f"{name}: {{"
+    for number, (key, value) in enumerate(values.items()):
+        item = f"{key}: {value}" + ("}" if number == len(values) - 1 else ",")
+        if len(current) + len(item) + 1 > LONGEST_LINE:
+            lines.append(current.rstrip())
+            current = " " * (len(name) - len(name.lstrip()) + 2)
+        current += item + " "
+    return [*lines, current.rstrip()]
+
+
+def _seconds(value: float) -> str:
+    if value == 0.0:
+        return "0 s"
+    for unit, scale in (("us", 1e-6), ("ns", 1e-9)):
+        if value >= 0.1 * scale:
+            return f"{value / scale:.4g} {unit}"
+    return f"{value:.4g} s"
+
+
+def _wrapped(text: str) -> list[str]:
+    lines, current = [], ""
+    for word in text.split():
+        if len(current) + len(word) + 7 > LONGEST_LINE:
+            lines.append(current)
+            current = ""
+        current = f"{current} {word}".strip()
+    return [*lines, current]

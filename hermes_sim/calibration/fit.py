@@ -1,0 +1,116 @@
+"""Bounded robust fit of a few coefficients, the split into fitted and held-out shapes, and the error on both."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+HELD_OUT_EVERY = 5
+"""One shape in five is kept out of every fit."""
+
+NUM_FITTED_POINTS = 6000
+"""A table is thinned to about as many rows for the fit; errors are reported over all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """One number to fit, with the bounds that physics sets."""
+
+    name: str
+    start: float
+    lower: float
+    upper: float
+    scale: float = 1.0
+    """Order of magnitude, so that the optimiser's steps are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSummary:
+    """Absolute percentage errors |predicted - measured| / measured, as fractions."""
+
+    median_frac: float
+    mean_frac: float
+    p90_frac: float
+    bias_frac: float
+    """Mean of predicted / measured - 1."""
+    num_points: int
+
+
+def held_out(*columns: npt.ArrayLike) -> BoolArray:
+    """Which rows are kept out: by a checksum of the shape, so that no shape is on both sides."""
+    shapes = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+    return np.array(
+        [zlib.crc32(",".join(str(part) for part in shape).encode()) % HELD_OUT_EVERY == 0 for shape in shapes]
+    )
+
+
+def summarize(predicted_s: FloatArray, measured_s: FloatArray) -> ErrorSummary:
+    """Errors of one set of rows."""
+    signed = predicted_s / measured_s - 1.0
+    absolute = np.abs(signed)
+    return ErrorSummary(
+        median_frac=float(np.median(absolute)),
+        mean_frac=float(absolute.mean()),
+        p90_frac=float(np.quantile(absolute, 0.9)),
+        bias_frac=float(signed.mean()),
+        num_points=len(absolute),
+    )
+
+
+def fit_coefficients(
+    coefficients: Sequence[Coefficient],
+    predict: Callable[[dict[str, float]], FloatArray],
+    measured_s: FloatArray,
+) -> dict[str, float]:
+    """Coefficients that minimise the robust (soft-L1) error of log time, rounded to four digits.
+
+    Deterministic: two fixed starts, no randomness. `predict` gives seconds for the rows of `measured_s`.
+    """
+    from scipy.optimize import least_squares
+
+    scale = np.array([c.scale for c in coefficients])
+    lower = np.array([c.lower for c in coefficients]) / scale
+    upper = np.array([c.upper for c in coefficients]) / scale
+    start = np.array([c.start for c in coefficients]) / scale
+    names = [c.name for c in coefficients]
+
+    def residuals(values: FloatArray) -> FloatArray:
+        return np.asarray(np.log(predict(dict(zip(names, (values * scale).tolist(), strict=True))) / measured_s))
+
+    fits = [
+        least_squares(
+            residuals,
+            np.clip(first, lower + 1e-9, upper - 1e-9),
+            bounds=(lower, upper),
+            loss="soft_l1",
+            f_scale=0.1,
+            diff_step=np.full(len(start), 1e-3),
+            max_nfev=80,
+        )
+        for first in (start, 0.75 * start + 0.25 * upper)
+    ]
+    best = min(fits, key=lambda fit: float(fit.cost))
+    return {c.name: round_to_bounds(value, c) for c, value in zip(coefficients, best.x * scale, strict=True)}
+
+
+def round_to_bounds(value: float, coefficient: Coefficient) -> float:
+    """Four significant digits, still within the bounds; what is a thousandth of its magnitude or less is 0."""
+    if abs(value) < 1e-3 * coefficient.scale and coefficient.lower <= 0.0:
+        return 0.0
+    return min(max(float(f"{value:.4g}"), coefficient.lower), coefficient.upper)
+
+
+def thin(fitted: BoolArray) -> BoolArray:
+    """About NUM_FITTED_POINTS of the fitted rows, scattered over the table.
+
+    Multiplicative hashing of the row number (Knuth, TAOCP 3, 6.4): a fixed stride would fall in step with the columns.
+    """
+    scattered = np.arange(len(fitted), dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return np.asarray(fitted & (scattered < (1 << 32) * min(NUM_FITTED_POINTS / max(fitted.sum(), 1), 1.0)))

@@ -1,0 +1,142 @@
+"""The calibration of all devices with measured tables, and the coefficients their relatives take over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hermes_sim.calibration.attention import fit_decode, fit_prefill, with_attention
+from hermes_sim.calibration.device_file import read_device, replace_cost_model
+from hermes_sim.calibration.elementwise import fit_elementwise
+from hermes_sim.calibration.fit import ErrorSummary
+from hermes_sim.calibration.gemm import fit_gemm
+from hermes_sim.calibration.tables import (
+    GEMM_DTYPES,
+    MEASURED_DEVICES,
+    read_decode_attention,
+    read_elementwise,
+    read_gemm,
+    read_prefill_attention,
+)
+from hermes_sim.core.schema import Dtype, Source
+from hermes_sim.hardware.device import CostModel, Device, FitError
+
+ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
+"""Devices without a table of small kernels -> the measured device of the nearest kind."""
+
+RELATIVES: Final[dict[str, tuple[str, str]]] = {
+    "a100_sxm_40gb": ("a100_sxm_80gb", "the same chip with 40 GB of slower HBM"),
+    "a40": ("a100_sxm_80gb", "the same generation, with GDDR memory"),
+    "rtx_4090": ("l40s", "the same chip family, with faster memory"),
+    "rtx_pro_6000": ("l40s", "the next generation of the same class: GDDR memory and a large L2"),
+}
+"""Unmeasured devices -> the measured one whose coefficients they take over as an estimate, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """Errors of one fit on the shapes it saw and on those it did not."""
+
+    device: str
+    kernel: str
+    fitted: ErrorSummary
+    held_out: ErrorSummary
+
+
+def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
+    """Fit every measured device; with `write` put the coefficients into the device files, relatives included."""
+    for name in MEASURED_DEVICES:
+        path = devices_folder / f"{name}.yaml"
+        cost_model, reports = calibrate_device(data_folder, devices_folder, name)
+        yield from reports
+        if write:
+            replace_cost_model(path, cost_model)
+    if write:
+        for name, (relative, reason) in RELATIVES.items():
+            path = devices_folder / f"{name}.yaml"
+            measured = read_device(devices_folder / f"{relative}.yaml")
+            replace_cost_model(path, take_over(read_device(path), measured, reason))
+
+
+def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tuple[CostModel, list[FitReport]]:
+    """Cost model of one measured device, and the errors of its fits."""
+    device = read_device(devices_folder / f"{name}.yaml")
+    reports = []
+    efficiencies = {}
+    for dtype in GEMM_DTYPES:
+        table = read_gemm(data_folder, name, dtype)
+        if table is None:
+            continue
+        efficiency, fitted, held = fit_gemm(device, dtype, table)
+        efficiencies[dtype] = efficiency.model_copy(update={"held_out": fit_error(held)})
+        reports.append(FitReport(name, f"gemm {dtype}", fitted, held))
+    values: dict[str, float] = {}
+    errors = {}
+    for phase, fit, read in (
+        ("decode", fit_decode, read_decode_attention),
+        ("prefill", fit_prefill, read_prefill_attention),
+    ):
+        found, fitted, held = fit(device, read(data_folder, name))
+        values |= found
+        errors[f"{phase}_held_out"] = fit_error(held)
+        reports.append(FitReport(name, f"attention {phase}", fitted, held))
+    launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
+    streams, stream_reports = _elementwise(data_folder, devices_folder, name, launch_s)
+    reports += stream_reports
+    cost_model = with_attention(device, values).cost_model
+    attention = cost_model.attention.model_copy(update=errors)
+    update: dict[str, Any] = {"gemm": efficiencies, "attention": attention, "source": _source(name), **streams}
+    return cost_model.model_copy(update=update), reports
+
+
+def take_over(device: Device, measured: Device, reason: str) -> CostModel:
+    """Coefficients of a measured relative, for the dtypes the device has."""
+    gemm: dict[Dtype, Any] = {
+        dtype: efficiency.model_copy(update={"held_out": None})
+        for dtype, efficiency in measured.cost_model.gemm.items()
+        if dtype in device.peak_flops_per_s
+    }
+    attention = measured.cost_model.attention.model_copy(update={"decode_held_out": None, "prefill_held_out": None})
+    source = Source(
+        title=f"Coefficients fitted on {measured.name}",
+        where=f"not measured on this device; {reason}",
+        kind="estimate",
+    )
+    return measured.cost_model.model_copy(update={"gemm": gemm, "attention": attention, "source": source})
+
+
+def fit_error(summary: ErrorSummary) -> FitError:
+    """What a device file keeps of an error summary, four digits."""
+    return FitError(
+        median_frac=float(f"{summary.median_frac:.4g}"),
+        mean_frac=float(f"{summary.mean_frac:.4g}"),
+        bias_frac=float(f"{summary.bias_frac:.3f}"),
+        num_points=summary.num_points,
+    )
+
+
+def _elementwise(
+    data_folder: Path, devices_folder: Path, name: str, launch_s: float
+) -> tuple[dict[str, float], list[FitReport]]:
+    measured = ELEMENTWISE_FROM.get(name, name)
+    table = read_elementwise(data_folder, measured)
+    assert table is not None
+    values, fitted, held = fit_elementwise(read_device(devices_folder / f"{measured}.yaml"), table, launch_s)
+    values["elementwise_launch_s"] = launch_s
+    return values, [FitReport(measured, "elementwise", fitted, held)] if measured == name else []
+
+
+def _source(name: str) -> Source:
+    version = "0.14.0" if name.startswith("a100") else "0.24.0"
+    small = ELEMENTWISE_FROM.get(name)
+    borrowed = f"; small kernels of {small}" if small else ""
+    return Source(
+        title="Fitted to measured kernels",
+        where=(
+            f"ai-dynamo/aiconfigurator (commit 095f58a51c4c), vLLM {version}, CUDA graphs, locked clocks; small "
+            f"kernels: microsoft/vidur (commit 7d47513363ec){borrowed}; four shapes in five fitted, errors on the fifth"
+        ),
+        kind="fitted",
+    )

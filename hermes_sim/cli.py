@@ -1,0 +1,284 @@
+"""The command `hermes-sim`: arguments in, calls of the library out, results and errors to the terminal.
+
+Exit status: 0 done, 2 wrong input or arguments (nothing was run or written), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from hermes_sim import __version__
+from hermes_sim.core.errors import ConfigError, HermesError, Problem
+
+if TYPE_CHECKING:
+    from hermes_sim.analysis.results import Results
+    from hermes_sim.run import Progress
+
+WRONG_INPUT = 2
+INTERRUPTED = 130
+SECONDS_BETWEEN_UPDATES = 0.05
+KINDS = "devices|links|clusters|models|workloads|policies|stages"
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point of the command; ends the process with its exit status."""
+    try:
+        app(None if arguments is None else list(arguments), prog_name="hermes-sim")
+    except HermesError as error:
+        _print_error(error)
+        sys.exit(WRONG_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    cluster: Annotated[
+        str | None, typer.Option(help="Cluster file, or the name of one in the library.", metavar="FILE")
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="Workload file, or the name of one in the library.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the results; a former run there is replaced. [default: runs/WORKLOAD-N]", metavar="FOLDER"
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the workload's.", metavar="N")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value for any key: cluster.KEY=VALUE, workload.KEY=VALUE.", metavar="K=V"),
+    ] = None,
+    replications: Annotated[
+        int, typer.Option(min=1, help="Runs with consecutive seeds; adds confidence intervals.", metavar="N")
+    ] = 1,
+    exact_steps: Annotated[
+        bool, typer.Option("--exact-steps", help="One event per engine step: slower, the same results.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole summary as JSON, nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Simulate LLM serving on described hardware: latencies, throughput, energy and cost of a workload on a cluster.
+
+    hermes-sim --cluster a100x8 --workload rag
+    """
+    if version:
+        typer.echo(f"hermes-sim {__version__}")
+        return
+    if context.invoked_subcommand is not None:
+        return
+    if cluster is None and workload is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(WRONG_INPUT)
+    if cluster is None or workload is None:
+        kind = "cluster" if cluster is None else "workload"
+        raise HermesError(f"--{kind} is missing (hermes-sim list {kind}s)")
+    shown = not (quiet or as_json)
+    try:
+        results, folder = _simulate(cluster, workload, out, seed, overrides or [], replications, exact_steps, shown)
+    except KeyboardInterrupt:
+        typer.echo("interrupted, nothing was written", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps({**results.summary, "run_folder": str(folder)}, indent=2, ensure_ascii=False))
+
+
+def _simulate(
+    cluster: str,
+    workload: str,
+    out: Path | None,
+    seed: int | None,
+    overrides: Sequence[str],
+    replications: int,
+    exact_steps: bool,
+    shown: bool,
+) -> tuple[Results, Path]:
+    """The main job: load, check, run, save; on the way it prints what a person wants to see."""
+    from hermes_sim.analysis.run_folder import check_folder, next_folder
+    from hermes_sim.run import run_replications
+    from hermes_sim.scenario.load import load_scenario
+
+    if out is not None:
+        check_folder(out)
+    scenario = load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+    folder = out if out is not None else next_folder(scenario.workload.name)
+    check_folder(folder)
+    if shown:
+        from hermes_sim.analysis.render import header
+        from hermes_sim.analysis.setting import scenario_words
+
+        typer.echo(header(scenario_words(scenario)) + "\n")
+    with _progress(shown and sys.stderr.isatty()) as progress:
+        results = run_replications(scenario, replications, progress=progress)
+    results.save(folder)
+    if shown:
+        _show(results, folder)
+    return results, folder
+
+
+def _show(results: Results, folder: Path) -> None:
+    from hermes_sim.analysis.render import render, run_line
+
+    _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
+    files = ("requests.parquet", "visits.parquet", "engines.parquet", "summary.json", "scenario.yaml")
+    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
+
+
+def _print_styled(text: str) -> None:
+    """Colour only repeats what the words say, and only on a terminal."""
+    if not sys.stdout.isatty():
+        typer.echo(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    styled = Text(text)
+    styled.highlight_regex(r"(?m)^[a-z][A-Za-z ]*?(?=  )", "bold")
+    styled.highlight_regex(r"(?m)^warning", "yellow")
+    styled.highlight_regex(r"\bmet(?=$|;)", "green")
+    styled.highlight_regex(r"missed by [^;\n]*", "red")
+    Console(highlight=False, soft_wrap=True).print(styled)
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Progress | None]:
+    """A bar on stderr with the requests done and the simulated time; it leaves no trace."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as ProgressBar
+
+    from hermes_sim.analysis.human import duration
+
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[simulated]}"))
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, simulated="")
+        last_s = -SECONDS_BETWEEN_UPDATES
+
+        def update(simulated_s: float, num_done: int, num_requests: int) -> None:
+            nonlocal last_s
+            if perf_counter() - last_s < SECONDS_BETWEEN_UPDATES and num_done < num_requests:
+                return
+            last_s = perf_counter()
+            bar.update(task, completed=num_done, total=num_requests, simulated=f"{duration(simulated_s)} simulated")
+
+        yield update
+
+
+@app.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Files of any kind.", metavar="FILE...")]) -> None:
+    """Check files of any kind without running."""
+    from hermes_sim.scenario.check import check_file, weakest_source
+
+    problems = [problem for file in files for problem in check_file(file)]
+    if problems:
+        raise ConfigError(problems)
+    width = max(len(str(file)) for file in files)
+    for file in files:
+        kind = weakest_source(file)
+        typer.echo(f"{file!s:<{width}}  ok" + (f", weakest source: {kind}" if kind is not None else ""))
+
+
+@app.command("list")
+def list_kind(kind: Annotated[str, typer.Argument(help=KINDS, metavar="KIND")]) -> None:
+    """List what the library holds."""
+    from hermes_sim.scenario.describe import list_names
+
+    rows = [(name, title, source or "") for name, title, source in list_names(kind)]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def show(what: Annotated[str, typer.Argument(help=f"KIND/NAME, KIND one of {KINDS}.", metavar="KIND/NAME")]) -> None:
+    """Show one of them, resolved, with sources."""
+    from hermes_sim.scenario.describe import show as describe
+
+    kind, slash, name = what.partition("/")
+    if not slash or not name:
+        raise HermesError(f"'{what}' is not KIND/NAME, such as device/a100_sxm_80gb")
+    typer.echo(describe(kind, name).rstrip())
+
+
+@app.command()
+def define(term: Annotated[str | None, typer.Argument(help="A word, such as ttft; without one, all.")] = None) -> None:
+    """Say what a word means here."""
+    from hermes_sim.analysis.glossary import TERMS, definition_text
+    from hermes_sim.analysis.glossary import define as find
+
+    terms = list(TERMS.values()) if term is None else [find(term)]
+    typer.echo("\n".join(definition_text(one) for one in terms))
+
+
+@app.command()
+def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, link, model, ...")]) -> None:
+    """Print the JSON Schema of one kind of file."""
+    from hermes_sim.scenario.describe import json_schema
+
+    typer.echo(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
+
+
+@app.command("import-model")
+def import_model(
+    config: Annotated[Path, typer.Argument(help="A Hugging Face config.json.", metavar="CONFIG")],
+    name: Annotated[str | None, typer.Option(help="Name of the model; from the file if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model file to write, instead of printing it.")] = None,
+) -> None:
+    """Turn a Hugging Face config.json into a model file."""
+    from hermes_sim.models.hugging_face import import_model as convert
+
+    text = convert(config, name)
+    if out is None:
+        typer.echo(text.rstrip())
+        return
+    if out.exists():
+        raise HermesError(f"--out {out}: exists already")
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise HermesError(f"--out {out}: {error.strerror}") from error
+    typer.echo(f"wrote {out}")
+
+
+def _print_error(error: HermesError) -> None:
+    """One problem on one line; several aligned, with their number below."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    if len(problems) < 2:
+        typer.echo(f"error: {error}", err=True)
+        return
+    for line in _aligned(problems):
+        typer.echo(line, err=True)
+    typer.echo(f"{len(problems)} problems, nothing was run", err=True)
+
+
+def _aligned(problems: Sequence[Problem]) -> list[str]:
+    """`file:line  key  message` in columns."""
+    places = [problem.file if problem.line is None else f"{problem.file}:{problem.line}" for problem in problems]
+    place_width = max(map(len, places))
+    key_width = max(len(problem.key) for problem in problems)
+    return [
+        f"{place:<{place_width}}  {problem.key:<{key_width}}  {problem.message}"
+        for place, problem in zip(places, problems, strict=True)
+    ]

@@ -1,0 +1,47 @@
+"""Errors a user can meet.
+
+HermesError
+├── ConfigError          an input file is wrong: every problem of it, with file, line and key
+├── TraceError           a request trace cannot be read: file, line, reason
+└── SimulationError      a run cannot go on: which request waits for what
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HermesError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one input file."""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        if not self.file:
+            return self.message
+        where = f"{self.file}:{self.line}" if self.line is not None else self.file
+        return f"{where} {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+
+class ConfigError(HermesError):
+    """All problems found in the input files, together."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class TraceError(HermesError):
+    """A request trace cannot be read; the text names file, line and reason."""
+
+
+class SimulationError(HermesError):
+    """A run cannot go on; the text says which request waits for what."""

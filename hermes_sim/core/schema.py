@@ -1,0 +1,148 @@
+"""The base of everything a YAML file can describe, the quantities with units in it, and unions told apart by `kind`.
+
+A field holds base units and says so in its name (`bandwidth_bytes_per_s`); its YAML key is the alias
+(`bandwidth: 3.35 TB/s`). Values of a dimension are written with a unit; dumping writes an exact one back. Defaults are
+given in base units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from hermes_sim.core.units import BASE_UNITS, COMMON_UNITS, parse_quantity
+
+
+class Description(BaseModel):
+    """Frozen, checked description; unknown keys and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def not_required(*keys: str) -> Callable[[dict[str, Any]], None]:
+    """For `json_schema_extra`: keys that a validator fills in when the file leaves them out."""
+
+    def amend(schema: dict[str, Any]) -> None:
+        schema["required"] = [key for key in schema.get("required", []) if key not in keys]
+
+    return amend
+
+
+def _quantity(dimension: str, example: str) -> Any:
+    base_unit = BASE_UNITS[dimension]
+    separator = "" if base_unit.startswith("/") else " "
+
+    def parse(value: object) -> float:
+        return parse_quantity(value, dimension)
+
+    def write(value: float) -> str:
+        return f"{value!r}{separator}{base_unit}"
+
+    return (
+        BeforeValidator(parse),
+        PlainSerializer(write, return_type=str),
+        WithJsonSchema({
+            "anyOf": [{"type": "string"}, {"const": 0}],
+            "description": f"{dimension}, with a unit: {', '.join(COMMON_UNITS[dimension])}",
+            "examples": [example],
+        }),
+    )  # fmt: skip
+
+
+Seconds = Annotated[float, *_quantity("time", "50 ms")]
+Bytes = Annotated[float, *_quantity("bytes", "80 GiB")]
+BytesPerSecond = Annotated[float, Field(gt=0.0), *_quantity("bandwidth", "3.35 TB/s")]
+FlopsPerSecond = Annotated[float, Field(gt=0.0), *_quantity("compute", "989 TFLOP/s")]
+PerSecond = Annotated[float, *_quantity("rate", "4 /s")]
+Watts = Annotated[float, *_quantity("power", "400 W")]
+Joules = Annotated[float, *_quantity("energy", "3.5 pJ")]
+Hertz = Annotated[float, Field(gt=0.0), *_quantity("frequency", "1.41 GHz")]
+UsdPerHour = Annotated[float, *_quantity("price", "2.10 USD/h")]
+GramsPerKwh = Annotated[float, *_quantity("carbon", "400 g/kWh")]
+
+LARGEST_COUNT: Final = 2**53
+"""Counts stay exact as floats."""
+
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"needs a number, got {str(value).lower()}")
+    return value
+
+
+_NotBool = BeforeValidator(_refuse_bool)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0), _NotBool]
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT), _NotBool]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST_COUNT), _NotBool]
+PositiveFloat = Annotated[float, Field(gt=0.0), _NotBool]
+NonNegativeFloat = Annotated[float, Field(ge=0.0), _NotBool]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+"""Of an engine, a stage, a node, a pipeline: a word that can stand in a key path."""
+
+DTYPE_BYTES: dict[str, float] = {
+    "fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5,
+}  # fmt: skip
+Dtype = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4"]
+
+SourceKind = Literal["datasheet", "measured", "fitted", "estimate"]
+SOURCE_KINDS: Final[tuple[SourceKind, ...]] = ("measured", "fitted", "datasheet", "estimate")
+"""Strongest first: nearest to what a run does."""
+
+
+class Source(Description):
+    """Where a number comes from."""
+
+    title: str
+    where: str
+    """Document, section, address or table."""
+    kind: SourceKind
+
+
+UNION_MARK: Final = "\N{NULL}"
+"""Starts the part of an error's path that names the member of a union; no YAML text can hold it."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OneOf:
+    """Union of the descriptions in a plug-in table, told apart by one key of theirs."""
+
+    table: Mapping[str, type[Description]]
+    noun: str
+    default: str | None = None
+    key: str = "kind"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.tagged_union_schema(
+            {UNION_MARK + kind: handler.generate_schema(member) for kind, member in self.table.items()},
+            self._mark,
+            custom_error_type="unknown_kind",
+            custom_error_message="not a known kind",
+            custom_error_context={"noun": self.noun, "key": self.key, "kinds": ", ".join(self.table)},
+        )
+
+    def _mark(self, value: Any) -> str | None:
+        is_data = isinstance(value, Mapping)
+        kind = value.get(self.key, self.default) if is_data else getattr(value, self.key, None)
+        return UNION_MARK + kind if isinstance(kind, str) and kind in self.table else None
+
+
+def one_of(table: Mapping[str, type[Description]], noun: str, *, default: str | None = None, key: str = "kind") -> Any:
+    """Annotation for a field that holds any member of a plug-in table {kind: class}.
+
+    Use: `index: Annotated[Index, one_of(INDEX_KINDS, "index kind")]`. Each class has a field `kind` (or `key`) whose
+    Literal is its name in the table; with `default`, whose class must give `kind` that default, it may be left out.
+    Error paths do not show which member was taken.
+    """
+    return OneOf(table, noun, default, key)

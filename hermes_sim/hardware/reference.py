@@ -1,0 +1,78 @@
+"""Tables of the hardware library for docs/hardware.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hermes_sim.core.schema import Source
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
+
+
+def device_table(devices: Iterable[Device]) -> str:
+    """Markdown: dense peaks, memory, ridge point, power and price of every device, with the kinds of their sources."""
+    header = (
+        "device",
+        "bf16",
+        "8 bit",
+        "memory",
+        "bandwidth",
+        "ridge",
+        "TDP",
+        "USD/h",
+        "peak",
+        "memory",
+        "power",
+        "price",
+    )
+    return _table(header, [_device_row(device) for device in sorted(devices, key=lambda device: device.name)])
+
+
+def link_table(links: Iterable[Link]) -> str:
+    """Markdown: bandwidth per direction and port, efficiency and latency of every link, with their kinds of source."""
+    header = ("link", "what", "GB/s", "reached", "latency", "switched", "bandwidth", "efficiency", "latency")
+    rows = [
+        (
+            f"`{link.name}`",
+            link.title,
+            f"{link.bandwidth_bytes_per_s / 1e9:.4g}",
+            f"{link.efficiency_frac:.0%}",
+            _time(link.latency_s),
+            "yes" if link.switched else "",
+            *(link.sources[key].kind for key in ("bandwidth", "efficiency_frac", "latency")),
+        )
+        for link in sorted(links, key=lambda link: (link.kind, link.bandwidth_bytes_per_s, link.name))
+    ]
+    return _table(header, rows)
+
+
+def _device_row(device: Device) -> tuple[str, ...]:
+    peaks = device.peak_flops_per_s
+    wide = peaks.get("bf16", peaks.get("fp32", 0.0))
+    narrow = max((peaks[dtype] for dtype in ("fp8", "int8") if dtype in peaks), default=0.0)
+    return (
+        f"`{device.name}`",
+        f"{wide / 1e12:.4g}" + ("" if "bf16" in peaks else " (fp32)"),
+        f"{narrow / 1e12:.4g}" if narrow else "",
+        f"{device.memory.capacity_bytes / 2**30:.4g} GiB",
+        f"{device.memory.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+        f"{wide / device.memory.bandwidth_bytes_per_s:.0f}",
+        f"{device.power.tdp_w:.0f} W",
+        f"{device.price_usd_per_h:.2f}",
+        *(_kinds(device.sources, key) for key in ("peak", "memory", "power", "price")),
+    )
+
+
+def _kinds(sources: dict[str, Source], key: str) -> str:
+    """Kinds of the sources at a key and below, each once, in the order of the file."""
+    at_or_below = (source.kind for path, source in sources.items() if path == key or path.startswith(f"{key}."))
+    return ", ".join(dict.fromkeys(at_or_below))
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e6:.3g} us" if seconds >= 1e-6 else f"{seconds * 1e9:.3g} ns"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

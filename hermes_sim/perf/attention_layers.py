@@ -1,0 +1,185 @@
+"""The attention of one model on one device as coefficients: one entry per kind of layer, and the recurrent layers.
+
+What a kind of layer costs per token of context, per query and per pair is read off the operators of models/forward.py,
+which are linear in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.device import Device
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.forward import Batch, context_operators, token_operators
+from hermes_sim.models.operator import Operator
+from hermes_sim.perf.coefficients import gemm_efficiency, peak_flops_per_s
+from hermes_sim.perf.operators import attention as layer
+
+FloatArray = npt.NDArray[np.float64]
+
+MAX_LAYER_KINDS = 3
+"""Full and sliding layers, or latent attention and its indexer."""
+
+_PROBE = 4096
+"""Queries and pairs of a probing batch; its context is one or two keys a query, so that no window clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayers:
+    """Work of one kind of attention layer on one device, per layer."""
+
+    kind: str
+    """As the operators name it: full, sliding, latent, indexer_scores."""
+    num_layers: int
+    window_tokens: int
+    """0: looks at everything."""
+    num_heads: int
+    """Query heads of one device."""
+    num_kv_heads: int
+    """KV heads of one device; 1 where all heads share a latent."""
+    decode_flops_per_token: float
+    decode_bytes_per_token: float
+    decode_bytes_per_query: float
+    flops_per_pair: float
+    prefill_bytes_per_token: float
+    prefill_bytes_per_query: float
+    cache_write_bytes: float
+    """Bytes of keys and values read and written per new token; counted as bytes by the operator `kv_write`."""
+    history_flops_per_token: float
+    """Cached tokens of a prompt's history that are multiplied again (latent attention)."""
+    dtype: Dtype
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrentLayers:
+    """State-space layers: each step reads and writes the state of every sequence in it. Per layer."""
+
+    num_layers: int
+    flops_per_token: float
+    bytes_per_token: float
+    bytes_per_sequence: float
+
+
+def attention_layers(model: ModelArchitecture, *, tp: int, kv_dtype: Dtype) -> tuple[AttentionLayers, ...]:
+    """One entry per kind of attention layer."""
+    decodes, longer_decodes = (_probe(model, tp, kv_dtype, _decodes(context)) for context in (_PROBE, 2 * _PROBE))
+    prompts, longer_prompts = (_probe(model, tp, kv_dtype, _prompts(context)) for context in (_PROBE, 2 * _PROBE))
+    written = {operator.name: operator for operator in token_operators(model, _PROBE, tp=tp)}.get("kv_write")
+    found = []
+    for kind, decode in decodes.items():
+        if decode.kind != "attention":
+            continue
+        prompt, history = prompts[kind], longer_prompts.get("kv_up_context")
+        decode_bytes_per_token = (longer_decodes[kind].bytes - decode.bytes) / _PROBE
+        prefill_bytes_per_token = (longer_prompts[kind].bytes - prompt.bytes) / _PROBE
+        found.append(
+            AttentionLayers(
+                kind=kind,
+                num_layers=decode.count,
+                window_tokens=_window(model, kind),
+                num_heads=-(-model.num_heads // tp),
+                num_kv_heads=1 if model.mla else -(-model.num_kv_heads // tp),
+                decode_flops_per_token=decode.flops / _PROBE,
+                decode_bytes_per_token=decode_bytes_per_token,
+                decode_bytes_per_query=decode.bytes / _PROBE - decode_bytes_per_token,
+                flops_per_pair=prompt.flops / _PROBE,
+                prefill_bytes_per_token=prefill_bytes_per_token,
+                prefill_bytes_per_query=prompt.bytes / _PROBE - prefill_bytes_per_token,
+                cache_write_bytes=written.bytes / _PROBE if written and decode.count == written.count else 0.0,
+                history_flops_per_token=history.flops / _PROBE if history and kind == "latent" else 0.0,
+                dtype=decode.dtype,
+            )
+        )
+    return tuple(found)
+
+
+def recurrent_layers(model: ModelArchitecture, *, tp: int) -> RecurrentLayers | None:
+    """The recurrence of a state-space or hybrid model; None for any other."""
+    if model.state_space is None:
+        return None
+    prompt = _scan(model, tp, Batch(num_prefill=1, num_prefill_tokens=_PROBE))
+    longer = _scan(model, tp, Batch(num_prefill=1, num_prefill_tokens=2 * _PROBE))
+    bytes_per_token = (longer.bytes - prompt.bytes) / _PROBE
+    return RecurrentLayers(
+        num_layers=prompt.count,
+        flops_per_token=prompt.flops / _PROBE,
+        bytes_per_token=bytes_per_token,
+        bytes_per_sequence=prompt.bytes - bytes_per_token * _PROBE,
+    )
+
+
+def layer_coefficients(layers: AttentionLayers, device: Device) -> FloatArray:
+    """[NUM_LAYER_COEFFICIENTS] seconds and shares of one kind of layer on the device."""
+    cost, shape = device.cost_model, device.cost_model.attention
+    peak = peak_flops_per_s(device, layers.dtype)
+    bandwidth = device.memory.bandwidth_bytes_per_s
+    core_share = device.num_cores / peak
+    prefill_flops_per_s = peak * cost.attention_prefill_compute_frac
+    decode_bytes_per_s = bandwidth * cost.attention_decode_memory_frac
+    values = np.zeros(layer.NUM_LAYER_COEFFICIENTS)
+    values[layer.DECODE_LAUNCH_S] = shape.decode_launch_s
+    values[layer.DECODE_BYTE_S] = layers.decode_bytes_per_token / decode_bytes_per_s
+    values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
+    query_bytes = layers.decode_bytes_per_query + layers.cache_write_bytes
+    values[layer.DECODE_SEQUENCE_S] = layers.num_kv_heads * shape.decode_head_s + query_bytes / decode_bytes_per_s
+    head_bytes = layers.decode_bytes_per_token / layers.num_kv_heads
+    values[layer.DECODE_LONGEST_S] = head_bytes * device.num_cores / (bandwidth * shape.decode_core_streams)
+    values[layer.DECODE_SERIAL_FRAC] = shape.decode_serial_frac
+    values[layer.PREFILL_LAUNCH_S] = shape.prefill_launch_s
+    values[layer.PAIR_S] = layers.flops_per_pair / prefill_flops_per_s + layers.num_heads * shape.softmax_s
+    values[layer.TOKEN_PAIRS] = shape.diagonal_pairs
+    values[layer.SEQUENCE_PAIRS] = shape.sequence_pairs
+    head_flops = layers.flops_per_pair / layers.num_heads
+    values[layer.LONGEST_ROW_S] = shape.row_tokens * (
+        head_flops * core_share / cost.attention_prefill_compute_frac + shape.softmax_s * device.num_cores
+    )
+    values[layer.PREFILL_SERIAL_FRAC] = shape.prefill_serial_frac
+    values[layer.PREFILL_BYTE_S] = layers.prefill_bytes_per_token / bandwidth
+    # own keys and values are read once more than written: to attend to them
+    token_bytes = layers.prefill_bytes_per_query + layers.cache_write_bytes + layers.prefill_bytes_per_token
+    values[layer.PREFILL_TOKEN_S] = token_bytes / (bandwidth * shape.prefill_memory_frac)
+    widened = peak * gemm_efficiency(device, layers.dtype).compute_frac
+    values[layer.HISTORY_S] = layers.history_flops_per_token / widened
+    values[layer.WINDOW_TOKENS] = layers.window_tokens
+    values[layer.NUM_LAYERS] = layers.num_layers
+    return values
+
+
+def _decodes(context: int) -> Batch:
+    return Batch(num_decode=_PROBE, decode_context_sum=context)
+
+
+def _prompts(context: int) -> Batch:
+    """Chunks of one new token, so that a window clips neither pairs nor context."""
+    return Batch(num_prefill=_PROBE, num_prefill_tokens=_PROBE, prefill_token_pairs=_PROBE, prefill_context_sum=context)
+
+
+def _probe(model: ModelArchitecture, tp: int, kv_dtype: Dtype, batch: Batch) -> dict[str, Operator]:
+    """Attention operators of the batch by kind of layer, the others by name."""
+    return {layer_kind(operator): operator for operator in context_operators(model, batch, tp=tp, kv_dtype=kv_dtype)}
+
+
+def layer_kind(operator: Operator) -> str:
+    """The kind of layer an attention operator belongs to. Latent layers expand the latent for prompts."""
+    for phase in ("attention_prefill_", "attention_decode_"):
+        if operator.name.startswith(phase):
+            kind = operator.name.removeprefix(phase)
+            return "latent" if kind == "expanded" else kind
+    return operator.name
+
+
+def _window(model: ModelArchitecture, kind: str) -> int:
+    if kind == "sliding":
+        return model.sliding_window
+    if kind == "latent" and model.mla is not None and model.mla.indexer is not None:
+        return model.mla.indexer.top_k
+    return 0
+
+
+def _scan(model: ModelArchitecture, tp: int, batch: Batch) -> Operator:
+    (found,) = (operator for operator in context_operators(model, batch, tp=tp) if operator.kind == "scan")
+    return found

@@ -1,0 +1,256 @@
+"""The operators of a model as rows of numbers, priced by one compiled function for any number of tokens.
+
+models/forward.py lists the operators of one step at a given number of tokens. Their bytes and FLOPs are affine in that
+number (grouped products apart, whose weights follow the distinct experts), so two listings give every row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.core.compiled import compiled
+from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.device import Device
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.forward import expected_distinct_experts, sampling_operators, token_operators
+from hermes_sim.models.operator import Operator
+from hermes_sim.perf.coefficients import gemm_coefficients
+from hermes_sim.perf.operators.collective import all_gather_seconds, all_reduce_seconds, send_seconds
+from hermes_sim.perf.operators.elementwise import stream_seconds
+from hermes_sim.perf.operators.gemm import gemm_seconds
+
+FloatArray = npt.NDArray[np.float64]
+
+COMPUTE, MEMORY, NETWORK, HOST = 0, 1, 2, 3
+NUM_RESOURCES = 4
+RESOURCES = ("compute", "memory", "network", "host")
+
+GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND = 0, 1, 2, 3, 4, 5
+
+# Columns of a row
+KIND = 0
+COUNT = 1  # calls per step
+ROWS_PER_TOKEN = 2  # m of one call
+N = 3
+K = 4
+WEIGHT_BYTES = 5  # per call, whatever the number of tokens; grouped: of one expert
+TOKEN_BYTES = 6  # per call and token
+TOKEN_FLOPS = 7  # per call and token
+COEFFICIENTS = 8  # row of the table of GEMM coefficients
+NUM_EXPERTS = 9  # of the whole model
+EXPERTS_PER_TOKEN = 10
+EXPERT_DEVICES = 11  # devices the experts are spread over
+PRICED_FRAC = 12  # 0 where the kernel's time is counted elsewhere
+NUM_COLUMNS = 13
+
+# Settings beside the rows
+TP = 0
+TP_BANDWIDTH = 1
+TP_LATENCY_S = 2
+PP_BANDWIDTH = 3
+PP_LATENCY_S = 4
+STREAM_BANDWIDTH = 5
+STREAM_FRAC = 6
+STREAM_LAUNCH_S = 7
+NUM_SETTINGS = 8
+
+PRICED_WITH_ATTENTION = frozenset({"kv_write"})
+"""Kernels whose time is part of the measured attention layer; their bytes are counted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredOperators:
+    """Operators that depend on one count only (new tokens, or sampled sequences)."""
+
+    names: tuple[str, ...]
+    rows: FloatArray
+    """[num_operators, NUM_COLUMNS]"""
+    gemm_table: FloatArray
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
+    settings: FloatArray
+    """[NUM_SETTINGS]"""
+
+    def table(self, max_count: int) -> FloatArray:
+        """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; row 0 is zero."""
+        out = np.zeros((max_count + 1, NUM_RESOURCES))
+        fill_table(self.rows, self.gemm_table, self.settings, out)
+        return out
+
+    def seconds(self, index: int, count: int) -> tuple[float, int]:
+        """Seconds of all calls of one operator, and the resource that limits it."""
+        return row_seconds(self.rows, index, float(count), self.gemm_table, self.settings)
+
+    @property
+    def num_kernels(self) -> float:
+        """Kernels launched per step."""
+        return float(self.rows[:, COUNT].sum())
+
+    def flops(self, num_counts: float) -> float:
+        """FLOPs of one device for that many tokens (or sequences), over any number of steps."""
+        return float(num_counts * (self.rows[:, COUNT] * self.rows[:, TOKEN_FLOPS]).sum())
+
+    def bytes(self, num_steps: float, num_counts: float) -> float:
+        """Bytes moved by one device; grouped products at the mean number of tokens per step."""
+        if num_steps <= 0.0:
+            return 0.0
+        total = 0.0
+        for row in self.rows:
+            if row[KIND] in (ALL_REDUCE, ALL_GATHER, SEND):
+                continue
+            weights = row[WEIGHT_BYTES]
+            if row[KIND] == GROUPED_GEMM:
+                mean_tokens = num_counts / num_steps
+                weights *= distinct_experts(mean_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+            total += float(row[COUNT] * (num_steps * weights + num_counts * row[TOKEN_BYTES]))
+        return total
+
+
+def lower_tokens(
+    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, pp: int, ep: int
+) -> LoweredOperators:
+    """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included."""
+    lowered = _lower(lambda count: token_operators(model, count, tp=tp, ep=ep), model, device, settings, ep)
+    if pp == 1:
+        return lowered
+    row = np.zeros((1, NUM_COLUMNS))
+    row[0, [KIND, COUNT]] = SEND, pp - 1
+    all_reduce = [index for index, name in enumerate(lowered.names) if name == "all_reduce"]
+    hidden_bytes = lowered.rows[all_reduce[0], TOKEN_BYTES] if all_reduce else _hidden_bytes(model)
+    row[0, TOKEN_BYTES] = hidden_bytes / tp  # each rank sends its share
+    rows = np.concatenate([lowered.rows, row])
+    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, settings)
+
+
+def lower_sampling(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
+    """Logits and sampling, by the number of sequences that get a token."""
+    return _lower(lambda count: sampling_operators(model, count, tp=tp), model, device, settings, 1)
+
+
+def _hidden_bytes(model: ModelArchitecture) -> float:
+    (message,) = (op.bytes for op in token_operators(model, 1, tp=2) if op.name == "all_reduce")
+    return message
+
+
+def _lower(
+    list_operators: Callable[[int], Sequence[Operator]],
+    model: ModelArchitecture,
+    device: Device,
+    settings: FloatArray,
+    ep: int,
+) -> LoweredOperators:
+    # Multiples of ep: rows per device come out whole. Large enough that the largest count leaves no rounding.
+    few, many = list_operators(64 * ep), list_operators(128 * ep)
+    dtypes: list[Dtype] = sorted({operator.dtype for operator in few if operator.kind == "gemm"})
+    rows = np.zeros((len(few), NUM_COLUMNS))
+    for row, first, second in zip(rows, few, many, strict=True):
+        assert first.name == second.name
+        _fill_row(row, first, second, 64 * ep, dtypes)
+        if first.num_groups > 1:
+            assert model.moe is not None
+            _fill_groups(row, first, second, model.moe.num_experts, model.moe.num_experts_per_token, ep)
+    table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
+    return LoweredOperators(tuple(operator.name for operator in few), rows, table.reshape(len(dtypes), -1), settings)
+
+
+def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
+    if first.kind == "collective":
+        row[KIND] = ALL_GATHER if "gather" in first.name else ALL_REDUCE
+    elif first.kind == "gemm":
+        row[KIND] = GEMM
+        row[COEFFICIENTS] = dtypes.index(first.dtype)
+    else:
+        row[KIND] = STREAM
+    row[COUNT] = first.count
+    row[ROWS_PER_TOKEN] = first.m / count
+    row[N], row[K] = first.n, first.k
+    row[TOKEN_BYTES] = (second.bytes_per_call - first.bytes_per_call) / count
+    row[WEIGHT_BYTES] = max(2.0 * first.bytes_per_call - second.bytes_per_call, 0.0)
+    row[TOKEN_FLOPS] = first.flops_per_call / count
+    row[PRICED_FRAC] = 0.0 if first.name in PRICED_WITH_ATTENTION else 1.0
+
+
+def _fill_groups(
+    row: FloatArray, first: Operator, second: Operator, num_experts: int, num_experts_per_token: int, ep: int
+) -> None:
+    """bytes(T) = distinct(T) / ep x expert + T x token, at T and at 2 T."""
+    count = 64 * ep
+    once = expected_distinct_experts(num_experts, num_experts_per_token, count) / ep
+    twice = expected_distinct_experts(num_experts, num_experts_per_token, 2 * count) / ep
+    expert_bytes = (second.bytes_per_call - 2.0 * first.bytes_per_call) / (twice - 2.0 * once)
+    row[KIND] = GROUPED_GEMM
+    row[WEIGHT_BYTES] = expert_bytes
+    row[TOKEN_BYTES] = (first.bytes_per_call - once * expert_bytes) / count
+    row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES] = num_experts, num_experts_per_token, ep
+
+
+@compiled
+def busiest_rows(mean_rows: float, num_devices: float) -> float:
+    """Expected rows on the busiest of p devices when rows fall on them at random: mean + sqrt(2 mean ln p).
+
+    Source: Raab and Steger, "Balls into bins", RANDOM 1998, theorem 1 (heavily loaded case).
+    """
+    if num_devices <= 1.0:
+        return mean_rows
+    return min(mean_rows + math.sqrt(2.0 * mean_rows * math.log(num_devices)), mean_rows * num_devices)
+
+
+@compiled
+def distinct_experts(num_tokens: float, num_experts: float, num_experts_per_token: float) -> float:
+    """Experts chosen by at least one token: E (1 - (1 - k / E)^T), as models/forward.py states it for whole models."""
+    if num_experts_per_token >= num_experts:
+        return num_experts
+    return num_experts * (1.0 - math.exp(num_tokens * math.log1p(-num_experts_per_token / num_experts)))
+
+
+@compiled
+def row_seconds(
+    rows: FloatArray, index: int, num_tokens: float, gemm_table: FloatArray, settings: FloatArray
+) -> tuple[float, int]:
+    """Seconds of all calls of one operator at `num_tokens`, and the resource that limits it."""
+    row = rows[index]
+    kind = int(row[KIND])
+    token_bytes = row[TOKEN_BYTES] * num_tokens
+    resource = MEMORY
+    if kind == GEMM:
+        seconds, is_compute = gemm_seconds(
+            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], 1.0, row[WEIGHT_BYTES], token_bytes,
+            gemm_table[int(row[COEFFICIENTS])],
+        )  # fmt: skip
+        resource = COMPUTE if is_compute else MEMORY
+    elif kind == GROUPED_GEMM:
+        mean_rows = row[ROWS_PER_TOKEN] * num_tokens
+        num_rows = busiest_rows(mean_rows, row[EXPERT_DEVICES])
+        distinct = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+        seconds, is_compute = gemm_seconds(
+            num_rows / distinct, row[N], row[K], distinct, distinct * row[WEIGHT_BYTES],
+            token_bytes * num_rows / mean_rows, gemm_table[int(row[COEFFICIENTS])],
+        )  # fmt: skip
+        resource = COMPUTE if is_compute else MEMORY
+    elif kind == STREAM:
+        seconds = stream_seconds(
+            row[WEIGHT_BYTES] + token_bytes, settings[STREAM_BANDWIDTH], settings[STREAM_FRAC],
+            settings[STREAM_LAUNCH_S],
+        ) * row[PRICED_FRAC]  # fmt: skip
+    else:
+        resource = NETWORK
+        if kind == ALL_REDUCE:
+            seconds = all_reduce_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+        elif kind == ALL_GATHER:
+            seconds = all_gather_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+        else:
+            seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
+    return row[COUNT] * seconds, resource
+
+
+@compiled
+def fill_table(rows: FloatArray, gemm_table: FloatArray, settings: FloatArray, out: FloatArray) -> None:
+    """out[count, resource] = seconds of all operators at that count; row 0 stays zero."""
+    for num_tokens in range(1, out.shape[0]):
+        for index in range(rows.shape[0]):
+            seconds, resource = row_seconds(rows, index, float(num_tokens), gemm_table, settings)
+            out[num_tokens, resource] += seconds

@@ -1,0 +1,155 @@
+"""Every operator of one step with its work, its time and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from hermes_sim.models.forward import Batch, context_operators, sampling_operators, token_operators
+from hermes_sim.models.operator import Operator
+from hermes_sim.perf.attention_layers import layer_kind
+from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
+from hermes_sim.perf.operators.attention import (
+    DECODE_LAUNCH_S,
+    NUM_LAYER_COEFFICIENTS,
+    PREFILL_LAUNCH_S,
+    decode_attention_seconds,
+    prefill_attention_seconds,
+)
+from hermes_sim.perf.step_kernel import (
+    FIRST_KIND,
+    MAX_CAPTURED_SEQS,
+    RECURRENCE_S,
+    RECURRENCE_SEQUENCE_S,
+    RECURRENCE_TOKEN_S,
+)
+
+if TYPE_CHECKING:
+    from hermes_sim.perf.step_cost import LlmCost
+
+Bound = Literal["compute", "memory", "network", "host"]
+Provenance = Literal["measured", "interpolated", "analytic", "estimate"]
+
+BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "host")
+"""By column of the seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """One step, in the counts and sums that step_cost takes."""
+
+    num_tokens: int
+    num_sampled: int
+    num_decode: int = 0
+    decode_context_sum: int = 0
+    decode_context_max: int = 0
+    num_prefill: int = 0
+    prefill_token_pairs: int = 0
+    prefill_context_sum: int = 0
+
+
+class OperatorCost(NamedTuple):
+    """One line of the operator table: all calls of one step, all devices of the replica."""
+
+    operator: str
+    flops: float
+    bytes: float
+    seconds: float
+    bound: Bound
+    provenance: Provenance
+
+
+def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
+    """In the order of the forward pass, the host last. Work is that of the real batch, time that of the padded one."""
+    context = Batch(
+        num_decode=batch.num_decode,
+        decode_context_sum=batch.decode_context_sum,
+        num_prefill=batch.num_prefill,
+        num_prefill_tokens=batch.num_tokens - batch.num_decode,
+        prefill_token_pairs=batch.prefill_token_pairs,
+        prefill_context_sum=batch.prefill_context_sum,
+        num_sampled=batch.num_sampled,
+    )
+    priced_tokens = batch.num_tokens
+    if batch.num_prefill == 0:
+        priced_tokens = captured_size(batch.num_decode, int(cost.attention[MAX_CAPTURED_SEQS]))
+    operators = token_operators(cost.model, batch.num_tokens, tp=cost.tp, ep=cost.ep)
+    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp)
+    host_s = float(cost.seconds(batch)[HOST])
+    return [
+        *_counted(cost, cost.token_operators, operators, priced_tokens),
+        *_contextual(cost, batch, context_operators(cost.model, context, tp=cost.tp, kv_dtype=cost.kv_dtype)),
+        *_counted(cost, cost.sampling_operators, sampling, batch.num_sampled),
+        OperatorCost("host", 0.0, 0.0, host_s, "host", cost.provenance),
+    ]
+
+
+def captured_size(num_seqs: int, max_captured_seqs: int) -> int:
+    """The batch a captured graph runs `num_seqs` decodes at: 1, 2, 4, 8, 16, 24 ... 256, 272 ...; itself where eager.
+
+    Source: vLLM, VllmConfig._set_cudagraph_sizes (V1).
+    """
+    if num_seqs <= 2:
+        size = num_seqs
+    elif num_seqs <= 4:
+        size = 4
+    else:
+        step = 8 if num_seqs <= 256 else 16
+        size = -(-num_seqs // step) * step
+    return size if size <= max_captured_seqs else num_seqs
+
+
+def _counted(
+    cost: LlmCost, lowered: LoweredOperators, operators: tuple[Operator, ...], count: int
+) -> Iterator[OperatorCost]:
+    """Operators priced by the number of tokens (or samples). The hand-over between stages is none of the model's."""
+    if not operators:
+        return
+    for index, name in enumerate(lowered.names):
+        seconds, resource = lowered.seconds(index, count)
+        flops = operators[index].total_flops * cost.tp if index < len(operators) else 0.0
+        moved = operators[index].total_bytes * cost.tp if index < len(operators) else 0.0
+        yield OperatorCost(name, flops, moved, seconds, BOUNDS[resource], cost.provenance)
+
+
+def _contextual(cost: LlmCost, batch: StepBatch, operators: tuple[Operator, ...]) -> Iterator[OperatorCost]:
+    """Attention and recurrence; what MLA computes again is priced with its attention."""
+    for operator in operators:
+        if operator.kind == "scan":
+            seconds, bound = _recurrence_seconds(cost, batch), MEMORY
+        elif operator.kind == "attention":
+            seconds, bound = _attention_seconds(cost, batch, operator)
+        else:
+            seconds, bound = 0.0, COMPUTE
+        flops, moved = operator.total_flops * cost.tp, operator.total_bytes * cost.tp
+        yield OperatorCost(operator.name, flops, moved, seconds, BOUNDS[bound], cost.provenance)
+
+
+def _recurrence_seconds(cost: LlmCost, batch: StepBatch) -> float:
+    sequences_s = (batch.num_decode + batch.num_prefill) * cost.attention[RECURRENCE_SEQUENCE_S]
+    return float(cost.attention[RECURRENCE_S] + sequences_s + batch.num_tokens * cost.attention[RECURRENCE_TOKEN_S])
+
+
+def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> tuple[float, int]:
+    """Prompts and decodes of one step are one kernel, whose launch is counted with the prompts."""
+    number = [layers.kind for layers in cost.attention_layers].index(layer_kind(operator))
+    start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
+    total_s, is_compute = 0.0, False
+    if batch.num_decode > 0 and "prefill" not in operator.name:
+        total_s, is_compute = decode_attention_seconds(
+            batch.num_decode, float(batch.decode_context_sum), float(batch.decode_context_max), cost.attention, start
+        )
+        if batch.num_prefill > 0:
+            total_s -= float(min(cost.attention[start + DECODE_LAUNCH_S], cost.attention[start + PREFILL_LAUNCH_S]))
+    if batch.num_prefill > 0 and "decode" not in operator.name:
+        prompt_s, is_compute = prefill_attention_seconds(
+            batch.num_prefill,
+            float(batch.num_tokens - batch.num_decode),
+            float(batch.prefill_token_pairs),
+            float(batch.prefill_context_sum),
+            cost.attention,
+            start,
+        )
+        total_s += prompt_s
+    return cost.attention_layers[number].num_layers * total_s, COMPUTE if is_compute else MEMORY

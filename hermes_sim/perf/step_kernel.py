@@ -1,0 +1,96 @@
+"""Time of one step of an LLM engine: what depends on token counts from tables, attention from sums of contexts.
+
+The tables are filled once per engine by the functions that price single operators; a step then takes three look-ups and
+a few multiplications, and the same step always has the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.core.compiled import compiled
+from hermes_sim.perf.attention_layers import MAX_LAYER_KINDS
+from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, NETWORK
+from hermes_sim.perf.operators.attention import (
+    DECODE_LAUNCH_S,
+    NUM_LAYER_COEFFICIENTS,
+    NUM_LAYERS,
+    PREFILL_LAUNCH_S,
+    decode_attention_seconds,
+    prefill_attention_seconds,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+HOST_STEP_S = 0  # host time of every step
+LAUNCH_FLOOR_S = 1  # host time to launch all kernels of a step that is not captured
+MAX_CAPTURED_SEQS = 2  # decode batches up to this size replay a captured graph
+NUM_KINDS = 3  # kinds of attention layers
+RECURRENCE_S = 4  # launches of the recurrent layers
+RECURRENCE_SEQUENCE_S = 5  # state read and written, per sequence
+RECURRENCE_TOKEN_S = 6  # per new token
+FIRST_KIND = 7
+NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS
+
+
+@compiled
+def step_cost(
+    linear: FloatArray,
+    decode_linear: FloatArray,
+    sampled: FloatArray,
+    attention: FloatArray,
+    num_tokens: int,
+    num_sampled: int,
+    num_decode: int,
+    decode_context_sum: int,
+    decode_context_max: int,
+    num_prefill: int,
+    prefill_token_pairs: int,
+    prefill_context_sum: int,
+    out: FloatArray,
+) -> float:
+    """Seconds of one step, host included; `out` is overwritten with the parts by limiting resource.
+
+    num_tokens: new tokens of the step, num_tokens - num_decode of them in prompts. decode_context_sum and _max: KV
+    tokens that the decodes read, each one's new token included. prefill_token_pairs: query-key pairs of the prompt
+    chunks, sum of new x context + new (new + 1) / 2. prefill_context_sum: sum of context + new. Kernels that are not
+    captured are launched ahead of the device, so the launches show only where the device is faster than the host.
+    """
+    captured = num_prefill == 0 and num_decode <= attention[MAX_CAPTURED_SEQS]
+    tokens_s = decode_linear[num_decode] if num_prefill == 0 else linear[num_tokens]
+    for resource in range(4):
+        out[resource] = tokens_s[resource] + sampled[num_sampled, resource]
+    for kind in range(int(attention[NUM_KINDS])):
+        start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
+        num_layers = attention[start + NUM_LAYERS]
+        if num_decode > 0:
+            seconds, is_compute = decode_attention_seconds(
+                num_decode, float(decode_context_sum), float(decode_context_max), attention, start
+            )
+            if num_prefill > 0:  # one kernel for both: launched once
+                seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
+            out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
+        if num_prefill > 0:
+            seconds, is_compute = prefill_attention_seconds(
+                num_prefill,
+                float(num_tokens - num_decode),
+                float(prefill_token_pairs),
+                float(prefill_context_sum),
+                attention,
+                start,
+            )
+            out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
+    if attention[RECURRENCE_S] > 0.0 and num_tokens > 0:
+        out[MEMORY] += (
+            attention[RECURRENCE_S]
+            + (num_decode + num_prefill) * attention[RECURRENCE_SEQUENCE_S]
+            + num_tokens * attention[RECURRENCE_TOKEN_S]
+        )
+    if not captured:
+        device_s = out[COMPUTE] + out[MEMORY] + out[NETWORK]
+        if device_s < attention[LAUNCH_FLOOR_S]:
+            out[HOST] += attention[LAUNCH_FLOOR_S] - device_s
+    out[HOST] += attention[HOST_STEP_S]
+    total_s: float = out[COMPUTE] + out[MEMORY] + out[NETWORK] + out[HOST]
+    return total_s

@@ -1,0 +1,16 @@
+"""Uniformly at random, by the visit's own number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hermes_sim.core.compiled import compiled
+from hermes_sim.routing.router import Router
+
+
+@compiled
+def choose(state: Any, candidates: Any, row: int, turn: int, draw: float, options: Any) -> int:
+    return candidates[min(int(draw * candidates.size), candidates.size - 1)]
+
+
+ROUTER = Router(choose, reads_loads=False)

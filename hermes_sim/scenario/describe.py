@@ -1,0 +1,153 @@
+"""What can be named in the input files: lists, one thing in full, and the schema of each kind of file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+
+from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES
+from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.core.schema import Description, SourceKind
+from hermes_sim.core.words import did_you_mean, listed, with_article
+from hermes_sim.routing.config import RoutingConfig, RoutingKind
+from hermes_sim.scenario.check import weakest_source
+from hermes_sim.scenario.document import shown_path
+from hermes_sim.scenario.dump import dump_yaml
+from hermes_sim.scenario.files import SCHEMAS, read_description
+from hermes_sim.scenario.json_schema import attribute_docs, schema_of
+from hermes_sim.scenario.library import Entry, FileKind, NotFound, entries, find, plural
+from hermes_sim.scenario.names import expand_pipelines
+from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.validate import validate
+from hermes_sim.scenario.yaml_reader import read_yaml
+from hermes_sim.stages import STAGES
+
+FILE_KINDS: Final[dict[str, FileKind]] = {plural(kind): kind for kind in SCHEMAS}
+KINDS: Final = (*FILE_KINDS, "policies", "stages")
+"""What `list` and `show` take; the singular as well."""
+
+BATCHING_POLICIES: Final[dict[str, type[Description]]] = {**TOKEN_POLICIES, **JOB_POLICIES}
+Row = tuple[str, str, SourceKind | None]
+
+
+def list_names(kind: str) -> list[Row]:
+    """Name, title and weakest kind of source (files only) of everything of one kind. Raises ConfigError."""
+    kind = _kind(kind)
+    if kind == "policies":
+        return [(name, title, None) for name, title in _policies()]
+    if kind == "stages":
+        return [(name, _first_line(stage), None) for name, stage in STAGES.items()]
+    return [_file_row(entry) for entry in entries(FILE_KINDS[kind])]
+
+
+def show(kind: str, name: str) -> str:
+    """One thing in full as YAML: a file with its defaults filled in, or a policy or stage with its keys.
+
+    Raises ConfigError, with the near match where nothing has this name.
+    """
+    kind = _kind(kind)
+    if kind == "stages":
+        return _show_class(kind, name, STAGES)
+    if kind == "policies":
+        return _show_policy(name)
+    try:
+        path = find(FILE_KINDS[kind], name)
+    except NotFound as missing:
+        raise ConfigError([Problem("", None, "", str(missing))]) from None
+    schema = SCHEMAS[FILE_KINDS[kind]]
+    weakest = weakest_source(path)
+    header = f"# {shown_path(path)}" + (f"  (weakest source: {weakest})" if weakest is not None else "")
+    if path.suffix == ".json":
+        return f"{header}\n{dump_yaml(_dumped(read_description(schema, path)))}"
+    document = read_yaml(path)
+    expand_pipelines(document)
+    return f"{header}\n{dump_yaml(_as_written(_dumped(validate(schema, document)), document.data))}"
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """JSON Schema of the files of one kind: cluster, workload, device, link, model, pipeline, scenario, or of a stage
+    kind or batching policy by its name. Raises ConfigError."""
+    schemas: dict[str, type[Description]] = {str(name): schema for name, schema in SCHEMAS.items()}
+    schemas |= {"scenario": Scenario, "routing": RoutingConfig, **STAGES, **BATCHING_POLICIES}
+    singular = FILE_KINDS.get(kind, kind)
+    if singular not in schemas:
+        message = f"there is no schema {kind!r} ({listed(schemas)}).{did_you_mean(kind, schemas)}"
+        raise ConfigError([Problem("", None, "", message)])
+    return schema_of(schemas[singular])
+
+
+def _kind(kind: str) -> str:
+    singular: dict[str, str] = {known: name for name, known in FILE_KINDS.items()}
+    singular |= {"policy": "policies", "stage": "stages"}
+    if kind in KINDS:
+        return kind
+    if kind in singular:
+        return singular[kind]
+    raise ConfigError([Problem("", None, "", f"{kind!r} is not one of: {listed(KINDS)}.{did_you_mean(kind, KINDS)}")])
+
+
+def _file_row(entry: Entry) -> Row:
+    try:
+        return entry.name, entry.title, weakest_source(entry.path)
+    except ConfigError:
+        return entry.name, f"is wrong: hermes-sim check {shown_path(entry.path)}", None
+
+
+def _policies() -> Iterator[tuple[str, str]]:
+    for name, policy in BATCHING_POLICIES.items():
+        yield name, f"batching: {_first_line(policy)}"
+    for name in get_args(RoutingKind):
+        yield name, "routing"
+
+
+def _show_policy(name: str) -> str:
+    routing = get_args(RoutingKind)
+    if name not in routing:
+        return _show_class("policies", name, BATCHING_POLICIES, routing)
+    options = [line for line in _keys(RoutingConfig).splitlines() if f"# {name}: " in line]
+    title = "# routing policy of a cluster: `routing`, or `routing_per_stage`"
+    return "\n".join([title, f"kind: {name}", *options, ""])
+
+
+def _show_class(kind: str, name: str, table: Mapping[str, type[Description]], more: tuple[str, ...] = ()) -> str:
+    if name not in table:
+        names = [*table, *more]
+        singular = "stage kind" if kind == "stages" else "policy"
+        message = f"{name!r} is not {with_article(singular)} ({listed(names)}).{did_you_mean(name, names)}"
+        raise ConfigError([Problem("", None, "", message)])
+    description = table[name]
+    text = "\n".join(f"# {line}".rstrip() for line in inspect.cleandoc(description.__doc__ or "").splitlines())
+    return f"{text}\n{_keys(description)}"
+
+
+def _keys(description: type[BaseModel]) -> str:
+    """One line a key: its default, or nothing where it is required, and what it means."""
+    docs = attribute_docs(description)
+    defaults = description.model_construct().model_dump(mode="json", by_alias=True, warnings=False)
+    lines = []
+    for name, field in description.model_fields.items():
+        key = field.alias or name
+        value = dump_yaml({key: defaults[key]}).strip() if not field.is_required() else f"{key}:"
+        comment = " ".join([*(["required"] if field.is_required() else []), *docs.get(name, "").split()])
+        lines.append(f"{value}  # {comment}" if comment and "\n" not in value else value)
+    return "\n".join(lines) + "\n"
+
+
+def _dumped(description: Description) -> dict[str, Any]:
+    return description.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _as_written(resolved: Any, written: Any) -> Any:
+    """The resolved values, in the file's own words where it has some ('80 GiB' for '85899345920.0 B')."""
+    if isinstance(resolved, dict) and isinstance(written, dict):
+        return {key: _as_written(value, written.get(key)) for key, value in resolved.items()}
+    if isinstance(resolved, list) and isinstance(written, list) and len(resolved) == len(written):
+        return [_as_written(value, own) for value, own in zip(resolved, written, strict=True)]
+    return written if isinstance(resolved, str) and isinstance(written, str) else resolved
+
+
+def _first_line(description: type[BaseModel]) -> str:
+    return inspect.cleandoc(description.__doc__ or "").splitlines()[0]

@@ -1,0 +1,236 @@
+"""One engine on its own: does what it serves fit its policy, its model its parallel degrees and its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES, TokenBatching
+from hermes_sim.core.schema import Dtype
+from hermes_sim.core.units import format_quantity
+from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.hardware.device import Device
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.scenario.cluster import Engine
+from hermes_sim.stages import STAGES
+
+if TYPE_CHECKING:
+    from hermes_sim.perf.memory import MemoryPlan
+
+Finding = tuple[tuple[str | int, ...], str]
+"""Key path below the engine, and what is wrong there."""
+
+LARGEST_STEP_TOKENS = 1_000_000
+LARGEST_STEP_SEQS = 65_536
+LARGEST_BATCH_SIZE = 65_536
+"""Cost tables have a row for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An engine with what its names stand for."""
+
+    engine: Engine
+    model: ModelArchitecture | None
+    devices: dict[str, Device]
+    """By device group of the placement."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """It serves prefill or decode."""
+        return any(kind in STAGES and STAGES[kind].runs_on == "tokens" for kind in self.engine.serves)
+
+    @property
+    def num_devices(self) -> int:
+        """Of one replica."""
+        return sum(placement.devices for placement in self.engine.placement.values())
+
+
+def check_engine(placed: Placed) -> Iterator[Finding]:
+    """All that is wrong with one engine; memory last, and only where the rest is right."""
+    found = [*_serves(placed), *_batching(placed)]
+    if placed.takes_tokens:
+        found += [*_model(placed), *_parallel(placed), *_dtypes(placed)]
+    yield from found
+    if not found and placed.takes_tokens:
+        yield from _memory(placed)
+
+
+def engine_notes(placed: Placed) -> Iterator[str]:
+    """What a reader of the results should know about this engine."""
+    from hermes_sim.perf.coefficients import supported_dtype
+
+    if placed.model is None or not placed.takes_tokens:
+        return
+    for device in placed.devices.values():
+        for dtype in _compute_dtypes(placed.model):
+            computed = supported_dtype(device, dtype)
+            if computed not in (None, dtype):
+                yield (
+                    f"engine '{placed.engine.name}': {device.name} does not multiply {dtype}; "
+                    f"{placed.model.name} is computed in {computed}"
+                )
+
+
+def _serves(placed: Placed) -> Iterator[Finding]:
+    for index, kind in enumerate(placed.engine.serves):
+        if kind not in STAGES:
+            yield ("serves", index), f"{kind!r} is not a stage kind ({listed(STAGES)}).{did_you_mean(kind, STAGES)}"
+        elif kind in placed.engine.serves[:index]:
+            yield ("serves", index), f"{kind!r} is there twice"
+    served = [kind for kind in placed.engine.serves if kind in STAGES]
+    jobs = [kind for kind in served if STAGES[kind].runs_on == "jobs"]
+    if placed.takes_tokens and jobs:
+        tokens = [kind for kind in served if kind not in jobs]
+        yield ("serves",), f"{listed(tokens)} run token by token, {listed(jobs)} as whole jobs: they need two engines"
+
+
+def _batching(placed: Placed) -> Iterator[Finding]:
+    batching = placed.engine.batching
+    if placed.takes_tokens != isinstance(batching, TokenBatching):
+        policies, served = (TOKEN_POLICIES, "prefill and decode") if placed.takes_tokens else (JOB_POLICIES, "jobs")
+        kind = getattr(batching, "kind", "")
+        yield ("batching", "kind"), f"{kind!r} does not batch {served}; one of: {listed(policies)}"
+        return
+    if not isinstance(batching, TokenBatching):
+        if batching.max_batch_size > LARGEST_BATCH_SIZE:
+            yield ("batching", "max_batch_size"), f"must be <= {LARGEST_BATCH_SIZE:,}, got {batching.max_batch_size:,}"
+        return
+    if batching.max_num_seqs > LARGEST_STEP_SEQS:
+        yield ("batching", "max_num_seqs"), f"must be <= {LARGEST_STEP_SEQS:,}, got {batching.max_num_seqs:,}"
+    if batching.max_num_batched_tokens > LARGEST_STEP_TOKENS:
+        most = f"must be <= {LARGEST_STEP_TOKENS:,}, got {batching.max_num_batched_tokens:,}"
+        yield ("batching", "max_num_batched_tokens"), most
+    elif batching.max_num_batched_tokens < batching.max_num_seqs:
+        yield (
+            ("batching", "max_num_batched_tokens"),
+            f"{batching.max_num_batched_tokens} is less than max_num_seqs {batching.max_num_seqs}: "
+            "every running sequence needs a token of the budget",
+        )
+
+
+def _model(placed: Placed) -> Iterator[Finding]:
+    if placed.engine.model is None:
+        yield ("model",), f"is missing: an engine that serves {listed(placed.engine.serves)} needs one"
+    elif placed.model is not None and placed.model.family == "encoder":
+        yield ("model",), f"{placed.model.name} is an encoder: it cannot serve {listed(placed.engine.serves)}"
+
+
+def _parallel(placed: Placed) -> Iterator[Finding]:
+    engine, model, parallel = placed.engine, placed.model, placed.engine.parallel
+    if model is not None:
+        yield from _tensor_parallel(model, parallel.tp)
+        yield from _expert_parallel(model, parallel.ep, parallel.tp)
+        if parallel.pp > model.num_layers:
+            yield ("parallel", "pp"), f"{parallel.pp} is more than the {model.num_layers} layers of {model.name}"
+    if len(engine.placement) > 1:
+        groups = listed(engine.placement)
+        yield ("placement",), f"an engine that serves prefill or decode runs on one device group, not {groups}"
+    elif parallel.num_devices != placed.num_devices:
+        (group,) = engine.placement
+        yield (
+            ("parallel",),
+            f"tp {parallel.tp} x pp {parallel.pp} makes {parallel.num_devices} devices, "
+            f"placement gives a replica {placed.num_devices} {group}",
+        )
+
+
+def _tensor_parallel(model: ModelArchitecture, tp: int) -> Iterator[Finding]:
+    recurrent_heads = model.state_space.num_heads if model.state_space is not None else 0
+    whole = {
+        "attention heads": model.num_heads,
+        "heads of the state-space layers": recurrent_heads,
+        "of hidden size": model.hidden_size,
+        "of intermediate size": model.intermediate_size,
+    }
+    for noun, number in whole.items():
+        if number % tp:
+            yield ("parallel", "tp"), f"{tp} does not divide {number} {noun} of {model.name} ({_divisors(number)})"
+            return
+    heads = model.num_kv_heads
+    if heads and heads % tp and tp % heads:
+        yield (
+            ("parallel", "tp"),
+            f"{tp} neither divides {heads} KV heads of {model.name} nor is a multiple of them ({_divisors(heads)})",
+        )
+
+
+def _expert_parallel(model: ModelArchitecture, ep: int, tp: int) -> Iterator[Finding]:
+    if ep == 1:
+        return
+    if model.moe is None:
+        yield ("parallel", "ep"), f"{model.name} has no experts: ep must be 1, got {ep}"
+    elif model.moe.num_experts % ep:
+        experts = model.moe.num_experts
+        yield ("parallel", "ep"), f"{ep} does not divide {experts} experts of {model.name} ({_divisors(experts)})"
+    elif tp % ep:
+        yield ("parallel", "ep"), f"{ep} does not divide tp {tp} ({_divisors(tp)})"
+
+
+def _divisors(number: int) -> str:
+    """The first few: '1, 2, 4, 8, ...'."""
+    divisors = [divisor for divisor in range(1, min(number, 4096) + 1) if number % divisor == 0]
+    return ", ".join(str(divisor) for divisor in divisors[:4]) + (", ..." if len(divisors) > 4 else "")
+
+
+def _dtypes(placed: Placed) -> Iterator[Finding]:
+    from hermes_sim.perf.coefficients import supported_dtype
+
+    if placed.model is None:
+        return
+    for device in placed.devices.values():
+        for dtype in _compute_dtypes(placed.model):
+            if supported_dtype(device, dtype) is None:
+                known = listed(device.peak_flops_per_s)
+                able = f"{device.name} multiplies neither that nor wider ({known})"
+                yield ("model",), f"{placed.model.name} computes in {dtype}, {able}"
+
+
+def _compute_dtypes(model: ModelArchitecture) -> list[Dtype]:
+    """Of the matrix multiplies, each once."""
+    quantization = model.quantization
+    return list(dict.fromkeys([model.weight_dtype, *([quantization.compute_dtype] if quantization else [])]))
+
+
+def plan_memory(placed: Placed, device: Device, model: ModelArchitecture) -> MemoryPlan:
+    """Memory of one device of a replica."""
+    from hermes_sim.perf.memory import memory_plan
+
+    engine, batching, kv_cache = placed.engine, placed.engine.batching, placed.engine.kv_cache
+    assert isinstance(batching, TokenBatching)
+    return memory_plan(
+        model, device, tp=engine.parallel.tp, pp=engine.parallel.pp, ep=engine.parallel.ep,
+        memory_fraction=kv_cache.memory_fraction, block_tokens=kv_cache.block_tokens,
+        kv_dtype=kv_cache.dtype or model.kv_dtype, max_num_batched_tokens=batching.max_num_batched_tokens,
+        max_num_seqs=batching.max_num_seqs, activation_reserve_bytes=kv_cache.activation_reserve_bytes,
+        num_gpu_blocks=kv_cache.num_gpu_blocks,
+    )  # fmt: skip
+
+
+def _memory(placed: Placed) -> Iterator[Finding]:
+    """Weights, activations and at least one block of KV in every device of a replica."""
+    engine, model = placed.engine, placed.model
+    if model is None or not placed.devices:
+        return
+    (device,) = placed.devices.values()
+    plan = plan_memory(placed, device, model)
+    usable_bytes = device.memory.capacity_bytes * engine.kv_cache.memory_fraction
+    if plan.shortfall_bytes > 0:
+        yield (
+            ("model",),
+            f"{model.name} does not fit: {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of "
+            f"activations per device, {device.name} x memory_fraction {engine.kv_cache.memory_fraction:g} has "
+            f"{_size(usable_bytes)}: {_size(plan.shortfall_bytes)} short",
+        )
+    elif plan.num_blocks < 1:
+        left_bytes = usable_bytes - plan.weights_bytes - plan.activation_bytes
+        yield (
+            ("kv_cache",),
+            f"no room for a single KV block of {engine.kv_cache.block_tokens} tokens: {_size(left_bytes)} left per "
+            f"device beside {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of activations",
+        )
+
+
+def _size(num_bytes: float) -> str:
+    return format_quantity(num_bytes, "bytes")

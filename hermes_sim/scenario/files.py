@@ -1,0 +1,70 @@
+"""One input file: found by name, read, checked against the schema of its kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.core.schema import Description
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.scenario.cluster import ClusterFile
+from hermes_sim.scenario.document import Document, shown_path
+from hermes_sim.scenario.library import FileKind
+from hermes_sim.scenario.validate import validate
+from hermes_sim.scenario.workload import Pipeline, WorkloadFile
+from hermes_sim.scenario.yaml_reader import read_yaml
+
+SCHEMAS: Final[dict[FileKind, type[Description]]] = {
+    "device": Device,
+    "link": Link,
+    "cluster": ClusterFile,
+    "model": ModelArchitecture,
+    "workload": WorkloadFile,
+    "pipeline": Pipeline,
+}
+
+D = TypeVar("D", bound=Description)
+
+
+def read_description(schema: type[D], path: Path) -> D:
+    """What the file at `path` describes; a model may also be a Hugging Face config.json. Raises ConfigError."""
+    if schema is ModelArchitecture and path.suffix == ".json":
+        return cast(D, _read_hugging_face_config(path))
+    return validate(schema, read_yaml(path))
+
+
+def mapping_document(data: Mapping[str, Any], called: str) -> Document:
+    """Document of a mapping made in Python: plain data, no lines."""
+    return Document(called, None, cast(dict[str, Any], _plain(data)), {})
+
+
+def _plain(value: Any) -> Any:
+    """Own copy with text keys; descriptions become what their file would hold."""
+    if isinstance(value, Description):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _read_hugging_face_config(path: Path) -> ModelArchitecture:
+    from hermes_sim.models.hugging_face import from_config
+
+    file = shown_path(path)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("needs a mapping of keys")
+        name = path.resolve().parent.name if path.name == "config.json" else path.stem
+        return from_config(config, name=name)
+    except OSError as error:
+        raise ConfigError([Problem(file, None, "", f"cannot be read: {error.strerror or error}")]) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError([Problem(file, None, "", f"is not a usable Hugging Face config: {error}")]) from None

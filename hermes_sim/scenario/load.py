@@ -1,0 +1,102 @@
+"""From the names of a cluster and a workload to one frozen, checked Scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.scenario.checks import check_scenario
+from hermes_sim.scenario.cluster import ClusterFile
+from hermes_sim.scenario.document import Document
+from hermes_sim.scenario.dump import dump_scenario
+from hermes_sim.scenario.files import mapping_document
+from hermes_sim.scenario.library import FileKind, NotFound, find
+from hermes_sim.scenario.names import expand_pipelines, resolve_cluster, resolve_paths, resolve_stage_models
+from hermes_sim.scenario.overrides import Override, apply_overrides, parse_override
+from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.validate import validate
+from hermes_sim.scenario.workload import WorkloadFile
+from hermes_sim.scenario.yaml_reader import read_yaml
+
+__all__ = ["dump_scenario", "load_scenario", "read_scenario"]
+
+FileOrMapping = str | Path | Mapping[str, Any]
+
+
+def load_scenario(
+    cluster: FileOrMapping,
+    workload: FileOrMapping,
+    *,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    exact_steps: bool = False,
+) -> Scenario:
+    """Everything a run needs, resolved and checked.
+
+    cluster, workload: a name or path of a file, or a mapping with what such a file would hold.
+    overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE' (scenario/overrides.py).
+    seed: instead of the workload's own.
+    Raises ConfigError with every problem that the files have together.
+    """
+    problems = Problems()
+    parsed = [problems.of(parse_override, text) for text in overrides]
+    cluster_document = problems.of(_document, "cluster", cluster)
+    workload_document = problems.of(_document, "workload", workload)
+    if cluster_document is None or workload_document is None:
+        raise problems.error()
+    _override(cluster_document, workload_document, [override for override in parsed if override], problems)
+    cluster_file = problems.of(validate, ClusterFile, cluster_document)
+    workload_file = problems.of(validate, WorkloadFile, workload_document)
+    problems.add(_seed_problems(seed))
+    hardware = None if cluster_file is None else resolve_cluster(cluster_file, cluster_document, problems)
+    stage_models = {} if workload_file is None else resolve_stage_models(workload_file, workload_document, problems)
+    if problems.found or hardware is None or workload_file is None:
+        raise problems.error()
+    scenario = Scenario(
+        cluster=hardware.cluster,
+        workload=workload_file,
+        devices=hardware.devices,
+        links=hardware.links,
+        models=hardware.models | stage_models,
+        seed=workload_file.seed if seed is None else seed,
+        exact_steps=exact_steps,
+    )
+    found, notes = check_scenario(scenario, cluster_document, workload_document)
+    problems.add(found)
+    problems.stop()
+    return scenario.model_copy(update={"notes": notes})
+
+
+def read_scenario(path: str | Path) -> Scenario:
+    """The scenario a run was saved with (scenario.yaml), checked again. Raises ConfigError."""
+    document = read_yaml(Path(path))
+    scenario = validate(Scenario, document)
+    found, _ = check_scenario(scenario, document.part("cluster"), document.part("workload"))
+    if found:
+        raise ConfigError(found)
+    return scenario
+
+
+def _document(kind: FileKind, given: FileOrMapping) -> Document:
+    if isinstance(given, Mapping):
+        return mapping_document(given, kind)
+    try:
+        return read_yaml(find(kind, str(given)))
+    except NotFound as missing:
+        raise ConfigError([Problem("", None, "", str(missing))]) from None
+
+
+def _override(cluster: Document, workload: Document, overrides: Sequence[Override], problems: Problems) -> None:
+    """Sets values; before it, so that they can be reached, and after it, pipelines that are only named are put in."""
+    problems.of(expand_pipelines, workload)
+    for target, document in {"cluster": cluster, "workload": workload}.items():
+        problems.of(apply_overrides, document, [override for override in overrides if override.target == target])
+    problems.of(expand_pipelines, workload)
+    problems.of(resolve_paths, workload)
+
+
+def _seed_problems(seed: int | None) -> list[Problem]:
+    return [Problem("--seed", None, "", f"must be >= 0, got {seed}")] if seed is not None and seed < 0 else []

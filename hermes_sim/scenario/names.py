@@ -1,0 +1,160 @@
+"""What the names in a cluster and a workload stand for: devices, links, models, pipelines, trace files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.schema import Description
+from hermes_sim.core.words import shown
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.scenario.cluster import ClusterFile
+from hermes_sim.scenario.document import Document, KeyPath, shown_path
+from hermes_sim.scenario.files import read_description
+from hermes_sim.scenario.library import FileKind, NotFound, find
+from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.workload import WorkloadFile
+from hermes_sim.scenario.yaml_reader import read_yaml
+
+D = TypeVar("D", bound=Description)
+Named = tuple[str, KeyPath]
+"""A name and where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A cluster with everything it names, by the names that it uses."""
+
+    cluster: ClusterFile
+    devices: dict[str, Device]
+    links: dict[str, Link]
+    models: dict[str, ModelArchitecture]
+
+
+def resolve_cluster(cluster: ClusterFile, document: Document, problems: Problems) -> Hardware:
+    """Devices, links and models of a cluster; what is not found goes to `problems`."""
+    return Hardware(
+        cluster,
+        _resolve_all("device", Device, _device_names(cluster), document, problems),
+        _resolve_all("link", Link, _link_names(cluster), document, problems),
+        _resolve_all("model", ModelArchitecture, _engine_models(cluster), document, problems),
+    )
+
+
+def resolve_stage_models(
+    workload: WorkloadFile, document: Document, problems: Problems
+) -> dict[str, ModelArchitecture]:
+    """Models that the stages of a workload name; what is not found goes to `problems`."""
+    names = [
+        (name, ("pipelines", i, "stages", j, "model"))
+        for i, pipeline in enumerate(workload.pipelines)
+        for j, stage in enumerate(pipeline.stages)
+        for name in stage.model_names()
+    ]
+    return _resolve_all("model", ModelArchitecture, names, document, problems)
+
+
+def expand_pipelines(document: Document) -> None:
+    """Puts the stages of pipelines that a workload only names in their place. Raises ConfigError."""
+    pipelines = document.data.get("pipelines")
+    problems = Problems()
+    for index, entry in enumerate(pipelines if isinstance(pipelines, list) else []):
+        name = entry.get("name") if isinstance(entry, dict) and "stages" not in entry else entry
+        if isinstance(name, str) and isinstance(pipelines, list):
+            shipped = problems.of(_shipped_pipeline, name, document, index)
+            if shipped is not None:
+                own = entry if isinstance(entry, dict) else {}
+                pipelines[index] = shipped.data | own
+                for path, origin in shipped.origins.items():
+                    if path and path[0] not in own:
+                        document.origins["pipelines", index, *path] = origin
+    problems.stop()
+
+
+def resolve_paths(document: Document) -> None:
+    """Makes the paths of a workload's traffic absolute: from the working directory, else beside the workload file.
+
+    Raises ConfigError for files that are in neither.
+    """
+    problems = Problems()
+    for holder, path in _paths(document.data.get("traffic"), ("traffic",)):
+        written = Path(holder["path"])
+        folders = [Path(), *([document.path.parent] if document.path is not None else [])]
+        found = next((folder / written for folder in folders if _exists(folder / written)), None)
+        if found is not None:
+            holder["path"] = str(found.resolve())
+        else:
+            beside = f" or beside {shown_path(document.path)}" if document.path is not None else ""
+            where = "" if written.is_absolute() else f" in the working directory{beside}"
+            problems.add([document.problem((*path, "path"), f"there is no file {shown(str(written))}{where}")])
+    problems.stop()
+
+
+def _shipped_pipeline(name: str, document: Document, index: int) -> Document:
+    try:
+        return read_yaml(find("pipeline", name, document.path))
+    except NotFound as missing:
+        raise ConfigError([document.problem(("pipelines", index), str(missing))]) from None
+
+
+def _paths(value: Any, path: KeyPath) -> Iterator[tuple[dict[str, Any], KeyPath]]:
+    """Mappings with a key `path` that holds text."""
+    if isinstance(value, dict):
+        if isinstance(value.get("path"), str):
+            yield value, path
+        for key, item in value.items():
+            yield from _paths(item, (*path, key))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have: too long, a NUL in it
+        return False
+
+
+def _resolve_all(
+    kind: FileKind, schema: type[D], names: Sequence[Named], document: Document, problems: Problems
+) -> dict[str, D]:
+    """Name -> description, each once, in the order of first use."""
+    first_use: dict[str, KeyPath] = {}
+    for name, path in names:
+        first_use.setdefault(name, path)
+    found = {name: problems.of(_resolve, kind, schema, name, path, document) for name, path in first_use.items()}
+    return {name: description for name, description in found.items() if description is not None}
+
+
+def _resolve(kind: FileKind, schema: type[D], name: str, path: KeyPath, document: Document) -> D:
+    try:
+        return read_description(schema, find(kind, name, document.path))
+    except NotFound as missing:
+        raise ConfigError([document.problem(path, str(missing))]) from None
+
+
+def _device_names(cluster: ClusterFile) -> list[Named]:
+    return [
+        (group.profile, ("nodes", index, "devices", name, "profile"))
+        for index, node in enumerate(cluster.nodes)
+        for name, group in node.devices.items()
+    ]
+
+
+def _link_names(cluster: ClusterFile) -> list[Named]:
+    names: list[tuple[str | None, KeyPath]] = [(cluster.network, ("network",))]
+    for index, node in enumerate(cluster.nodes):
+        names += [(link.profile, ("nodes", index, "links", i, "profile")) for i, link in enumerate(node.links)]
+        names.append((node.uplink, ("nodes", index, "uplink")))
+    return [(name, path) for name, path in names if name is not None]
+
+
+def _engine_models(cluster: ClusterFile) -> list[Named]:
+    return [
+        (engine.model, ("engines", index, "model"))
+        for index, engine in enumerate(cluster.engines)
+        if engine.model is not None
+    ]

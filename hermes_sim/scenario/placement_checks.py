@@ -1,0 +1,120 @@
+"""Where a cluster's engines go: names that exist, devices and cores enough for all replicas, links among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.hardware.network import Endpoint, Network, NoRouteError
+from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.hardware.placement import PlacementError, Slots
+from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.document import KeyPath
+from hermes_sim.scenario.names import Hardware
+
+Finding = tuple[KeyPath, str]
+Replicas = list[list[Endpoint]]
+"""[num_replicas][num_devices]"""
+
+MOST_DEVICES = 100_000
+"""Of one cluster: each is a vertex of the network, and each replica an engine."""
+
+
+class Layout:
+    """A cluster with its engines put into place."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._cluster = hardware.cluster
+        self._devices = hardware.devices
+        self._links = hardware.links
+        self.replicas: dict[str, Replicas] = {}
+        """Engine name -> the devices of its replicas; complete if `check` has found nothing."""
+
+    @cached_property
+    def network(self) -> Network:
+        return Network(self._cluster.nodes, self._links, self._cluster.network)
+
+    def check(self) -> Iterator[Finding]:
+        """All that is wrong with the places; each step only where the one before has found nothing."""
+        for step in (self._names, self._sizes, self._place, self._links_inside):
+            found = list(step())
+            yield from found
+            if found:
+                return
+
+    def _names(self) -> Iterator[Finding]:
+        yield from self._node_names()
+        nodes = [node.name for node in self._cluster.nodes]
+        for index, engine in enumerate(self._cluster.engines):
+            if engine.name in [other.name for other in self._cluster.engines[:index]]:
+                yield ("engines", index, "name"), f"a second engine named {engine.name!r}"
+            if engine.node is not None and engine.node not in nodes:
+                near = did_you_mean(engine.node, nodes)
+                yield ("engines", index, "node"), f"there is no node {engine.node!r} ({listed(nodes)}).{near}"
+            else:
+                yield from self._group_names(index, engine)
+
+    def _node_names(self) -> Iterator[Finding]:
+        for index, node in enumerate(self._cluster.nodes):
+            if node.name in [other.name for other in self._cluster.nodes[:index]]:
+                yield ("nodes", index, "name"), f"a second node named {node.name!r}"
+            for i, link in enumerate(node.links):
+                for j, name in enumerate(link.between):
+                    if name not in node.devices:
+                        near = did_you_mean(name, node.devices)
+                        path = ("nodes", index, "links", i, "between", j)
+                        yield path, f"node {node.name!r} has no {name!r} ({listed(node.devices)}).{near}"
+
+    def _group_names(self, index: int, engine: Engine) -> Iterator[Finding]:
+        groups = list(dict.fromkeys(name for node in self._nodes_of(engine) for name in node.devices))
+        for name, placement in engine.placement.items():
+            path = ("engines", index, "placement", name)
+            if name not in groups:
+                where = f"node {engine.node!r} has no" if engine.node else "no node has"
+                yield path, f"{where} {name!r} ({listed(groups)}).{did_you_mean(name, groups)}"
+            elif placement.cores is not None and placement.cores < placement.devices:
+                yield path, f"{placement.cores} cores are fewer than the {placement.devices} devices they are on"
+
+    def _nodes_of(self, engine: Engine) -> list[NodeGroup]:
+        return [node for node in self._cluster.nodes if engine.node in (None, node.name)]
+
+    def _sizes(self) -> Iterator[Finding]:
+        """Numbers of which nothing could be made in reasonable time."""
+        num_devices = 0
+        for index, node in enumerate(self._cluster.nodes):
+            num_devices += node.count * (node.uplinks_per_node + sum(group.count for group in node.devices.values()))
+            if num_devices > MOST_DEVICES:
+                yield ("nodes", index, "count"), f"more than {MOST_DEVICES:,} devices and uplinks in all"
+                return
+        for index, engine in enumerate(self._cluster.engines):
+            wanted = engine.replicas * max(placement.devices for placement in engine.placement.values())
+            if wanted > MOST_DEVICES:
+                most = f"wants {wanted:,} devices, a cluster has at most {MOST_DEVICES:,}"
+                yield ("engines", index, "replicas"), most
+
+    def _place(self) -> Iterator[Finding]:
+        """Every replica gets its devices and cores, in the order of the file."""
+        slots = Slots(self._cluster.nodes, self._devices)
+        for index, engine in enumerate(self._cluster.engines):
+            wants = {name: (placement.devices, placement.cores) for name, placement in engine.placement.items()}
+            try:
+                node = slots.node_group(engine.node, wants)
+            except PlacementError as error:
+                yield ("engines", index, "placement"), f"engine {engine.name!r}: {error}"
+                continue
+            try:
+                self.replicas[engine.name] = slots.allocate_replicas(node.name, wants, engine.replicas)
+            except PlacementError as error:
+                short = next((name for name in wants if f" {name}, " in str(error)), next(iter(wants)))
+                path = ("nodes", self._cluster.nodes.index(node), "devices", short, "count")
+                yield path, f"engine {engine.name!r} {error}"
+
+    def _links_inside(self) -> Iterator[Finding]:
+        """The devices of a replica that computes one model together can talk with each other."""
+        for index, engine in enumerate(self._cluster.engines):
+            if engine.parallel.num_devices > 1:
+                try:
+                    self.network.tp_link(self.replicas[engine.name][0])
+                except NoRouteError as error:
+                    yield ("engines", index, "placement"), f"the devices of a replica are not linked: {error}"

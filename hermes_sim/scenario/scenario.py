@@ -1,0 +1,27 @@
+"""The frozen, checked input of one run: every name resolved, every number present."""
+
+from __future__ import annotations
+
+from hermes_sim.core.schema import Description, NonNegativeInt
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.scenario.cluster import ClusterFile
+from hermes_sim.scenario.workload import WorkloadFile
+
+
+class Scenario(Description):
+    """Cluster and workload with everything they name. Written to scenario.yaml, and read back from it."""
+
+    cluster: ClusterFile
+    workload: WorkloadFile
+    devices: dict[str, Device]
+    """By the name used in the cluster file."""
+    links: dict[str, Link]
+    models: dict[str, ModelArchitecture]
+    """By the name used in cluster and workload."""
+    seed: NonNegativeInt
+    exact_steps: bool = False
+    """One event per step: slower, the same results to the last bit."""
+    notes: tuple[str, ...] = ()
+    """What the checks found that a reader of the results should know."""

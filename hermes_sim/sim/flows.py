@@ -1,0 +1,158 @@
+"""Bulk transfers: flows over the links of their routes, which they share max-min fairly.
+
+Progressive filling (Bertsekas and Gallager, Data Networks, section 6.5.2): the rates of all flows rise together, each
+up to what its route can carry alone; a flow stops rising when one of its links is full. Rates change when a flow of the
+same links starts or ends. A flow that was never disturbed ends at start + latency + bytes / bandwidth, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hermes_sim.hardware.network import PhysicalLink, Route
+from hermes_sim.sim.clock import Clock
+from hermes_sim.sim.ranks import TRANSFER
+
+
+@dataclass(slots=True, eq=False)
+class Flow:
+    """One transfer on its way."""
+
+    id: int
+    route: Route
+    num_bytes: float
+    remaining_bytes: float
+    updated_s: float
+    end_s: float
+    on_arrival: Callable[[float], None]
+    rate_bytes_per_s: float = 0.0
+    version: int = 0
+
+
+@dataclass(slots=True)
+class LinkUse:
+    """What a link has carried."""
+
+    num_bytes: float = 0.0
+    num_transfers: int = 0
+    busy_s: float = 0.0
+    flows: dict[Flow, float] = field(default_factory=dict)
+    """Flow -> share of its bytes on this link, in order of start."""
+    busy_since_s: float = 0.0
+
+
+class Flows:
+    """All transfers of a run."""
+
+    def __init__(self, clock: Clock, links: Sequence[PhysicalLink]) -> None:
+        self._clock = clock
+        self._links = links
+        self.uses = [LinkUse() for _ in links]
+        self._count = 0
+
+    def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> None:
+        """Send now; `on_arrival(time_s)` is called when the last byte is there."""
+        now_s = float(self._clock.now)
+        self._count += 1
+        flow = Flow(self._count, route, num_bytes, num_bytes, now_s, now_s, on_arrival)
+        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+            use = self.uses[link_id]
+            if not use.flows:
+                use.busy_since_s = now_s
+            use.flows[flow] = share
+            use.num_bytes += num_bytes * share
+            use.num_transfers += 1
+        self._set_rates(flow, now_s)
+
+    def _sharing(self, flow: Flow) -> list[Flow]:
+        """Flows linked with this one through shared links, itself included, in order of start."""
+        found = {flow: None}
+        stack = [flow]
+        while stack:
+            for link_id in stack.pop().route.link_ids:
+                for other in self.uses[link_id].flows:
+                    if other not in found:
+                        found[other] = None
+                        stack.append(other)
+        return sorted(found, key=lambda other: other.id)
+
+    def _set_rates(self, changed: Flow, now_s: float) -> None:
+        """New rates for everybody who shares with `changed`."""
+        flows = [flow for flow in self._sharing(changed) if flow.remaining_bytes > 0.0 or flow is changed]
+        rates = fill(flows, self._links)
+        for flow in flows:
+            rate = rates[flow]
+            if rate == flow.rate_bytes_per_s:
+                continue
+            flow.remaining_bytes = max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s)
+            flow.updated_s = now_s
+            flow.rate_bytes_per_s = rate
+            flow.version += 1
+            self._schedule_end(flow)
+
+    def _schedule_end(self, flow: Flow) -> None:
+        version = flow.version
+        flow.end_s = flow.updated_s + flow.remaining_bytes / flow.rate_bytes_per_s
+
+        def end(event: Any) -> None:
+            if flow.version == version:
+                self._end(flow)
+
+        self._clock.at(flow.end_s, TRANSFER, end, row=flow.id)
+
+    def _end(self, flow: Flow) -> None:
+        """The last byte has left: the links are free; it arrives a latency later."""
+        now_s = flow.end_s
+        flow.remaining_bytes = 0.0
+        neighbours = [other for other in self._sharing(flow) if other is not flow]
+        for link_id in flow.route.link_ids:
+            use = self.uses[link_id]
+            del use.flows[flow]
+            if not use.flows:
+                use.busy_s += now_s - use.busy_since_s
+        seen: set[Flow] = set()
+        for other in neighbours:
+            if other not in seen:
+                seen.update(self._sharing(other))
+                self._set_rates(other, now_s)
+        arrival_s = now_s + flow.route.latency_s
+        self._clock.at(arrival_s, TRANSFER, lambda event: flow.on_arrival(arrival_s), kind=1, row=flow.id)
+
+
+def fill(flows: Sequence[Flow], links: Sequence[PhysicalLink]) -> dict[Flow, float]:
+    """Max-min fair rates [bytes/s] of flows over links; each at most its route's bandwidth alone."""
+    rates = dict.fromkeys(flows, 0.0)
+    rising = [flow for flow in flows if flow.route.link_ids]
+    for flow in flows:
+        if not flow.route.link_ids:
+            rates[flow] = float("inf")
+    used: dict[int, float] = {}
+    if len(rising) == 1:
+        return {**rates, rising[0]: rising[0].route.bandwidth_bytes_per_s}
+    level = 0.0
+    while rising:
+        wanted: dict[int, float] = {}
+        for flow in rising:
+            for link_id, share in zip(flow.route.link_ids, flow.route.share_frac, strict=True):
+                wanted[link_id] = wanted.get(link_id, 0.0) + share
+        limits = {
+            link_id: (links[link_id].bandwidth_bytes_per_s - used.get(link_id, 0.0)) / share
+            for link_id, share in wanted.items()
+        }
+        rise = min(limits.values())
+        alone = min(flow.route.bandwidth_bytes_per_s for flow in rising) - level
+        rise = min(rise, alone)
+        level += rise
+        for link_id, share in wanted.items():
+            used[link_id] = used.get(link_id, 0.0) + rise * share
+        full = {link_id for link_id, limit in limits.items() if limit <= rise * (1 + 1e-12)}
+        still: list[Flow] = []
+        for flow in rising:
+            if full.intersection(flow.route.link_ids) or flow.route.bandwidth_bytes_per_s <= level * (1 + 1e-12):
+                rates[flow] = min(level, flow.route.bandwidth_bytes_per_s)
+            else:
+                still.append(flow)
+        rising = still
+    return rates

@@ -1,0 +1,22 @@
+"""Kinds of work. One file a stage; this table is the list."""
+
+from __future__ import annotations
+
+from hermes_sim.stages.decode import Decode
+from hermes_sim.stages.embed import Embed
+from hermes_sim.stages.prefill import Prefill
+from hermes_sim.stages.rerank import Rerank
+from hermes_sim.stages.retrieve import Retrieve
+from hermes_sim.stages.stage import Stage
+from hermes_sim.stages.timed import Timed
+
+STAGES: dict[str, type[Stage]] = {
+    "decode": Decode,
+    "embed": Embed,
+    "prefill": Prefill,
+    "rerank": Rerank,
+    "retrieve": Retrieve,
+    "timed": Timed,
+}
+
+__all__ = ["STAGES", "Stage"]

@@ -1,0 +1,59 @@
+"""What every stage states: its place in the pipeline and the work of its visits. A stage knows no time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from hermes_sim.core.schema import Description, Fraction
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.operator import Operator
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+Models = Mapping[str, ModelArchitecture]
+"""Architectures by the names that the input files use."""
+
+
+class Stage(Description):
+    """One stage of a pipeline.
+
+    A job stage overrides `units` and `work`; the work of token stages follows from the step that their engine runs.
+    """
+
+    runs_on: ClassVar[Literal["tokens", "jobs"]]
+    """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    after: tuple[str, ...] = ()
+    """Stages that must have ended."""
+    probability: Fraction = 1.0
+    """Chance that a request passes through; otherwise the stage takes no time."""
+
+    def units(self, num_prompt_tokens: IntArray) -> FloatArray:
+        """Units of work of each request: tokens, queries ...; the stage says which. [num_requests], as the result."""
+        return np.zeros(len(num_prompt_tokens))
+
+    def work(self, total_units: float, units_per_job: float, models: Models) -> tuple[Operator, ...]:
+        """Operators of one batch that holds `total_units` units in jobs of `units_per_job` each."""
+        return ()
+
+    def service_times_s(self, num_requests: int, seed: int) -> FloatArray | None:
+        """Times that the stage itself states, [num_requests]; None where the work decides."""
+        return None
+
+    def added_prompt_tokens(self) -> int:
+        """Tokens that the stage adds to the prompt of a request that passes through."""
+        return 0
+
+    def model_names(self) -> tuple[str, ...]:
+        """Models that the stage runs, as the file names them."""
+        return ()
+
+    def resident_bytes(self, models: Models) -> float:
+        """Memory that an engine serving the stage keeps: weights, indexes."""
+        return 0.0

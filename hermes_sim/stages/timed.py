@@ -1,0 +1,24 @@
+"""Work whose time is measured elsewhere: guards, tools, pre- and post-processing."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from hermes_sim.core.rng import stream
+from hermes_sim.core.schema import one_of
+from hermes_sim.stages.service_time import SERVICE_TIMES, ServiceTime
+from hermes_sim.stages.stage import FloatArray, Stage
+
+
+class Timed(Stage):
+    """Occupies a worker of its engine for a time drawn for each request; no work is counted."""
+
+    runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
+
+    kind: Literal["timed"] = "timed"
+    service_time: Annotated[ServiceTime, one_of(SERVICE_TIMES, "service time kind")]
+
+    def service_times_s(self, num_requests: int, seed: int) -> FloatArray:
+        """One draw a request: row i of a seed is the same whatever the number of requests."""
+        uniforms = stream(seed, f"stage/{self.name}").random(num_requests)
+        return self.service_time.quantiles_s(uniforms)

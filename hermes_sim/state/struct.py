@@ -1,0 +1,34 @@
+"""The one argument of compiled functions: a Numba structref over the arrays of state/arrays.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numba import types
+from numba.experimental import structref
+
+from hermes_sim.state.arrays import FIELDS
+
+
+@structref.register
+class EngineStateType(types.StructRef):  # type: ignore[misc]
+    """Numba's type of the struct."""
+
+    def preprocess_fields(self, fields: Any) -> Any:
+        return tuple((name, types.unliteral(field_type)) for name, field_type in fields)
+
+
+class EngineState(structref.StructRefProxy):  # type: ignore[misc]
+    """Python's side of the struct."""
+
+    def __new__(cls, *arrays: Any) -> Any:
+        return structref.StructRefProxy.__new__(cls, *arrays)
+
+
+structref.define_proxy(EngineState, EngineStateType, list(FIELDS))
+
+
+def make_struct(arrays: Sequence[Any]) -> Any:
+    """The struct over arrays in the order of FIELDS."""
+    return EngineState(*arrays)

@@ -1,0 +1,98 @@
+"""Arrivals whose rate follows the time of day: an inhomogeneous Poisson process, drawn by thinning.
+
+Source: P. Lewis, G. Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", Naval Research Logistics
+26 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from hermes_sim.core.schema import Fraction, PerSecond, Seconds
+from hermes_sim.workload.arrivals.process import Arrivals, before
+from hermes_sim.workload.paths import ResolvePath
+from hermes_sim.workload.requests import FloatArray
+
+_FIRST_BLOCK, _LARGEST_BLOCK = 1024, 65536
+
+Point = tuple[Seconds, PerSecond]
+
+
+class Diurnal(Arrivals):
+    """Poisson arrivals around a daily curve: a cosine (`rate`, `amplitude`, `peak_at`) or straight lines (`curve`)."""
+
+    kind: Literal["diurnal"] = "diurnal"
+    rate_per_s: PerSecond | None = Field(default=None, alias="rate")
+    """Mean over the period."""
+    amplitude: Fraction = 0.5
+    """(highest - mean) / mean of the cosine."""
+    peak_at_s: Seconds = Field(default=14 * 3600.0, alias="peak_at")
+    curve: tuple[Point, ...] | None = Field(default=None, min_length=1)
+    """(time of day, rate) in order of time, joined by straight lines, the last to the first of the next period."""
+    period_s: Annotated[Seconds, Field(gt=0.0)] = Field(default=86400.0, alias="period")
+    start_at_s: Seconds = Field(default=0.0, alias="start_at")
+    """Time of day at the start of the run."""
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        if (self.rate_per_s is None) == (self.curve is None):
+            raise ValueError("needs either rate (a cosine around it) or curve, not both")
+        if self.curve is not None:
+            times_s = [time_s for time_s, _ in self.curve]
+            if any(late <= early for early, late in pairwise(times_s)):
+                raise ValueError("the times of curve must ascend")
+            if times_s[0] < 0.0 or times_s[-1] >= self.period_s:
+                raise ValueError(f"the times of curve must lie in [0 s, {self.period_s:g} s), one period")
+        return self
+
+    def rates(self, time_s: FloatArray) -> FloatArray:
+        """Arrivals per second at those times after the start of the run."""
+        time_of_day_s = time_s + self.start_at_s
+        if self.curve is None:
+            phase = 2.0 * math.pi * (time_of_day_s - self.peak_at_s) / self.period_s
+            return np.asarray((self.rate_per_s or 0.0) * (1.0 + self.amplitude * np.cos(phase)))
+        at_s, rate_per_s = np.array(self.curve).T
+        return np.asarray(np.interp(time_of_day_s, at_s, rate_per_s, period=self.period_s))
+
+    @property
+    def mean_rate_per_s(self) -> float:
+        if self.curve is None:
+            return self.rate_per_s or 0.0
+        at_s, rate_per_s = np.array(self.curve).T
+        closed_at_s = np.append(at_s, at_s[0] + self.period_s)
+        closed_rate_per_s = np.append(rate_per_s, rate_per_s[0])
+        return float(np.trapezoid(closed_rate_per_s, closed_at_s) / self.period_s)
+
+    def times(
+        self,
+        rng: np.random.Generator,
+        num_requests: int | None,
+        duration_s: float | None,
+        resolve_path: ResolvePath,
+    ) -> FloatArray:
+        highest_per_s = self._highest_rate_per_s()
+        if highest_per_s == 0.0 or num_requests == 0:
+            return np.zeros(0)
+        blocks: list[FloatArray] = []
+        num_kept, now_s, num_candidates = 0, 0.0, _FIRST_BLOCK
+        while (num_requests is None or num_kept < num_requests) and (duration_s is None or now_s < duration_s):
+            candidates_s = now_s + np.cumsum(rng.standard_exponential(num_candidates)) / highest_per_s
+            kept_s = candidates_s[rng.random(num_candidates) * highest_per_s < self.rates(candidates_s)]
+            blocks.append(kept_s)
+            num_kept += len(kept_s)
+            now_s = float(candidates_s[-1])
+            num_candidates = min(2 * num_candidates, _LARGEST_BLOCK)
+        return before(np.concatenate([np.zeros(0), *blocks]), num_requests, duration_s)
+
+    def _highest_rate_per_s(self) -> float:
+        if self.curve is None:
+            return (self.rate_per_s or 0.0) * (1.0 + self.amplitude)
+        return max(rate_per_s for _, rate_per_s in self.curve)
+
+    def describe(self) -> str:
+        return f"diurnal {self.mean_rate_per_s:.4g}/s (highest {self._highest_rate_per_s():.4g}/s)"

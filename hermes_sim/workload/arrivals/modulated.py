@@ -1,0 +1,147 @@
+"""Markov-modulated Poisson arrivals: a hidden state sets the rate and changes after exponential dwell times.
+
+Source: W. Fischer, K. Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook", Performance
+Evaluation 18 (1993), section 1.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from bisect import bisect_right
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from hermes_sim.core.schema import Description, PerSecond, Seconds
+from hermes_sim.workload.arrivals.process import Arrivals, before
+from hermes_sim.workload.paths import ResolvePath
+from hermes_sim.workload.requests import FloatArray
+
+_FIRST_BLOCK, _LARGEST_BLOCK = 256, 65536
+
+
+class MmppState(Description):
+    """A state of the hidden chain."""
+
+    rate_per_s: PerSecond = Field(alias="rate")
+    dwell_s: Annotated[Seconds, Field(gt=0.0)] = Field(alias="dwell")
+    """Mean of the exponential time spent in it."""
+
+
+class Modulated(Arrivals):
+    """Poisson arrivals whose rate follows a Markov chain that starts in its stationary state."""
+
+    @abstractmethod
+    def hidden_states(self) -> tuple[MmppState, ...]:
+        """The states of the chain."""
+
+    def chain(self) -> FloatArray:
+        """[num_states, num_states] probabilities of the next state: each goes to the next, the last to the first."""
+        return np.roll(np.eye(len(self.hidden_states())), 1, axis=1)
+
+    def time_shares(self) -> FloatArray:
+        """[num_states] long-run share of time in each state: visits of the embedded chain times dwell time."""
+        visits = _stationary(self.chain())
+        time = visits * [state.dwell_s for state in self.hidden_states()]
+        return np.asarray(time / time.sum())
+
+    @property
+    def mean_rate_per_s(self) -> float:
+        return float(self.time_shares() @ [state.rate_per_s for state in self.hidden_states()])
+
+    def times(
+        self,
+        rng: np.random.Generator,
+        num_requests: int | None,
+        duration_s: float | None,
+        resolve_path: ResolvePath,
+    ) -> FloatArray:
+        rates_per_s = np.array([state.rate_per_s for state in self.hidden_states()])
+        if not rates_per_s.any() or num_requests == 0:
+            return np.zeros(0)
+        dwells_s = np.array([state.dwell_s for state in self.hidden_states()])
+        rows = np.cumsum(self.chain(), axis=1)[:, :-1].tolist()
+        state = bisect_right(np.cumsum(self.time_shares())[:-1].tolist(), rng.random())
+        blocks: list[FloatArray] = []
+        num_drawn, now_s, num_dwells = 0, 0.0, _FIRST_BLOCK
+        while (num_requests is None or num_drawn < num_requests) and (duration_s is None or now_s < duration_s):
+            visited = [state]
+            for draw in rng.random(num_dwells).tolist():
+                visited.append(bisect_right(rows[visited[-1]], draw))
+            state = visited.pop()
+            lasting_s = rng.standard_exponential(num_dwells) * dwells_s[visited]
+            starts_s = now_s + np.concatenate([[0.0], np.cumsum(lasting_s)])
+            counts = rng.poisson(rates_per_s[visited] * lasting_s)
+            # given their number, Poisson arrivals are uniform over the dwell time
+            offsets_s = rng.random(int(counts.sum())) * np.repeat(lasting_s, counts)
+            blocks.append(np.sort(np.repeat(starts_s[:-1], counts) + offsets_s))
+            num_drawn += len(blocks[-1])
+            now_s = float(starts_s[-1])
+            num_dwells = min(2 * num_dwells, _LARGEST_BLOCK)
+        return before(np.concatenate([np.zeros(0), *blocks]), num_requests, duration_s)
+
+
+class Mmpp(Modulated):
+    """Any number of states, in turn or by stated probabilities."""
+
+    kind: Literal["mmpp"] = "mmpp"
+    states: tuple[MmppState, ...] = Field(min_length=1)
+    transitions: tuple[tuple[float, ...], ...] | None = None
+    """[state][next state] probabilities; if not given, each state goes to the next one, the last to the first."""
+
+    @model_validator(mode="after")
+    def _check_transitions(self) -> Self:
+        if self.transitions is None:
+            return self
+        num_states = len(self.states)
+        if len(self.transitions) != num_states or any(len(row) != num_states for row in self.transitions):
+            raise ValueError(f"transitions must be {num_states} rows of {num_states} probabilities")
+        for row in self.transitions:
+            if min(row) < 0.0 or not math.isclose(sum(row), 1.0, abs_tol=1e-9):
+                raise ValueError(f"a row of transitions must be probabilities that sum to 1, not {list(row)}")
+        if abs(np.linalg.det(_balance(np.array(self.transitions)))) < 1e-12:
+            raise ValueError("transitions must not fall apart into sets of states that never reach each other")
+        return self
+
+    def hidden_states(self) -> tuple[MmppState, ...]:
+        return self.states
+
+    def chain(self) -> FloatArray:
+        return super().chain() if self.transitions is None else np.array(self.transitions)
+
+    def describe(self) -> str:
+        return f"MMPP {self.mean_rate_per_s:.4g}/s ({len(self.states)} states)"
+
+
+class OnOff(Modulated):
+    """Bursts: Poisson arrivals at `rate` while on, none while off; both last exponential times."""
+
+    kind: Literal["on_off"] = "on_off"
+    rate_per_s: PerSecond = Field(alias="rate")
+    """While on."""
+    on_s: Annotated[Seconds, Field(gt=0.0)] = Field(alias="on_time")
+    """Mean time on. Not `on`, which other YAML readers take for true."""
+    off_s: Annotated[Seconds, Field(gt=0.0)] = Field(alias="off_time")
+
+    def hidden_states(self) -> tuple[MmppState, ...]:
+        on = MmppState.model_construct(rate_per_s=self.rate_per_s, dwell_s=self.on_s)
+        off = MmppState.model_construct(rate_per_s=0.0, dwell_s=self.off_s)
+        return on, off
+
+    def describe(self) -> str:
+        return f"on-off {self.mean_rate_per_s:.4g}/s (bursts of {self.rate_per_s:.4g}/s)"
+
+
+def _balance(chain: FloatArray) -> FloatArray:
+    """Matrix A of A @ stationary = (0, ..., 0, 1): balance equations, the last replaced by the sum of shares."""
+    equations = chain.T - np.eye(len(chain))
+    equations[-1] = 1.0
+    return equations
+
+
+def _stationary(chain: FloatArray) -> FloatArray:
+    right_side = np.zeros(len(chain))
+    right_side[-1] = 1.0
+    return np.asarray(np.linalg.solve(_balance(chain), right_side))

@@ -1,0 +1,44 @@
+"""What a law of arrivals is: a mean rate, and times drawn from it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from hermes_sim.core.schema import Description
+from hermes_sim.workload.paths import ResolvePath
+from hermes_sim.workload.requests import FloatArray
+
+
+class Arrivals(Description):
+    """One law of arrivals. A rate of zero is allowed: nothing ever arrives."""
+
+    @property
+    @abstractmethod
+    def mean_rate_per_s(self) -> float:
+        """Long-run arrivals per second; NaN where the law has none."""
+
+    @abstractmethod
+    def times(
+        self,
+        rng: np.random.Generator,
+        num_requests: int | None,
+        duration_s: float | None,
+        resolve_path: ResolvePath,
+    ) -> FloatArray:
+        """Ascending arrival times from the start of the run: the first num_requests of those before duration_s.
+
+        At least one of the two is given. A longer run starts with the same arrivals as a shorter one.
+        """
+
+    def describe(self) -> str:
+        """'Poisson 4.0/s', for people."""
+        return f"{type(self).__name__} {self.mean_rate_per_s:.4g}/s"
+
+
+def before(times_s: FloatArray, num_requests: int | None, duration_s: float | None) -> FloatArray:
+    """The first num_requests of those before duration_s."""
+    if duration_s is not None:
+        times_s = times_s[: np.searchsorted(times_s, duration_s)]
+    return times_s if num_requests is None else times_s[:num_requests]

@@ -1,0 +1,40 @@
+"""One or more examples of every kind of stage, and the models they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.stages import STAGES, Stage
+
+MODEL_FOLDER = Path(__file__).resolve().parents[1] / "workloads" / "models"
+MODELS = {
+    name: ModelArchitecture.model_validate(yaml.safe_load((MODEL_FOLDER / f"{name}.yaml").read_text()))
+    for name in ("e5_base", "bge_reranker_base", "llama_3_8b")
+}
+
+RETRIEVE = {"kind": "retrieve", "top_k": 8, "tokens_per_document": 256}
+IVF_PQ = {"kind": "ivf_pq", "num_vectors": 1e8, "dim": 768, "nlist": 65536, "nprobe": 32, "code_bytes": 64}
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "embed": {"kind": "embed", "model": "e5_base", "num_tokens": 64},
+    "embed_prompt": {"kind": "embed", "model": "e5_base", "dtype": "bf16"},
+    "embed_with_decoder": {"kind": "embed", "model": "llama_3_8b", "num_tokens": 64},
+    "flat": {**RETRIEVE, "index": {"kind": "flat", "num_vectors": 1_000_000, "dim": 768}},
+    "ivf_flat": {**RETRIEVE, "index": {"kind": "ivf_flat", "num_vectors": 1e7, "dim": 96, "nlist": 4096, "nprobe": 16}},
+    "ivf_pq": {**RETRIEVE, "index": IVF_PQ, "queries_per_request": 3},
+    "hnsw": {**RETRIEVE, "index": {"kind": "hnsw", "num_vectors": 1e7, "dim": 768}},
+    "rerank": {"kind": "rerank", "model": "bge_reranker_base", "num_candidates": 20, "tokens_per_candidate": 128},
+    "prefill": {"kind": "prefill"},
+    "decode": {"kind": "decode", "model": "llama_3_8b"},
+    "timed": {"kind": "timed", "service_time": {"kind": "exponential", "mean": "10 ms"}},
+}
+
+
+def example(name: str) -> Stage:
+    """The stage as the loader builds it."""
+    data = {"name": name, **EXAMPLES[name]}
+    return STAGES[data["kind"]].model_validate(data)

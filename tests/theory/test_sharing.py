@@ -1,0 +1,156 @@
+"""Transfers and steps that want the same resource, against the closed forms of max-min fair sharing.
+
+Bertsekas and Gallager, "Data Networks" (1992), section 6.5.2; on one link max-min fairness is processor sharing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from hermes_sim.hardware.network import Route
+from hermes_sim.hardware.topology import PhysicalLink
+from hermes_sim.sim.clock import Clock
+from hermes_sim.sim.contention import retime
+from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.ranks import ARRIVAL
+from hermes_sim.state.arrays import EngineArrays, allocate
+
+LATENCY_S = 0.125
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    start_s: float
+    num_bytes: float
+    link_ids: tuple[int, ...] = (0,)
+
+
+def arrivals_s(link_rates: Sequence[float], transfers: Sequence[Transfer]) -> tuple[list[float], Flows]:
+    """When the last byte of each transfer arrives."""
+    links = [PhysicalLink(i, f"link{i}", "wire", rate, rate, 0.0, 0.0) for i, rate in enumerate(link_rates)]
+    clock = Clock()
+    flows = Flows(clock, links)
+    arrived_s = [np.nan] * len(transfers)
+
+    def start(number: int) -> None:
+        transfer = transfers[number]
+        rate = min(link_rates[link_id] for link_id in transfer.link_ids)
+        route = Route(transfer.link_ids, (1.0,) * len(transfer.link_ids), LATENCY_S, rate)
+
+        def arrive(time_s: float) -> None:
+            arrived_s[number] = time_s
+
+        flows.start(route, transfer.num_bytes, arrive)
+
+    for number, transfer in enumerate(transfers):
+        clock.at(transfer.start_s, ARRIVAL, lambda event: start(event.subject), row=number)
+    clock.run()
+    return arrived_s, flows
+
+
+def test_a_transfer_alone_takes_latency_and_bytes_over_bandwidth() -> None:
+    ends_s, flows = arrivals_s([100.0], [Transfer(1.0, 300.0)])
+    assert ends_s == [1.0 + 3.0 + LATENCY_S]
+    assert flows.uses[0].busy_s == 3.0
+
+
+def test_two_flows_on_one_link() -> None:
+    # 100 bytes/s. Flow 0: 600 bytes from 0 s; flow 1: 100 bytes from 2 s. At 2 s 400 bytes of flow 0 are left; both get
+    # 50 bytes/s; flow 1 ends at 4 s; flow 0 has 300 left and ends at 7 s, when 700 bytes have gone at full rate.
+    ends_s, flows = arrivals_s([100.0], [Transfer(0.0, 600.0), Transfer(2.0, 100.0)])
+    assert ends_s == pytest.approx([7.0 + LATENCY_S, 4.0 + LATENCY_S])
+    assert flows.uses[0].busy_s == pytest.approx(7.0)
+    assert flows.uses[0].num_bytes == 700.0
+
+
+def test_equal_flows_end_together() -> None:
+    ends_s, _ = arrivals_s([100.0], [Transfer(0.0, 300.0)] * 3)
+    assert ends_s == pytest.approx([9.0 + LATENCY_S] * 3)
+
+
+def test_three_flows_of_different_size() -> None:
+    # Sizes 100 < 200 < 300 on 100 bytes/s, all from 0 s: three share it until each has sent 100 (3 s), two
+    # until 200 (2 s more), the last sends 100 alone (1 s).
+    ends_s, _ = arrivals_s([100.0], [Transfer(0.0, 300.0), Transfer(0.0, 100.0), Transfer(0.0, 200.0)])
+    assert ends_s == pytest.approx([6.0 + LATENCY_S, 3.0 + LATENCY_S, 5.0 + LATENCY_S])
+
+
+def test_a_flow_held_up_elsewhere_leaves_the_rest_to_the_others() -> None:
+    # Links of 100 and 40 bytes/s. Flow 0 crosses both and gets 40; flow 1 crosses the first only and gets 60, not 50.
+    # Flow 0 (80 bytes) ends at 2 s; flow 1 has sent 120 of 420 by then, the other 300 take 3 s.
+    ends_s, _ = arrivals_s([100.0, 40.0], [Transfer(0.0, 80.0, (0, 1)), Transfer(0.0, 420.0)])
+    assert ends_s == pytest.approx([2.0 + LATENCY_S, 5.0 + LATENCY_S])
+
+
+def test_parking_lot() -> None:
+    # Two links of 100 bytes/s in a row. A long flow crosses both, a short one each: all get 50.
+    transfers = [Transfer(0.0, 50.0, (0, 1)), Transfer(0.0, 50.0, (0,)), Transfer(0.0, 50.0, (1,))]
+    ends_s, _ = arrivals_s([100.0, 100.0], transfers)
+    assert ends_s == pytest.approx([1.0 + LATENCY_S] * 3)
+
+
+def test_flows_that_share_no_link_do_not_disturb_each_other() -> None:
+    alone_s, _ = arrivals_s([100.0, 30.0], [Transfer(0.3, 70.0)])
+    both_s, _ = arrivals_s([100.0, 30.0], [Transfer(0.3, 70.0), Transfer(0.1, 20.0, (1,))])
+    assert both_s[0] == alone_s[0]
+
+
+def steps_in_flight(durations_s: Sequence[float], demands: Sequence[float]) -> EngineArrays:
+    """One engine per step, all in one group that shares one resource; every step starts at 0 s."""
+    number = len(durations_s)
+    sizes = dict.fromkeys(
+        [
+            "groups", "queues", "lanes", "slots", "jobs", "blocks", "blocks_and_sentinel", "table_blocks", "hash_slots",
+            "rows", "requests", "requests_and_one", "hash_ids", "outbox", "phases", "cost_kinds", "step_tokens",
+            "step_seqs", "attention_coefficients", "curve_points",
+        ],
+        1,
+    )  # fmt: skip
+    arrays = allocate({**sizes, "engines": number})
+    arrays.group_size[0] = number
+    arrays.group_contended[0] = 1
+    arrays.group_members[:] = np.arange(number)
+    arrays.lane_end_s[:, 0] = durations_s
+    arrays.lane_remaining_s[:, 0] = durations_s
+    arrays.lane_demand[:, 0, 1] = demands
+    retime(arrays.handle, 0, 0.0)
+    return arrays
+
+
+def ends_of_steps_s(arrays: EngineArrays) -> list[float]:
+    """Let them end one after the other."""
+    ends_s = [np.nan] * len(arrays.lane_end_s)
+    while not np.isinf(arrays.lane_end_s).all():
+        first = int(arrays.lane_end_s[:, 0].argmin())
+        ends_s[first] = float(arrays.lane_end_s[first, 0])
+        arrays.lane_end_s[first, 0] = np.inf
+        retime(arrays.handle, 0, ends_s[first])
+    return ends_s
+
+
+def test_steps_that_fit_together_run_at_full_speed_to_the_bit() -> None:
+    durations_s = [0.1, 0.3, 0.7]
+    assert ends_of_steps_s(steps_in_flight(durations_s, [0.3, 0.3, 0.4])) == durations_s
+
+
+def test_steps_that_want_more_than_there_is_slow_each_other_down() -> None:
+    # 80% of the memory bandwidth each: both at 1 / 1.6 of their speed. The first (1 s alone) ends at 1.6 s; the second
+    # has 2 - 1 s of work left and goes on at full speed.
+    arrays = steps_in_flight([1.0, 2.0], [0.8, 0.8])
+    assert arrays.lane_speed[:, 0] == pytest.approx([0.625, 0.625])
+    assert ends_of_steps_s(arrays) == pytest.approx([1.6, 2.6])
+
+
+def test_a_step_without_demand_is_not_slowed_down() -> None:
+    arrays = steps_in_flight([1.0, 1.0, 1.0], [1.0, 1.0, 0.0])
+    assert ends_of_steps_s(arrays) == pytest.approx([2.0, 2.0, 1.0])
+
+
+def test_work_is_conserved() -> None:
+    # All want the whole resource: whatever their durations, the last ends when the sum of the work is done.
+    durations_s = [0.5, 1.0, 0.25, 2.0]
+    assert max(ends_of_steps_s(steps_in_flight(durations_s, [1.0] * 4))) == pytest.approx(sum(durations_s))

@@ -1,0 +1,96 @@
+"""The screen: aligned, narrow, plain."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from hermes_sim.analysis.render import WIDTH, header, render, run_line
+from hermes_sim.analysis.results import Results
+from hermes_sim.core.tables import RunTables
+from tests.unit.analysis.test_results import results_of
+
+
+@pytest.fixture
+def results(tables: RunTables) -> Results:
+    return results_of(tables)
+
+
+def line_of(text: str, label: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(label))
+
+
+def test_every_line_fits_and_none_trails(results: Results) -> None:
+    lines = render(results.with_replications([results]).summary).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert not any(line != line.rstrip() for line in lines)
+    assert not re.search("[\u2500-\u257f\x1b]", "\n".join(lines))
+
+
+def test_latencies_and_their_objectives_by_hand(results: Results) -> None:
+    text = render(results.summary)
+    assert line_of(text, "TTFT").endswith("   p50 <= 1.5 s missed by a factor of 2.00")
+    assert line_of(text, "p99 <= 3 s").endswith("p99 <= 3 s missed by failed requests")
+    assert line_of(text, "TPOT").split()[:9] == ["TPOT", "0.750", "s", "0.750", "s", "0.950", "s", "0.995", "s"]
+    assert line_of(text, "TPOT").endswith("p99 <= 2 s missed by failed requests")
+
+
+def test_columns_of_numbers_are_aligned(results: Results) -> None:
+    head, *rows = [line for line in render(results.summary).splitlines()[:6] if not line.startswith("      ")]
+    ends = [match.end() for match in re.finditer(r"mean|p50|p90|p99", head)]
+    for row in rows:
+        assert all(row[end - 1].isalpha() and row[end : end + 1] in ("", " ") for end in ends)
+
+
+def test_lines_by_hand(results: Results) -> None:
+    text = render(results.summary)
+    assert line_of(text, "where TTFT goes").endswith(
+        "queue 31% · retrieve 11% · prefill 26% · transfer 16% · host 1% · other 14%"
+    )
+    assert line_of(text, "throughput").endswith("0.400 requests/s · 0.900 output tokens/s")
+    assert line_of(text, "goodput") == " " * 19 + "goodput 0.300 requests/s (60% met the SLO)"
+    assert line_of(text, "prefill").split() == [
+        "prefill", "4", "775", "ms", "475", "ms", "-", "100", "ms", "25.0", "ms", "275", "ms",
+    ]  # fmt: skip
+    assert line_of(text, "trust").endswith(
+        "service time 52% measured · 23% interpolated from measurement · 8% analytic"
+    )
+    assert "\n" + " " * 19 + "17% not itemised\n" in text
+    assert line_of(text, "llm[0]").split() == ["llm[0]", "64%", "memory", "59%", "1.25", "20%", "10%", "30%", "14%"]
+    assert line_of(text, "retriever[0]").split()[1:] == ["13%", "memory", "100%", "1.00", "-", "0%", "0%", "-"]
+    assert "1,200 J/output token (PUE 1.2) · $3,000 per million output tokens" in text
+    assert line_of(text, "bottleneck").endswith("llm[0] decode, busy 64%, limited by memory bandwidth for 59% of that")
+    assert "rejected: 1 of 5 requests" in text
+
+
+def test_many_replicas_share_a_line(results: Results) -> None:
+    summary: dict[str, Any] = dict(results.summary)
+    llm, retriever = summary["engines"]
+    summary["engines"] = [{**llm, "engine": f"llm[{index}]"} for index in range(16)] + [retriever]
+    text = render(summary)
+    assert line_of(text, "llm (16)").split()[2:4] == ["64%", "memory"]
+    assert "llm[3]" not in text
+
+
+def test_header_and_run_line() -> None:
+    setting = {"cluster": "a100x8", "hardware": "8 x A100", "workload": "rag", "traffic": "20 requests", "seed": 1}
+    assert header(setting) == "a100x8 · 8 x A100" + " " * 33 + "rag · 20 requests, seed 1"
+    long = header({**setting, "hardware": "8 x A100, " * 8})
+    assert [len(line) <= WIDTH for line in long.splitlines()] == [True, True]
+    summary = {"requests": {"num": 5, "num_finished": 4}, "run": {"duration_s": 501.0}}
+    assert run_line(summary, 0.125) == "simulated          4 of 5 requests · 8 min 21 s in 125 ms"
+
+
+def test_replications_show_mean_and_half_width(results: Results) -> None:
+    text = render(results.with_replications([results, results]).summary)
+    assert "over 3 seeds" in text
+    assert "0.400 ± 0 requests/s" in text
+
+
+def test_notebook_table(results: Results) -> None:
+    table = results._repr_html_()
+    assert table.startswith("<table>")
+    assert "<td>TTFT</td><td>2.33 s</td>" in table
+    assert "p50 &lt;= 1.5 s" in table

@@ -1,0 +1,169 @@
+"""The shipped devices: every file valid, every number sourced, sane, and equal to what can be worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from hermes_sim.hardware.device import Device
+from hermes_sim.scenario.sources import missing_sources
+from tests.unit.hardware.shipped import devices, files
+
+DEVICES = devices()
+
+OPERATIONS_PER_CORE_AND_CLOCK = {
+    "a100_sxm_40gb": 2048, "a100_sxm_80gb": 2048, "h100_sxm": 4096, "h200_sxm": 4096, "b200_sxm": 8192,
+    "a40": 1024, "l40s": 1024, "rtx_4090": 512, "rtx_pro_6000": 1024, "mi300x": 2048,
+    "xeon_8480plus": 1024, "grace": 64, "ryzen_7950x": 64,
+}  # fmt: skip
+"""Dense bf16 operations of one multiprocessor, compute unit or core: a sparse peak would be off by two."""
+
+NAMES_ELSEWHERE = {
+    # measured tables: microsoft/vidur, ai-dynamo/aiconfigurator, casys-kaist/LLMServingSim
+    "a100": "a100_sxm_80gb", "h100": "h100_sxm", "a40": "a40",
+    "a100_sxm": "a100_sxm_80gb", "h200_sxm": "h200_sxm", "b200_sxm": "b200_sxm", "rtx_pro_6000_server": "rtx_pro_6000",
+    "RTX4090": "rtx_4090", "RTXPRO6000": "rtx_pro_6000", "TPU-v6e-1": "tpu_v6e",
+    # nvidia-smi
+    "NVIDIA A100-SXM4-80GB": "a100_sxm_80gb", "NVIDIA A100-SXM4-40GB": "a100_sxm_40gb",
+    "NVIDIA H100 80GB HBM3": "h100_sxm", "NVIDIA H200": "h200_sxm", "NVIDIA B200": "b200_sxm",
+    "NVIDIA L40S": "l40s", "NVIDIA A40": "a40", "NVIDIA GeForce RTX 4090": "rtx_4090",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": "rtx_pro_6000",
+}  # fmt: skip
+
+each_device = pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES.keys())
+
+
+def test_the_library_holds_the_devices_it_promises() -> None:
+    assert set(DEVICES) >= set(OPERATIONS_PER_CORE_AND_CLOCK) | {"tpu_v6e", "epyc_7742", "dcim_3nm"}
+    assert [path.stem for path in files("devices")] == [device.name for device in DEVICES.values()]
+
+
+@each_device
+def test_every_number_has_a_source(device: Device) -> None:
+    assert missing_sources(device) == []
+
+
+@each_device
+def test_sources_point_at_keys_that_exist(device: Device) -> None:
+    written = device.model_dump(by_alias=True)
+    for path in device.sources:
+        part = written
+        for key in path.split("."):
+            assert key in part, path
+            part = part[key]
+
+
+def test_names_and_aliases_are_unique_whatever_their_case() -> None:
+    owners: dict[str, str] = {}
+    for device in DEVICES.values():
+        for name in {name.casefold() for name in (device.name, *device.aliases)}:
+            assert owners.setdefault(name, device.name) == device.name, name
+
+
+@pytest.mark.parametrize(("name", "device"), NAMES_ELSEWHERE.items())
+def test_devices_answer_to_the_names_that_others_give_them(name: str, device: str) -> None:
+    names = {known.casefold() for known in (DEVICES[device].name, *DEVICES[device].aliases)}
+    assert name.casefold() in names
+
+
+@each_device
+def test_narrower_types_are_no_slower(device: Device) -> None:
+    peaks = device.peak_flops_per_s
+    for wide, narrow in [("fp32", "tf32"), ("tf32", "bf16"), ("fp32", "bf16"), ("bf16", "fp8"), ("fp8", "fp4"),
+                         ("bf16", "int8"), ("int8", "int4")]:  # fmt: skip
+        if wide in peaks and narrow in peaks:
+            assert peaks[narrow] >= peaks[wide], (wide, narrow)  # type: ignore[index]
+
+
+@each_device
+def test_magnitudes_are_those_of_the_parts(device: Device) -> None:
+    memory = device.memory
+    bandwidth = {"hbm": (1.2e12, 9e12), "gdd": (0.5e12, 2e12), "ddr": (50e9, 400e9), "lpd": (200e9, 600e9),
+                 "sra": (10e12, 1e15)}[memory.kind[:3]]  # fmt: skip
+    assert bandwidth[0] <= memory.bandwidth_bytes_per_s <= bandwidth[1]
+    assert 2**31 <= memory.capacity_bytes <= 2**40
+    assert 0 < device.power.idle_w < device.power.tdp_w / 2
+    assert 100 <= device.power.tdp_w <= 1000
+    assert 0.1 <= device.price_usd_per_h <= 6
+    assert (device.scan_rate_bytes_per_s_per_core is not None) == (device.kind == "cpu")
+
+
+@each_device
+def test_ridge_points_are_plausible(device: Device) -> None:
+    """Dense bf16 operations per byte of memory: 150 to 600 for accelerators, far less for CPUs without matrix units."""
+    peak = device.peak_flops_per_s.get("bf16", device.peak_flops_per_s.get("fp32"))
+    assert peak is not None
+    low, high = {"gpu": (150, 450), "tpu": (400, 600), "cpu": (20, 400), "cim": (10, 50)}[device.kind]
+    assert low <= peak / device.memory.bandwidth_bytes_per_s <= high
+
+
+@pytest.mark.parametrize(("name", "operations"), OPERATIONS_PER_CORE_AND_CLOCK.items())
+def test_peaks_are_dense(name: str, operations: int) -> None:
+    device = DEVICES[name]
+    assert device.clock_hz is not None
+    assert device.peak_flops_per_s["bf16"] == pytest.approx(device.num_cores * device.clock_hz * operations, rel=5e-3)
+
+
+def test_cpu_peaks_follow_from_cores_clock_and_instructions() -> None:
+    operations = {
+        ("epyc_7742", "fp32"): 2 * 8 * 2,  # two 256-bit fused multiply-adds
+        ("xeon_8480plus", "fp32"): 2 * 16 * 2, ("xeon_8480plus", "fp16"): 2 * 32 * 2,
+        ("xeon_8480plus", "int8"): 16 * 16 * 64 * 2 // 16,  # TDPBUSD: one tile product in 16 cycles
+        ("grace", "fp32"): 4 * 4 * 2, ("grace", "fp16"): 4 * 8 * 2, ("grace", "int8"): 4 * 16 * 2,
+        ("ryzen_7950x", "fp32"): 2 * 8 * 2, ("ryzen_7950x", "int8"): 64 * 2,
+    }  # fmt: skip
+    for (name, dtype), per_cycle in operations.items():
+        device = DEVICES[name]
+        assert device.clock_hz is not None
+        peak = device.peak_flops_per_s[dtype]  # type: ignore[index]
+        assert peak == pytest.approx(device.num_cores * device.clock_hz * per_cycle, rel=2e-3), (name, dtype)
+
+
+def test_cpu_memory_bandwidth_follows_from_channels() -> None:
+    channels = {"epyc_7742": (3200e6, 8), "xeon_8480plus": (4800e6, 8), "ryzen_7950x": (5200e6, 2)}
+    for name, (transfers_per_s, num_channels) in channels.items():
+        assert DEVICES[name].memory.bandwidth_bytes_per_s == transfers_per_s * 8 * num_channels
+
+
+def test_capacities_are_what_drivers_report() -> None:
+    """An "80 GB" A100 has 80 GiB; H100 and later lose some of theirs to ECC and firmware."""
+    assert DEVICES["a100_sxm_80gb"].memory.capacity_bytes == 80 * 2**30
+    assert DEVICES["a100_sxm_40gb"].memory.capacity_bytes == 40 * 2**30
+    assert DEVICES["h100_sxm"].memory.capacity_bytes == 81559 * 2**20
+    assert DEVICES["mi300x"].memory.capacity_bytes == 206141652992
+
+
+def test_the_compute_in_memory_card_is_built_from_the_published_macro() -> None:
+    """32.5 TOPS/W, 55.0 TOPS/mm2 and 3.78 Mb/mm2 (ISSCC 2024, 34.4): power is the limit, then capacity, not area."""
+    card = DEVICES["dcim_3nm"]
+    area_mm2, macro_w = card.num_cores * 1.0, 0.2 * card.power.tdp_w
+    assert card.peak_flops_per_s["int8"] == pytest.approx(macro_w * 32.5e12)
+    assert card.peak_flops_per_s["int8"] < area_mm2 * 55.0e12
+    assert card.peak_flops_per_s["bf16"] == pytest.approx(card.peak_flops_per_s["int8"] * 29.2 / 36.5)
+    assert 0.95 * area_mm2 * 3.78e6 / 8 < card.memory.capacity_bytes <= area_mm2 * 3.78e6 / 8
+    assert card.memory.bandwidth_bytes_per_s == pytest.approx(card.num_cores * 32 * 1e9, rel=1e-3)
+
+
+@each_device
+def test_cost_models_are_for_types_the_device_computes_in(device: Device) -> None:
+    assert set(device.cost_model.gemm) <= set(device.peak_flops_per_s)
+
+
+@pytest.mark.data
+def test_vendor_peaks_agree_with_the_table_of_aiconfigurator(data_folder: Path) -> None:
+    """Known disagreement: that table gives the RTX PRO 6000 server board the workstation board's bandwidth."""
+    with (data_folder / "hardware" / "gpu_specs.csv").open() as file:
+        rows = {row["device"]: row for row in csv.DictReader(file)}
+    names = {"a100_sxm": "a100_sxm_80gb", "h100_sxm": "h100_sxm", "h200_sxm": "h200_sxm", "b200_sxm": "b200_sxm",
+             "l40s": "l40s", "rtx_pro_6000_server": "rtx_pro_6000"}  # fmt: skip
+    for theirs, ours in names.items():
+        row, device = rows[theirs], DEVICES[ours]
+        for column, dtype in [("bf16_dense_TFLOPS", "bf16"), ("fp8_dense_TFLOPS", "fp8"), ("int8_TOPS", "int8")]:
+            stated = float(row[column]) * 1e12
+            assert device.peak_flops_per_s.get(dtype, 0.0) == pytest.approx(stated, rel=1e-3), (ours, dtype)  # type: ignore[call-overload]
+        assert device.power.tdp_w == float(row["power_W"])
+        assert device.memory.capacity_bytes / 2**30 == pytest.approx(float(row["mem_capacity_GiB"]), rel=6e-3)
+        if ours != "rtx_pro_6000":
+            assert device.memory.bandwidth_bytes_per_s == float(row["mem_bw_GBps"]) * 1e9

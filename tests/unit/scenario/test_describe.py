@@ -1,0 +1,122 @@
+"""What `list`, `show` and `schema` say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hermes_sim.core.errors import ConfigError
+from hermes_sim.hardware.device import Device
+from hermes_sim.scenario.describe import KINDS, json_schema, list_names, show
+from hermes_sim.scenario.files import SCHEMAS, read_description
+from hermes_sim.scenario.library import find
+from hermes_sim.scenario.reference import reference_markdown
+from hermes_sim.scenario.yaml_reader import parse_document
+from tests.conftest import REPOSITORY
+from tests.unit.scenario.files import Folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_is_listed_with_a_title_and_can_be_shown(kind: str) -> None:
+    rows = list_names(kind)
+    assert [name for name, _, _ in rows] == list(dict.fromkeys(name for name, _, _ in rows))
+    for _, title, weakest in rows:
+        assert title
+        assert weakest in (None, "measured", "fitted", "datasheet", "estimate")
+    name = rows[0][0]
+    assert parse_document(show(kind, name), "shown").data
+
+
+def test_hardware_shows_its_weakest_source() -> None:
+    assert ("a100_sxm_80gb", "NVIDIA A100 SXM4 80 GB", "estimate") in list_names("devices")
+    assert list_names("device") == list_names("devices")
+
+
+def test_a_file_is_shown_in_its_own_words_with_defaults_filled_in(folder: Folder) -> None:
+    text = show("device", "A100")
+    assert text.startswith("# ")
+    assert text.splitlines()[0].endswith("devices/a100_sxm_80gb.yaml  (weakest source: estimate)")
+    data = parse_document(text, "shown").data
+    assert data["memory"] == {"kind": "hbm2e", "capacity": "81920 MiB", "bandwidth": "2039 GB/s"}
+    assert data["power"]["memory_bound_frac"] == 0.7
+    assert data["sources"]["peak"]["kind"] == "datasheet"
+    shipped = read_description(Device, find("device", "A100"))
+    assert read_description(Device, folder.write("mine.yaml", text)) == shipped
+
+
+def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
+    assert "max_num_seqs: 256" in show("policies", "continuous").splitlines()
+    assert "index:  # required" in show("stage", "retrieve").splitlines()
+    assert show("policy", "heavy_light").splitlines()[1:3] == [
+        "kind: heavy_light",
+        "heavy_threshold_tokens: 2048  # heavy_light: requests with at least so many prompt tokens are heavy.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        (
+            "devices",
+            "a1000",
+            "no device 'a1000' here or in the library. Did you mean 'a100'? (hermes-sim list devices)",
+        ),
+        (
+            "stages",
+            "retreive",
+            "'retreive' is not a stage kind (decode, embed, prefill, rerank, retrieve, timed). "
+            "Did you mean 'retrieve'?",
+        ),
+        (
+            "device_files",
+            "x",
+            "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, "
+            "policies, stages. Did you mean 'devices'?",
+        ),
+    ],
+)
+def test_misses_name_what_is_near(kind: str, name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        show(kind, name)
+    assert str(caught.value) == message
+
+
+def test_json_schema_has_units_defaults_and_meanings() -> None:
+    schema = json_schema("cluster")
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    engine = schema["$defs"]["Engine"]
+    assert engine["required"] == ["name", "serves", "placement"]
+    assert engine["properties"]["serves"]["description"] == "Stage kinds."
+    per_step = schema["$defs"]["Host"]["properties"]["per_step"]
+    assert (per_step["default"], per_step["examples"]) == ("0.0002 s", ["50 ms"])
+    assert schema["$defs"]["DeviceGroup"]["properties"]["count"]["minimum"] == 1
+    assert json_schema("workload")["required"] == ["name", "traffic"]
+
+
+@pytest.mark.parametrize("kind", [*SCHEMAS, "scenario", "retrieve", "chunked_prefill", "clusters"])
+def test_json_schemas_are_closed_and_without_foreign_words(kind: str) -> None:
+    schema = json_schema(kind)
+    assert schema["additionalProperties"] is False
+    text = json.dumps(schema)
+    assert not any(f'"{word}": ' in text for word in ("ge", "gt", "le"))
+
+
+def test_no_such_schema() -> None:
+    with pytest.raises(ConfigError, match="there is no schema 'clustr'"):
+        json_schema("clustr")
+
+
+def test_the_file_reference_is_up_to_date() -> None:
+    """Write it anew with `python -m hermes_sim.scenario.reference`."""
+    page = REPOSITORY / "docs" / "file-reference.md"
+    assert page.read_text(encoding="utf-8") == reference_markdown()
+
+
+def test_links_of_the_file_reference_lead_somewhere() -> None:
+    page = reference_markdown()
+    titles = [line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")]
+    anchors = {"".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_") for title in titles}
+    linked = {part.split(")")[0] for part in page.split("](#")[1:]}
+    assert linked <= anchors
+    assert len(anchors) == len(titles), "two sections of one name"
