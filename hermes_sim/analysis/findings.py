@@ -78,8 +78,8 @@ def failed(requests: pd.DataFrame) -> Iterable[Finding]:
             yield Finding(status, f"{status}: {count(num_such)} of {count(num)} requests: {why}")
     clipped = requests[requests["num_clipped_tokens"] > 0]
     if len(clipped):
-        num_tokens = count(float(clipped["num_clipped_tokens"].sum()))
-        text = f"clipped: {count(len(clipped))} prompts were cut to the model's limit, by {num_tokens} tokens"
+        lost = f"{count(float(clipped['num_clipped_tokens'].sum()))} tokens lost"
+        text = f"clipped: {count(len(clipped))} of {count(num)} prompts cut to the model's limit, {lost}"
         yield Finding("clipped", text)
     num_preempted = int((requests["num_preemptions"] > 0).sum())
     if num and num_preempted / num > PREEMPTED_FRAC:
@@ -97,9 +97,10 @@ def too_short(requests: pd.DataFrame, window: MeasuredWindow, asked: Iterable[st
     needed = num_values_needed(fraction_of(highest))
     if num >= needed:
         return None
+    beyond = round(num * (1 - fraction_of(highest)))
     text = (
-        f"short: about {round(num * (1 - fraction_of(highest)))} of {count(num)} requests lie beyond {highest}, too few "
-        f"to place it well; of {count(needed)} there would be {NUM_BEYOND}"
+        f"short: about {beyond} of {count(num)} requests lie beyond {highest}, too few to place it well; "
+        f"of {count(needed)} there would be {NUM_BEYOND}"
     )
     return Finding("too_short", text)
 

@@ -101,7 +101,7 @@ def _objective(line: Mapping[str, Any]) -> str:
     if line["excess_frac"] is None:
         return f"{text} missed by failed requests"
     if line["excess_frac"] >= 1:
-        return f"{text} missed by a factor of {human.digits(1 + line['excess_frac'])}"
+        return f"{text} missed {human.digits(1 + line['excess_frac'])}-fold"
     return f"{text} missed by {human.percent(line['excess_frac'])}"
 
 
@@ -140,7 +140,7 @@ def _stages(summary: Summary) -> Iterator[str]:
     for stage in summary["stages"]:
         times_s = [stage[f"{part}_s"] for part in STAGE_PARTS]
         times_s = [time_s if time_s is not None and time_s >= LEAST_SHOWN_S else None for time_s in times_s]
-        unit = human.time_unit(times_s)
+        unit = human.time_unit([max((time_s for time_s in times_s if time_s is not None), default=None)])
         cells = [human.in_unit(time_s, unit) for time_s in times_s]
         name = f"  {stage['stage']}"
         yield f"{name:<{LABEL_WIDTH}}{human.count(stage['num_visits']):>8}" + "".join(f"{cell:>11}" for cell in cells)

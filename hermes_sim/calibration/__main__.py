@@ -25,7 +25,7 @@ def main() -> None:
         for part, errors in (("fitted", report.fitted), ("held out", report.held_out)):
             sys.stdout.write(
                 f"{report.device:15s} {report.kernel:18s} {part:8s} {errors.median_frac:7.1%} {errors.mean_frac:7.1%}"
-                f" {errors.p90_frac:7.1%} {errors.bias_frac:+7.1%} {errors.num_points}\n"
+                f" {errors.p90_frac:7.1%} {errors.bias_frac:+7.1%} {errors.num_points:6d} {report.values}\n"
             )
             sys.stdout.flush()
 

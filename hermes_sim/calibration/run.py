@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from hermes_sim.calibration.all_reduce import fit_all_reduce
 from hermes_sim.calibration.attention import fit_decode, fit_prefill, with_attention
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise
@@ -15,6 +16,7 @@ from hermes_sim.calibration.gemm import fit_gemm
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
+    read_all_reduce,
     read_decode_attention,
     read_elementwise,
     read_gemm,
@@ -25,6 +27,13 @@ from hermes_sim.hardware.device import CostModel, Device, FitError
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
+
+LINKS: Final[dict[str, tuple[str, float]]] = {
+    "a100_sxm_80gb": ("nvlink3", 300e9),
+    "h100_sxm": ("nvlink4", 450e9),
+    "b200_sxm": ("nvlink5", 900e9),
+}
+"""Device -> the link between its devices, and that link's bandwidth per device and direction."""
 
 RELATIVES: Final[dict[str, tuple[str, str]]] = {
     "a100_sxm_40gb": ("a100_sxm_80gb", "the same chip with 40 GB of slower HBM"),
@@ -43,6 +52,8 @@ class FitReport:
     kernel: str
     fitted: ErrorSummary
     held_out: ErrorSummary
+    values: str = ""
+    """Coefficients that no device file holds."""
 
 
 def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
@@ -53,6 +64,7 @@ def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -
         yield from reports
         if write:
             replace_cost_model(path, cost_model)
+    yield from calibrate_links(data_folder)
     if write:
         for name, (relative, reason) in RELATIVES.items():
             path = devices_folder / f"{name}.yaml"
@@ -89,6 +101,14 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
     attention = cost_model.attention.model_copy(update=errors)
     update: dict[str, Any] = {"gemm": efficiencies, "attention": attention, "source": _source(name), **streams}
     return cost_model.model_copy(update=update), reports
+
+
+def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
+    """Latency and reached share of the links inside a node, from all-reduces of the engine's own kernels."""
+    for device, (link, bandwidth_bytes_per_s) in LINKS.items():
+        values, fitted, held = fit_all_reduce(bandwidth_bytes_per_s, read_all_reduce(data_folder, device))
+        stated = f"latency {values['latency_s'] * 1e6:.4g} us, efficiency {values['efficiency_frac']:.4g}"
+        yield FitReport(link, "all-reduce", fitted, held, stated)
 
 
 def take_over(device: Device, measured: Device, reason: str) -> CostModel:

@@ -113,4 +113,4 @@ def _medians(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Median over repeats of one shape, in seconds."""
     table = table.dropna(subset=["latency_ms"])
     found = table.groupby(keys, as_index=False)["latency_ms"].median()
-    return found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms")
+    return pd.DataFrame(found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms"))

@@ -118,7 +118,7 @@ class ModelArchitecture(Description):
     hugging_face_ids: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     family: Literal["decoder", "encoder", "state_space", "hybrid"] = "decoder"
-    num_layers: PositiveInt
+    num_layers: int = Field(ge=1, le=10_000)
     hidden_size: PositiveInt
     num_heads: NonNegativeInt
     num_kv_heads: NonNegativeInt

@@ -100,11 +100,12 @@ def _model_type(config: Mapping[str, Any]) -> str:
         model_type = "mamba2" if layer == "Mamba2" else str(layer).lower()
     if model_type is None:
         raise ValueError("config.json has no 'model_type'")
+    model_type = str(model_type)
     if model_type not in FAMILIES:
-        near = get_close_matches(str(model_type), FAMILIES, n=1)
+        near = get_close_matches(model_type, FAMILIES, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ValueError(f"'{model_type}' is not a model family that can be read ({', '.join(FAMILIES)}).{hint}")
-    return str(model_type)
+    return model_type
 
 
 def _architecture(fields: Fields, config: Mapping[str, Any], name: str) -> ModelArchitecture:

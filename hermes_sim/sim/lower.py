@@ -257,7 +257,8 @@ def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tu
                 if model is None:
                     raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
                 if engine.name not in costs:
-                    costs[engine.name] = build_costs(engine, model, device, link, lengths)
+                    pipeline_link = network.pp_link(endpoints, engine.parallel.tp)
+                    costs[engine.name] = build_costs(engine, model, device, link, pipeline_link, lengths)
                 plan, cost = costs[engine.name]
             share = cores / (device.num_cores * len(endpoints))
             power = device.power
@@ -284,7 +285,12 @@ def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tu
 
 
 def build_costs(
-    engine: Engine, model: ModelArchitecture, device: Device, link: GroupLink, lengths: Lengths
+    engine: Engine,
+    model: ModelArchitecture,
+    device: Device,
+    link: GroupLink,
+    pipeline_link: GroupLink,
+    lengths: Lengths,
 ) -> tuple[MemoryPlan, LlmCost]:
     """Memory plan and cost tables of one engine."""
     batching = engine.batching
@@ -319,8 +325,8 @@ def build_costs(
         max_seqs=batching.max_num_seqs,
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
-        pp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
-        pp_latency_s=link.latency_s,
+        pp_bandwidth_bytes_per_s=pipeline_link.bandwidth_bytes_per_s,
+        pp_latency_s=pipeline_link.latency_s,
         kv_dtype=kv_dtype,
         host_per_step_s=engine.host.per_step_s,
         host_per_sequence_s=engine.host.per_sequence_s,
@@ -559,8 +565,8 @@ def fill_curves(
 ) -> None:
     """Cost curves of job stages on the engines that serve them."""
     longest_prompt = np.array([int(lengths.num_prompt.max(initial=1))], np.int64)
-    known: dict[tuple[int, str], JobCurve] = {}
-    for queue, (e, _) in enumerate(queues.owners):
+    known: dict[tuple[str, str], JobCurve] = {}
+    for queue, (e, label) in enumerate(queues.owners):
         stage = queues.stages[queue]
         replica = replicas[e]
         if stage is None or replica.cost is not None:
@@ -568,7 +574,7 @@ def fill_curves(
         assert isinstance(replica.engine.batching, DynamicBatching)
         workers = replica.engine.batching.num_workers
         max_units = float(stage.units(longest_prompt)[0]) * replica.engine.batching.max_batch_size
-        curve = known.get((id(replica.engine), stage.name))
+        curve = known.get((replica.engine.name, label))
         if curve is None:
             curve = build_job_curve(
                 partial(job_work, stage, scenario.models, units_per_job(stage, lengths)),
@@ -577,7 +583,7 @@ def fill_curves(
                 num_devices=replica.num_devices,
                 max_units=max(max_units, 1.0),
             )
-            known[id(replica.engine), stage.name] = curve
+            known[replica.engine.name, label] = curve
         number = len(curve.units)
         state.curve_num_points[queue] = number
         state.curve_units[queue, :number] = curve.units
@@ -687,6 +693,7 @@ def fill_rows(
                 state.row_output[rows] = np.minimum(state.row_output[rows], 1)
             elif stage_plan.decode is not None and set(stage_plan.candidates) <= stage_plan.same_engine:
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.decode
+    state.itl_window_s[:] = 0.0, np.inf
     count = requests.num_requests
     state.content_group[:count] = requests.prefix_group
     state.content_group_tokens[:count] = np.where(requests.prefix_group >= 0, requests.prefix_tokens, 0)

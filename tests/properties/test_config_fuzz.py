@@ -48,7 +48,7 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
 )
 
 fuzz = settings(
-    max_examples=int(os.environ.get("HERMES_FUZZ_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("HERMES_FUZZ_EXAMPLES", "20")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

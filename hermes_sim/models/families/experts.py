@@ -54,9 +54,9 @@ def llama4(config: Config) -> Fields:
     """Chunked attention, three layers of four, is described as a window of the chunk's size: its upper bound."""
     fields = llama(config)
     layers = fields["num_layers"]
-    no_rope = config.get("no_rope_layers") or [
-        int((layer + 1) % int(config.get("no_rope_layer_interval", 4)) != 0) for layer in range(layers)
-    ]
+    chunked = layers - layers // int(config.get("no_rope_layer_interval", 4))
+    if config.get("no_rope_layers"):
+        chunked = sum(1 for rotary in config["no_rope_layers"] if rotary)
     width = int(required(config, "intermediate_size"))
     every = int(config.get("interleave_moe_layer_step", 1))
     moe = Moe(
@@ -70,7 +70,7 @@ def llama4(config: Config) -> Fields:
         **fields,
         "intermediate_size": int(required(config, "intermediate_size_mlp")) if every > 1 else 0,
         "sliding_window": int(config.get("attention_chunk_size") or 8192),
-        "num_sliding_layers": sum(1 for rotary in no_rope if rotary),
+        "num_sliding_layers": chunked,
         "moe": moe,
     }
 

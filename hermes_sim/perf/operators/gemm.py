@@ -62,26 +62,28 @@ def gemm_seconds(
         weight_bytes *= weight_bytes / coefficients[WARM_BYTES]
     if activation_bytes < coefficients[CACHE_BYTES]:
         activation_bytes /= coefficients[CACHE_SPEEDUP]
-    num_bytes = weight_bytes + activation_bytes
     quantize_s = num_products * m * (coefficients[QUANTIZE_ROW_S] + k * coefficients[QUANTIZE_ELEMENT_S])
     best_s = math.inf
     best_is_compute = False
     for shape in range(len(TILE_M)):
         tile_m, tile_n = TILE_M[shape], TILE_N[shape]
         tile_s = 2.0 * tile_m * tile_n / core_flops_per_s + coefficients[DEPTH_S]
-        num_output_tiles = num_products * math.ceil(m / tile_m) * math.ceil(n / tile_n)
+        num_columns = num_products * math.ceil(n / tile_n)
+        num_rows = math.ceil(m / tile_m)
         for split in SPLITS:
-            num_tiles = num_output_tiles * split
-            waves = num_tiles / coefficients[NUM_CORES]
+            waves = num_rows * num_columns * split / coefficients[NUM_CORES]
             waves += coefficients[WAVE_FRAC] * (math.ceil(waves) - waves)
             compute_s = max(waves, 1.0) * (k / split + coefficients[PROLOGUE]) * tile_s
-            used_frac = min(num_tiles * coefficients[CORE_STREAMS] / coefficients[NUM_CORES], 1.0)
+            # row tiles share the stream of B: only columns and splits add to it
+            weights_frac = num_columns * split * coefficients[CORE_STREAMS] / coefficients[NUM_CORES]
+            activations_frac = weights_frac * max(m / tile_m, 1.0)
             fixed_s = coefficients[LAUNCH_S]
-            moved_bytes = num_bytes
+            moved_bytes = activation_bytes
             if split > 1:
                 moved_bytes += 4.0 * num_products * m * n * split  # fp32 parts
                 fixed_s += coefficients[SPLIT_S]
-            memory_s = moved_bytes / (stream_bytes_per_s * used_frac)
+            memory_s = weight_bytes / min(weights_frac, 1.0) + moved_bytes / min(activations_frac, 1.0)
+            memory_s /= stream_bytes_per_s
             longer_s, shorter_s = max(compute_s, memory_s), min(compute_s, memory_s)
             seconds = fixed_s + longer_s + coefficients[SERIAL_FRAC] * shorter_s
             if seconds < best_s:

@@ -18,7 +18,7 @@ from hermes_sim.workload.lengths.quantile_table import GRID, QuantileTable, fit_
 from hermes_sim.workload.readers.azure import Azure
 from hermes_sim.workload.readers.mooncake import Mooncake
 from hermes_sim.workload.readers.rows import csv_rows
-from hermes_sim.workload.readers.servegen import Histogram, binned_lengths
+from hermes_sim.workload.readers.service_statistics import Histogram, binned_lengths
 from hermes_sim.workload.requests import IntArray
 
 NUM_BINS = 20
