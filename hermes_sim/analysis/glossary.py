@@ -195,9 +195,11 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "bottleneck",
-        "The busiest engine, the stage it serves longest and the resource that limits most of its busy time. None is "
-        "named if every engine is idle for more than half of the run.",
-        ("utilization",),
+        "Where requests spend most of their time: over all measured visits, the stage and part (queue, transfer, or "
+        "service by limiting resource) with the largest sum, and the busiest engine that serves the stage. A large "
+        "service part need not mean overload (a decode alone is limited by memory bandwidth too); a large queue does.",
+        ("utilization", "queue"),
+        ("most time goes to",),
     ),
     Term(
         "utilization",

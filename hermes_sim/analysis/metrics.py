@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis.frames import BoolArray, FloatArray, floats, is_finished
-from hermes_sim.analysis.quantiles import PERCENTILES, histogram_quantile, quantile
+from hermes_sim.analysis.quantiles import PERCENTILES, histogram_quantile, ordered_quantile, statistic
 from hermes_sim.analysis.window import MeasuredWindow
 
 J_PER_KWH = 3.6e6
@@ -25,10 +25,10 @@ def latency_percentiles(values_s: FloatArray) -> dict[str, float]:
     Percentiles interpolate linearly between order statistics. Requests that never finished are not among the values:
     their number is reported beside, and an SLO counts them as too late.
     """
-    values_s = values_s[~np.isnan(values_s)]
-    result: dict[str, float] = {"num": len(values_s), "mean_s": float(values_s.mean()) if len(values_s) else math.nan}
-    result |= {f"{name}_s": quantile(values_s, fraction) for name, fraction in PERCENTILES.items()}
-    result["max_s"] = float(values_s.max()) if len(values_s) else math.nan
+    ordered_s = np.sort(values_s[~np.isnan(values_s)])
+    result: dict[str, float] = {"num": len(ordered_s), "mean_s": statistic(ordered_s, "mean")}
+    result |= {f"{name}_s": ordered_quantile(ordered_s, fraction) for name, fraction in PERCENTILES.items()}
+    result["max_s"] = ordered_quantile(ordered_s, 1.0)
     return result
 
 

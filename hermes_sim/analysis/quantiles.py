@@ -23,9 +23,13 @@ def quantile(values: FloatArray, fraction: float) -> float:
 
     Infinite values count as larger than all others, so that a failed request can stand for "too late".
     """
-    if len(values) == 0:
+    return ordered_quantile(np.sort(values), fraction)
+
+
+def ordered_quantile(ordered: FloatArray, fraction: float) -> float:
+    """The same of values in ascending order."""
+    if len(ordered) == 0:
         return math.nan
-    ordered = np.sort(values)
     position = (len(ordered) - 1) * fraction
     below = int(position)
     weight = position - below

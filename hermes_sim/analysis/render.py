@@ -96,6 +96,8 @@ def _objective(line: Mapping[str, Any]) -> str:
     text = f"{line['statistic']} <= {limit}"
     if line["met"] is None:
         return f"{text} no such request"
+    if multiple is not None and line["observed_multiple"] is not None:
+        return f"{text} {'met' if line['met'] else 'missed'}: {line['observed_multiple']:.3g} x"
     if line["met"]:
         return f"{text} met"
     if line["excess_frac"] is None:
@@ -148,6 +150,8 @@ def _stages(summary: Summary) -> Iterator[str]:
 
 def _throughput(summary: Summary) -> Iterator[str]:
     rates, slo = summary["throughput"], summary["slo"]
+    if rates["requests_per_s"] is None:
+        return
     parts = [
         f"{_rate(rates['requests_per_s'])} requests/s",
         f"{_rate(rates['output_tokens_per_s'])} output tokens/s",
@@ -244,14 +248,19 @@ def _trust(summary: Summary) -> Iterator[str]:
 def _bottleneck(summary: Summary) -> Iterator[str]:
     found = summary["bottleneck"]
     if found is None:
-        yield from _labelled("bottleneck", ["none: every engine is idle for more than half of the time"])
         return
-    where = f"{found['engine']} {found['stage']}" if found["stage"] else found["engine"]
-    text = f"{where}, busy {human.percent(found['utilization_frac'])}"
-    if found["resource_frac"] is not None:
-        share = human.percent(found["resource_frac"])
-        text += f", limited by {RESOURCE_NAMES[found['resource']]} for {share} of that"
-    yield from _labelled("bottleneck", [text])
+    share = human.percent(found["share_frac"])
+    busy = f"{found['engine']} is busy {human.percent(found['utilization_frac'])}"
+    if found["part"] == "queue":
+        what = f"waiting for {found['stage']}"
+        if found["resource_frac"] is not None:
+            resource = RESOURCE_NAMES[found["resource"]]
+            busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
+    elif found["part"] == "transfer":
+        what = f"moving the input of {found['stage']}"
+    else:
+        what = f"{found['stage']}, limited by {RESOURCE_NAMES[found['part']]}"
+    yield from _labelled("most time goes to", [f"{what}: {share} of all request time", busy])
 
 
 def _replications(summary: Summary) -> Iterator[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis import findings, metrics
+from hermes_sim.analysis.bottleneck import find_bottleneck
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.objectives import Verdict, judge
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
 
 LATENCIES = ("ttft", "tpot", "e2e")
-LEAST_BUSY_FRAC = 0.5
-"""Below this no engine is called a bottleneck."""
 
 
 def summarize(results: Results) -> dict[str, Any]:
@@ -164,22 +163,8 @@ def _energy_and_cost(results: Results) -> dict[str, float]:
 
 
 def _bottleneck(results: Results) -> dict[str, Any] | None:
-    """The busiest engine, the stage it spends most service on, and the resource that limits it; None if all are idle
-    for more than half of the run."""
-    engines = results.engines
-    if len(engines) == 0 or float(engines["utilization_frac"].max()) < LEAST_BUSY_FRAC:
-        return None
-    row = engines.iloc[int(np.argmax(floats(engines, "utilization_frac")))]
-    resource, share = metrics.limiting_resource(row)
-    served = results.visits[results.visits["engine"] == row["engine"]]
-    stage = served.groupby("stage", observed=True)["service_s"].sum()
-    return {
-        "engine": str(row["engine"]),
-        "stage": str(stage.idxmax()) if len(stage) else None,
-        "resource": resource,
-        "resource_frac": share,
-        "utilization_frac": float(row["utilization_frac"]),
-    }
+    found = find_bottleneck(results.measured_visits, results.engines)
+    return None if found is None else asdict(found)
 
 
 def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Finding]:

@@ -128,7 +128,7 @@ class OneOf:
             {UNION_MARK + kind: handler.generate_schema(member) for kind, member in self.table.items()},
             self._mark,
             custom_error_type="unknown_kind",
-            custom_error_message="not a known kind",
+            custom_error_message="needs a known {key} of {noun}: {kinds}",
             custom_error_context={"noun": self.noun, "key": self.key, "kinds": ", ".join(self.table)},
         )
 

@@ -90,9 +90,11 @@ class LlmCost:
     ) -> tuple[float, float]:
         """FLOPs and bytes of any number of steps, all devices of the replica, for MFU and MBU.
 
-        Exact, two things apart: experts are read as in a step of the mean size, and windows clip the sums of all
-        sequences together. Tokens without a sample count as prompt tokens.
+        Exact, but for three things: experts are read as in a step of the mean size, windows clip the sums of all
+        sequences together, and every sampled token is taken for a decode (the last of a prompt is not).
         """
+        num_prompt_tokens = max(num_tokens - num_sampled, 0.0)
+        history = max(prefill_context_sum - num_prompt_tokens, 0.0)
         flops = self.token_operators.flops(num_tokens) + self.sampling_operators.flops(num_sampled)
         moved = self.token_operators.bytes(num_steps, num_tokens) + self.sampling_operators.bytes(
             min(num_steps, num_sampled), num_sampled
@@ -102,12 +104,17 @@ class LlmCost:
             if layers.window_tokens:
                 pairs = min(pairs, num_tokens * layers.window_tokens)
                 decode_context = min(decode_context, num_sampled * layers.window_tokens)
-            layer_flops = decode_context * layers.decode_flops_per_token + pairs * layers.flops_per_pair
+            layer_flops = (
+                decode_context * layers.decode_flops_per_token
+                + pairs * layers.flops_per_pair
+                + history * layers.history_flops_per_token
+            )
             flops += layers.num_layers * layer_flops
             moved += layers.num_layers * (
                 decode_context * layers.decode_bytes_per_token
                 + context * layers.prefill_bytes_per_token
-                + num_tokens * layers.prefill_bytes_per_query
+                + num_prompt_tokens * layers.prefill_bytes_per_query
+                + num_sampled * layers.decode_bytes_per_query
             )
         if self.recurrent_layers is not None:
             recurrent = self.recurrent_layers
@@ -195,7 +202,9 @@ def build_llm_cost(
         decode_linear=decode_linear,
         sampled=sampled,
         attention=attention,
-        stage_interval_frac=_stage_interval_frac(decode_linear[-1].sum(), sampled[-1].sum(), model.num_layers, pp),
+        stage_interval_frac=_stage_interval_frac(
+            decode_linear[-1].sum(), sampled[-1, :HOST].sum(), model.num_layers, pp
+        ),
         power_w=_power_w(device, tp * pp),
         idle_w=device.power.idle_w * tp * pp,
         model=model,

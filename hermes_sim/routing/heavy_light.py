@@ -12,7 +12,7 @@ from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, Route
 def choose(state: Any, candidates: Any, row: int, turn: int, draw: float, options: Any) -> int:
     """The first LIGHT_SHARE of the engines serve light requests, the others heavy ones; least tokens within."""
     number = candidates.size
-    num_light = min(max(int(round(options[LIGHT_SHARE] * number)), 1), max(number - 1, 1))
+    num_light = min(max(int(options[LIGHT_SHARE] * number + 0.5), 1), max(number - 1, 1))
     heavy = state.row_prompt[row] >= options[HEAVY_THRESHOLD_TOKENS]
     first = num_light if heavy and number > 1 else 0
     last = number if heavy else num_light

@@ -134,7 +134,7 @@ class ClusterFile(Description):
     engines: tuple[Engine, ...] = Field(min_length=1)
     routing: RoutingConfig = RoutingConfig()
     routing_per_stage: dict[str, RoutingConfig] = Field(default_factory=dict)
-    """Stage name -> routing of its visits, where it differs."""
+    """Stage name or kind -> routing of its visits, where it differs."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""

@@ -27,8 +27,9 @@ def check_hosting(scenario: Scenario, engines: Sequence[Placed]) -> Iterator[Fin
 
 
 def check_stage_routing(scenario: Scenario) -> Iterator[Finding]:
-    """`routing_per_stage` of the cluster names stages that the workload has."""
-    names = [stage.name for pipeline in scenario.workload.pipelines for stage in pipeline.stages]
+    """`routing_per_stage` of the cluster names stages, or kinds of stages, that the workload has."""
+    stages = [stage for pipeline in scenario.workload.pipelines for stage in pipeline.stages]
+    names = [name for stage in stages for name in (stage.name, stage_kind(stage))]
     for name in scenario.cluster.routing_per_stage:
         if name not in names:
             near = did_you_mean(name, names)
@@ -101,6 +102,8 @@ def _job_memory(scenario: Scenario, stage: Stage, serving: Sequence[Placed]) -> 
 
 def _missing_route(sources: Sequence[Placed], targets: Sequence[Placed], layout: Layout) -> str | None:
     for source, target in product(sources, targets):
+        if source.engine.name == target.engine.name:
+            continue  # a request stays on its replica
         ends = product(_ends(source, layout), _ends(target, layout))
         for start, end in ends:
             try:

@@ -487,7 +487,8 @@ def advance(
     """Move a group up to a horizon (time, rank), or to its first outward event.
 
     A step may begin before horizon_s only, before any feeder's step in flight ends (limit_in_flight_s) and not after
-    an idle feeder could begin one (limit_idle_s): the safety rule. Several steps are taken at a time if `leap`.
+    an idle feeder could begin one (limit_idle_s): the safety rule. A step may end by then, no later: what a feeder
+    puts out may look at the loads here. Several steps are taken at a time if `leap`.
     """
     alone = state.group_size[group] == 1
     while state.outbox_count[0] == 0:
@@ -495,6 +496,8 @@ def advance(
         start_s, starter = find_start(state, group)
         if e >= 0 and end_s <= start_s:
             if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)):
+                return
+            if end_s > limit_in_flight_s or end_s > limit_idle_s:
                 return
             end_step(state, e, lane)
             continue
@@ -587,6 +590,8 @@ def stretch(
             break
         end_s = time_s + duration_s
         if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)):
+            break
+        if end_s > limit_in_flight_s or end_s > limit_idle_s:
             break
         num_free -= num_needed
         state.lane_used_blocks[e, 0] = state.num_blocks[e] - num_free

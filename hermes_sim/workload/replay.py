@@ -7,13 +7,12 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import Seconds
+from hermes_sim.core.schema import Seconds, one_of
 from hermes_sim.workload.arrivals import Arrivals
 from hermes_sim.workload.arrivals.process import before
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.readers import TRACE_FORMATS, Trace
 from hermes_sim.workload.requests import FloatArray
-from hermes_sim.workload.unions import one_format
 
 
 class Replay(Arrivals):
@@ -22,7 +21,7 @@ class Replay(Arrivals):
     kind: Literal["replay"] = "replay"
     times_s: tuple[Annotated[Seconds, Field(ge=0.0)], ...] | None = Field(default=None, alias="times")
     """Ascending, from the start of the run."""
-    trace: Annotated[Trace, one_format(TRACE_FORMATS)] | None = None
+    trace: Annotated[Trace, one_of(TRACE_FORMATS, "trace format", key="format")] | None = None
     """Its arrivals are used, after its own window, rate_scale, time_scale and limit; not its lengths."""
 
     @model_validator(mode="after")

@@ -13,13 +13,13 @@ from hermes_sim.core.schema import (
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    one_of,
 )
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
 from hermes_sim.workload.lengths import LENGTHS, Lengths
 from hermes_sim.workload.readers import TRACE_FORMATS, Trace
 from hermes_sim.workload.replay import Replay
 from hermes_sim.workload.sessions import Sessions
-from hermes_sim.workload.unions import one_format, one_law
 
 ARRIVALS: dict[str, type[Arrivals]] = {**PROCESSES, "replay": Replay}
 
@@ -50,10 +50,10 @@ class SharedPrefix(Description):
 class Traffic(Description):
     """What arrives. Either `trace`, or `lengths` with `arrivals` or with `closed_loop`."""
 
-    trace: Annotated[Trace, one_format(TRACE_FORMATS)] | None = None
-    arrivals: Annotated[Arrivals, one_law(ARRIVALS, "law of arrivals")] | None = None
+    trace: Annotated[Trace, one_of(TRACE_FORMATS, "trace format", key="format")] | None = None
+    arrivals: Annotated[Arrivals, one_of(ARRIVALS, "law of arrivals")] | None = None
     closed_loop: ClosedLoopUsers | None = None
-    lengths: Annotated[Lengths, one_law(LENGTHS, "law of lengths")] | None = None
+    lengths: Annotated[Lengths, one_of(LENGTHS, "law of lengths")] | None = None
     num_requests: NonNegativeInt | None = None
     duration_s: Annotated[Seconds, Field(ge=0.0)] | None = Field(default=None, alias="duration")
     """No request (no session) arrives later. With num_requests too: whichever ends first."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.scenario.check import check_file
 from hermes_sim.scenario.document import KeyPath
 from hermes_sim.scenario.dump import dump_scenario, dump_yaml
@@ -95,13 +95,18 @@ def write_all(folder: Path, changed: dict[str, str]) -> None:
 
 
 def loads_or_says_why(folder: Path, *overrides: str) -> Scenario | None:
+    problems: tuple[Problem, ...] = ()
     try:
-        scenario = load_scenario(folder / "cluster.yaml", folder / "workload.yaml", overrides=overrides)
+        scenario: Scenario | None = load_scenario(
+            folder / "cluster.yaml", folder / "workload.yaml", overrides=overrides
+        )
     except ConfigError as error:
-        assert all(problem.message for problem in error.problems)
-        assert str(error)
-        return None
-    assert dump_scenario(scenario)
+        scenario, problems = None, error.problems
+    if scenario is not None:
+        assert dump_scenario(scenario)
+    else:
+        assert problems
+        assert all(problem.message for problem in problems)
     return scenario
 
 

@@ -59,6 +59,24 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         ),
     ),
+    "closed loop without pauses": (
+        s.cluster(s.llm(replicas=2)),
+        s.workload(
+            traffic={
+                "closed_loop": {"concurrency": 24},
+                "num_requests": 300,
+                "lengths": {"kind": "lognormal", "prompt": {"mean": 500, "cv": 1.0}, "output": {"mean": 60, "cv": 1.0}},
+            }
+        ),
+    ),
+    "sessions": (
+        s.cluster(s.llm(replicas=2), routing={"kind": "prefix_aware"}),
+        s.workload(traffic={**s.traffic(rate="4 /s"), "sessions": {"mean_num_turns": 4, "think_time": "0.5 s"}}),
+    ),
+    "priorities": (
+        s.cluster(s.llm(batching={"queue_order": "priority"}, kv_cache={"num_gpu_blocks": 300})),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=80)),
+    ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
         s.workload(

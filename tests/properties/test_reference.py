@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hermes_sim.state.blocks import block_content
@@ -81,6 +81,13 @@ def workloads(draw: st.DrawFn) -> tuple[Options, list[Arrival], list[tuple[int, 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(workloads())
+@example(  # the only running sequence preempts itself, and the step starts over
+    (
+        Options(2, 4, 8, 64, queue_order="priority"),
+        [Arrival(0.0, 0, 3, 5, 9), Arrival(0.0, 1, 3, 2, 0)],
+        [(0, 0), (0, 0)],
+    )
+)
 def test_decisions_agree(workload: tuple[Options, list[Arrival], list[tuple[int, int]]]) -> None:
     compare(*workload)
 

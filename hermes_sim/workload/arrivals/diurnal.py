@@ -13,21 +13,21 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import Fraction, PerSecond, Seconds
-from hermes_sim.workload.arrivals.process import Arrivals, before
+from hermes_sim.core.schema import Fraction, Seconds
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
 
 _FIRST_BLOCK, _LARGEST_BLOCK = 1024, 65536
 
-Point = tuple[Seconds, PerSecond]
+Point = tuple[Seconds, ArrivalRate]
 
 
 class Diurnal(Arrivals):
     """Poisson arrivals around a daily curve: a cosine (`rate`, `amplitude`, `peak_at`) or straight lines (`curve`)."""
 
     kind: Literal["diurnal"] = "diurnal"
-    rate_per_s: PerSecond | None = Field(default=None, alias="rate")
+    rate_per_s: ArrivalRate | None = Field(default=None, alias="rate")
     """Mean over the period."""
     amplitude: Fraction = 0.5
     """(highest - mean) / mean of the cosine."""

@@ -14,8 +14,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import Description, PerSecond, Seconds
-from hermes_sim.workload.arrivals.process import Arrivals, before
+from hermes_sim.core.schema import Description, Seconds
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
 
@@ -25,7 +25,7 @@ _FIRST_BLOCK, _LARGEST_BLOCK = 256, 65536
 class MmppState(Description):
     """A state of the hidden chain."""
 
-    rate_per_s: PerSecond = Field(alias="rate")
+    rate_per_s: ArrivalRate = Field(alias="rate")
     dwell_s: Annotated[Seconds, Field(gt=0.0)] = Field(alias="dwell")
     """Mean of the exponential time spent in it."""
 
@@ -119,7 +119,7 @@ class OnOff(Modulated):
     """Bursts: Poisson arrivals at `rate` while on, none while off; both last exponential times."""
 
     kind: Literal["on_off"] = "on_off"
-    rate_per_s: PerSecond = Field(alias="rate")
+    rate_per_s: ArrivalRate = Field(alias="rate")
     """While on."""
     on_s: Annotated[Seconds, Field(gt=0.0)] = Field(alias="on_time")
     """Mean time on. Not `on`, which other YAML readers take for true."""

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Annotated, Final
 
 import numpy as np
+from pydantic import AfterValidator
 
-from hermes_sim.core.schema import Description
+from hermes_sim.core.schema import Description, PerSecond
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
+
+_SLOWEST_PER_S: Final = 1e-9
+
+
+def _never_or_sometimes(rate_per_s: float) -> float:
+    if 0.0 < rate_per_s < _SLOWEST_PER_S:
+        raise ValueError(f"must be 0 or at least {_SLOWEST_PER_S:g} /s (one in 30 years), got {rate_per_s:g} /s")
+    return rate_per_s
+
+
+ArrivalRate = Annotated[PerSecond, AfterValidator(_never_or_sometimes)]
+"""0: nothing ever arrives. Slower than once in 30 years is taken for a slip: times would overflow."""
 
 
 class Arrivals(Description):

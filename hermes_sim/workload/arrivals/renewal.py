@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from hermes_sim.core.schema import Fraction, PerSecond
-from hermes_sim.workload.arrivals.process import Arrivals, before
+from hermes_sim.core.schema import Fraction
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
 
@@ -21,7 +21,7 @@ _BLOCK = 4096
 class Renewal(Arrivals):
     """Gaps of mean 1/rate; the first request arrives after the first gap."""
 
-    rate_per_s: PerSecond = Field(alias="rate")
+    rate_per_s: ArrivalRate = Field(alias="rate")
 
     @property
     def mean_rate_per_s(self) -> float:

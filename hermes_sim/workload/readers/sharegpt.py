@@ -18,13 +18,12 @@ from pydantic import Field
 
 from hermes_sim.core.errors import TraceError
 from hermes_sim.core.rng import stream
-from hermes_sim.core.schema import NonNegativeFloat, PositiveFloat, Seconds
+from hermes_sim.core.schema import NonNegativeFloat, PositiveFloat, Seconds, one_of
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
 from hermes_sim.workload.readers.rows import BadRows, shown_cell, text_of, tokens
 from hermes_sim.workload.readers.trace import Trace
 from hermes_sim.workload.requests import RequestTable
 from hermes_sim.workload.sessions import pauses, turns_table
-from hermes_sim.workload.unions import one_law
 
 _ASKING: Final = frozenset({"human", "user"})
 _ANSWERING: Final = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard", "model"})
@@ -42,7 +41,7 @@ class ShareGpt(Trace):
         "https://huggingface.co/datasets/anon8231489123/ShareGPT_Vicuna_unfiltered."
     )
     format: Literal["sharegpt"] = "sharegpt"
-    arrivals: Annotated[Arrivals, one_law(PROCESSES, "law of arrivals")]
+    arrivals: Annotated[Arrivals, one_of(PROCESSES, "law of arrivals")]
     """When sessions start."""
     characters_per_token: PositiveFloat = 4.0
     """Rule of thumb for English text; used where a message carries no count."""

@@ -16,11 +16,11 @@ import numpy as np
 
 from hermes_sim.core.errors import TraceError
 from hermes_sim.core.rng import stream
+from hermes_sim.core.schema import one_of
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
 from hermes_sim.workload.readers.rows import BadRows, recorded, seconds, shown_cell, text_of, tokens
 from hermes_sim.workload.readers.trace import Trace
 from hermes_sim.workload.requests import ClosedLoop, RequestTable, request_table
-from hermes_sim.workload.unions import one_law
 
 
 class VllmBenchmark(Trace):
@@ -32,7 +32,7 @@ class VllmBenchmark(Trace):
 
     published: ClassVar[str] = "vLLM writes it: vllm bench serve --save-result --save-detailed."
     format: Literal["vllm_benchmark"] = "vllm_benchmark"
-    arrivals: Annotated[Arrivals, one_law(PROCESSES, "law of arrivals")] | None = None
+    arrivals: Annotated[Arrivals, one_of(PROCESSES, "law of arrivals")] | None = None
 
     def read(self, path: Path, seed: int, num_rows: int | None) -> RequestTable:
         result = _result(path)

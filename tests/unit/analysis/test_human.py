@@ -12,7 +12,8 @@ from hermes_sim.analysis import human
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(0.8381, "0.838"), (9.4149, "9.41"), (26.96, "27.0"), (842.4, "842"), (1234.5, "1,234"), (0.0, "0"),
-     (9.999, "10.0"), (1.2e-7, "1.20e-07"), (0.00123456, "0.00123"), (-3.14159, "-3.14"), (math.nan, "-"), (math.inf, "-")],
+     (9.999, "10.0"), (1.2e-7, "1.20e-07"), (0.00123456, "0.00123"), (-3.14159, "-3.14"), (math.nan, "-"),
+     (math.inf, "-")],
 )  # fmt: skip
 def test_three_significant_digits(value: float, shown: str) -> None:
     assert human.digits(value) == shown

@@ -61,8 +61,33 @@ def test_lines_by_hand(results: Results) -> None:
     assert line_of(text, "llm[0]").split() == ["llm[0]", "64%", "memory", "59%", "1.25", "20%", "10%", "30%", "14%"]
     assert line_of(text, "retriever[0]").split()[1:] == ["13%", "memory", "100%", "1.00", "-", "0%", "0%", "-"]
     assert "1,200 J/output token (PUE 1.2) · $3,000 per million output tokens" in text
-    assert line_of(text, "bottleneck").endswith("llm[0] decode, busy 64%, limited by memory bandwidth for 59% of that")
+    assert line_of(text, "most time goes to").endswith(
+        "decode, limited by memory bandwidth: 32% of all request time · llm[0] is busy 64%"
+    )
     assert "rejected: 1 of 5 requests" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("queue", "waiting for prefill: 40% of all request time"),
+        ("transfer", "moving the input of prefill: 40% of all request time"),
+        ("network", "prefill, limited by the network: 40% of all request time"),
+    ],
+)
+def test_every_kind_of_bottleneck_has_words(results: Results, part: str, words: str) -> None:
+    found = {**results.summary["bottleneck"], "stage": "prefill", "part": part, "share_frac": 0.4}
+    line = line_of(render({**results.summary, "bottleneck": found}), "most time goes to")
+    assert words in line
+
+
+def test_multiples_show_what_was_observed(results: Results) -> None:
+    objective = {
+        "latency": "ttft", "statistic": "p99", "limit_s": None, "limit_multiple": 6.0, "observed_s": None,
+        "observed_multiple": 2.4142, "met": True, "excess_frac": -0.6, "attained_frac": 1.0,
+    }  # fmt: skip
+    text = render({**results.summary, "slo": {**results.summary["slo"], "objectives": [objective]}})
+    assert line_of(text, "TTFT").endswith("p99 <= 6 x unloaded met: 2.41 x")
 
 
 def test_many_replicas_share_a_line(results: Results) -> None:

@@ -60,9 +60,10 @@ def test_summary_by_hand(results: Results) -> None:
     # (0.2 + 1 + 1) s of queueing in TTFTs of 1, 2 and 4 s.
     assert summary["ttft_parts"]["queue"]["frac"] == pytest.approx(2.2 / 7)
     assert sum(part["frac"] for part in summary["ttft_parts"].values()) == pytest.approx(1.0)
+    # 12 s of visits: 3.2 s of queueing, 1.1 s of transfer, 7.7 s of service, of which 3.8 s of decode by memory.
     assert summary["bottleneck"] == {
-        "engine": "llm[0]", "stage": "decode", "resource": "memory", "resource_frac": pytest.approx(3.8 / 6.4),
-        "utilization_frac": 0.64,
+        "stage": "decode", "part": "memory", "share_frac": pytest.approx(3.8 / 12.0), "engine": "llm[0]",
+        "utilization_frac": 0.64, "resource": "memory", "resource_frac": pytest.approx(3.8 / 6.4),
     }  # fmt: skip
     # Service: retrieval 1.3 s unstated, prefill 2.4 s (3/4 interpolated), decode 4 s measured.
     assert summary["trust"]["provenance_frac"] == pytest.approx(

@@ -107,16 +107,20 @@ def test_no_such_schema() -> None:
         json_schema("clustr")
 
 
-def test_the_file_reference_is_up_to_date() -> None:
+@pytest.fixture(scope="module")
+def reference() -> str:
+    return reference_markdown()
+
+
+def test_the_file_reference_is_up_to_date(reference: str) -> None:
     """Write it anew with `python -m hermes_sim.scenario.reference`."""
     page = REPOSITORY / "docs" / "file-reference.md"
-    assert page.read_text(encoding="utf-8") == reference_markdown()
+    assert page.read_text(encoding="utf-8") == reference
 
 
-def test_links_of_the_file_reference_lead_somewhere() -> None:
-    page = reference_markdown()
-    titles = [line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")]
+def test_links_of_the_file_reference_lead_somewhere(reference: str) -> None:
+    titles = [line.removeprefix("### ") for line in reference.splitlines() if line.startswith("### ")]
     anchors = {"".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_") for title in titles}
-    linked = {part.split(")")[0] for part in page.split("](#")[1:]}
+    linked = {part.split(")")[0] for part in reference.split("](#")[1:]}
     assert linked <= anchors
     assert len(anchors) == len(titles), "two sections of one name"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hermes_sim.core.errors import ConfigError
@@ -157,6 +157,7 @@ DATA = st.dictionaries(
 )
 
 
+@settings(max_examples=30)
 @given(DATA)
 def test_what_is_dumped_reads_back_equal(data: dict[str, Any]) -> None:
     assert parse_document(dump_yaml(data), "f.yaml").data == data

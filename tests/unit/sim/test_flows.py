@@ -15,7 +15,7 @@ GIGABYTE = 1e9
 
 
 def link(number: int, bandwidth: float) -> PhysicalLink:
-    return PhysicalLink(number, f"link{number}", "test", bandwidth, bandwidth, 0.0)
+    return PhysicalLink(number, f"link{number}", "test", bandwidth, bandwidth, 0.0, 0.0)
 
 
 def route(*link_ids: int, bandwidth: float, latency_s: float = 0.0) -> Route:

@@ -158,6 +158,7 @@ def test_replay_of_times() -> None:
         ({"kind": "replay", "times": ["2 s", "1 s"]}, "times must ascend"),
         ({"kind": "gamma", "rate": "1 /s"}, "cv"),
         ({"kind": "poisson", "rate": "-1 /s"}, "rate"),
+        ({"kind": "poisson", "rate": "1e-300 /s"}, "at least 1e-09 /s"),
         ({"kind": "diurnal"}, "either rate"),
         ({"kind": "diurnal", "curve": [["1 s", "1 /s"], ["1 s", "2 /s"]]}, "must ascend"),
         ({"kind": "diurnal", "period": "10 s", "curve": [["10 s", "1 /s"]]}, "one period"),

@@ -207,7 +207,7 @@ def test_a_million_requests_in_two_seconds() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rate=st.floats(0.0, 50.0),
+    rate=st.one_of(st.just(0.0), st.floats(1e-9, 50.0)),
     mean_num_turns=st.floats(1.0, 6.0),
     longest=st.one_of(st.none(), st.integers(1, 2000)),
     num_requests=st.integers(0, 60),
