@@ -33,10 +33,10 @@ def latency_percentiles(values_s: FloatArray) -> dict[str, float]:
 
 
 def itl_percentiles(itl: pd.DataFrame, requests: pd.DataFrame) -> dict[str, float]:
-    """Gaps between consecutive output tokens of one request, over all gaps of the measured requests.
+    """Gaps between consecutive output tokens of one request, over all gaps of the run.
 
-    The mean is exact (time from first to last token over the number of gaps); a percentile comes from a histogram:
-    `bin_width_frac` is the largest relative width of the bins that hold one, which bounds its error.
+    The mean is exact (time from first to last token over the number of gaps, finished requests); a percentile comes
+    from a histogram: `bin_width_frac` is the largest relative width of the bins that hold one, which bounds its error.
     """
     counts = itl["num_gaps"].to_numpy(dtype=np.int64)
     edges_s = np.append(floats(itl, "from_s"), floats(itl, "to_s")[-1:])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hermes_sim.analysis.frames import FloatArray, floats, is_finished
+from hermes_sim.analysis.human import as_written
 from hermes_sim.analysis.metrics import RESOURCES, stage_times
 from hermes_sim.analysis.objectives import Objective
 
@@ -27,7 +29,10 @@ COLORS = {
     "host": "#d62728",
 }
 TITLES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
-NUM_TIMES = 400
+NUM_SLICES = 400
+SHORTEST_RUN_S = 1e-9
+FARTHEST_LIMIT = 1.5
+"""A limit farther out than so many times the slowest request is named, not drawn."""
 
 
 class Plots:
@@ -59,32 +64,37 @@ class Plots:
         requests = requests[is_finished(requests)]
         for axes, name in zip(panels, names, strict=True):
             values_s = floats(requests, f"{name}_s")
-            _cumulative(axes, values_s[~np.isnan(values_s)])
-            _objective_lines(axes, [line for line in self._results.objectives if line.latency == name])
+            values_s = values_s[~np.isnan(values_s)]
+            _cumulative(axes, values_s)
+            objectives = [line for line in self._results.objectives if line.latency == name]
+            _objective_lines(axes, objectives, float(values_s.max(initial=0.0)))
             axes.set_xlabel(f"{TITLES[name]} (s)")
         panels[0].set_ylabel("share of requests")
         return figure
 
     def timeline(self) -> Figure:
-        """Requests waiting and in service over simulated time, one panel per stage; the measured window is marked."""
+        """Requests waiting and in service over simulated time, one panel per stage; the measured window is marked.
+
+        Each step of the curves is the mean over one of NUM_SLICES equal parts of the run.
+        """
         results = self._results
         stages = [str(stage) for stage in results.visits["stage"].cat.categories]
         figure, panels = _panels(max(1, len(stages)), vertical=True)
-        times_s = np.linspace(0.0, max(results.duration_s, 1e-9), NUM_TIMES)
+        edges_s = np.linspace(0.0, max(results.duration_s, SHORTEST_RUN_S), NUM_SLICES + 1)
         for axes, stage in zip(panels, stages, strict=False):
             visits = results.visits[results.visits["stage"] == stage]
             joined, started, left = (
-                _num_until(floats(visits, column), times_s) for column in ("arrival_s", "start_s", "finish_s")
+                _mean_num_passed(floats(visits, column), edges_s) for column in ("arrival_s", "start_s", "finish_s")
             )
-            axes.stackplot(
-                times_s, started - left, joined - started, colors=(COLORS["compute"], COLORS["queue"]),
-                labels=("in service", "waiting"), step="post",
-            )  # fmt: skip
+            axes.stairs(joined - left, edges_s, fill=True, color=COLORS["queue"], label="waiting")
+            axes.stairs(started - left, edges_s, fill=True, color=COLORS["compute"], label="in service")
+            axes.set_ylim(bottom=0.0)
             if not results.window.whole_run:
                 for limit_s in (results.window.start_s, results.window.end_s):
                     axes.axvline(limit_s, color="black", linewidth=0.8, linestyle=":")
             axes.set_ylabel(stage)
-        panels[0].legend(loc="upper right", fontsize="small", frameon=False)
+        if stages:
+            panels[0].legend(loc="upper right", fontsize="small", framealpha=0.8)
         panels[-1].set_xlabel("simulated time (s)")
         return figure
 
@@ -144,21 +154,30 @@ def _cumulative(axes: Axes, values: FloatArray) -> None:
     if len(values):
         axes.ecdf(values, color=COLORS["compute"])
     axes.set_ylim(0.0, 1.02)
-    axes.set_xlim(left=0.0)
     axes.grid(alpha=0.3)
 
 
-def _objective_lines(axes: Axes, objectives: Sequence[Objective]) -> None:
+def _objective_lines(axes: Axes, objectives: Sequence[Objective], slowest_s: float) -> None:
     """Limits in seconds; a multiple of the unloaded request has no single place on the axis."""
-    for objective in objectives:
-        if not objective.is_multiple:
-            label = f"{objective.statistic} limit"
-            axes.axvline(objective.bound, color=COLORS["host"], linestyle="--", linewidth=1.0, label=label)
-    if any(not objective.is_multiple for objective in objectives):
+    limits = [objective for objective in objectives if not objective.is_multiple]
+    farthest_s = slowest_s
+    for objective, style in zip(limits, cycle(("--", ":", "-.")), strict=False):
+        label = f"{objective.statistic} <= {as_written(objective.bound)}"
+        if objective.bound <= FARTHEST_LIMIT * slowest_s:
+            axes.axvline(objective.bound, color=COLORS["host"], linestyle=style, linewidth=1.0, label=label)
+            farthest_s = max(farthest_s, objective.bound)
+        else:
+            axes.plot([], [], color=COLORS["host"], linestyle=style, linewidth=1.0, label=f"{label} (beyond)")
+    axes.set_xlim(0.0, 1.05 * farthest_s if farthest_s > 0 else 1.0)
+    if limits:
         axes.legend(fontsize="small", frameon=False, loc="lower right")
 
 
-def _num_until(moments_s: FloatArray, times_s: FloatArray) -> FloatArray:
-    """How many of the moments have come by each time."""
-    known = np.sort(moments_s[np.isfinite(moments_s)])
-    return np.searchsorted(known, times_s, side="right").astype(np.float64)
+def _mean_num_passed(moments_s: FloatArray, edges_s: FloatArray) -> FloatArray:
+    """[num_slices] mean over each slice of the number of moments that have passed."""
+    known_s = np.sort(moments_s[np.isfinite(moments_s)])
+    num_passed = np.searchsorted(known_s, edges_s, side="right")
+    sums_s = np.concatenate([[0.0], np.cumsum(known_s)])
+    areas_s = num_passed * edges_s - sums_s[num_passed]
+    means: FloatArray = np.diff(areas_s) / np.diff(edges_s)
+    return means

@@ -13,7 +13,7 @@ from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.frames import floats, is_finished
-from hermes_sim.analysis.objectives import Verdict, judge
+from hermes_sim.analysis.objectives import Objective, Verdict, judge
 from hermes_sim.analysis.replications import confidence_intervals
 from hermes_sim.analysis.setting import scenario_words
 from hermes_sim.analysis.trust import provenance_fracs, weakest_sources
@@ -27,12 +27,10 @@ LATENCIES = ("ttft", "tpot", "e2e")
 def summarize(results: Results) -> dict[str, Any]:
     """Everything that is known about a run, in the order in which it is shown.
 
-    Latencies, SLOs and stage times: measured requests. Rates: the measured window. Engines, links, energy, cost: the
-    whole run.
+    Latencies, SLOs and stage times: measured requests. Rates: the measured window. ITL, engines, links, energy and
+    cost: the whole run.
     """
-    verdicts = [
-        judge(objective, results.measured_requests, results.itl, results.unloaded) for objective in results.objectives
-    ]
+    verdicts = [_judged(objective, results) for objective in results.objectives]
     summary = {
         "scenario": scenario_words(results.scenario),
         "run": _run(results),
@@ -55,6 +53,11 @@ def summarize(results: Results) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _jsonable(summary)
     return cleaned
+
+
+def _judged(objective: Objective, results: Results) -> Verdict:
+    requests = results.requests if objective.latency == "itl" else results.measured_requests
+    return judge(objective, requests, results.itl, results.unloaded)
 
 
 def _run(results: Results) -> dict[str, Any]:
@@ -89,14 +92,15 @@ def _latency(results: Results) -> dict[str, Any]:
     measured = results.measured_requests
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
-    latency["itl"] = metrics.itl_percentiles(results.itl, finished)
+    latency["itl"] = metrics.itl_percentiles(results.itl, results.requests)
     return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e")}
 
 
 def _slo(results: Results, verdicts: list[Verdict]) -> dict[str, Any]:
     met = results.measured_requests["slo_met"]
+    known = [verdict.met for verdict in verdicts if verdict.met is not None]
     return {
-        "met": all(verdict.met for verdict in verdicts) if verdicts else None,
+        "met": all(known) if known else None,
         "met_frac": float(met.mean()) if len(met) and verdicts else math.nan,
         "objectives": [_objective(verdict) for verdict in verdicts],
     }
@@ -178,7 +182,7 @@ def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Fi
     )
     yield from (found for found in single if found is not None)
     yield from findings.failed(requests)
-    yield from (findings.Finding("note", note) for note in results.notes)
+    yield from (findings.Finding("note", note) for note in (*results.scenario.notes, *results.notes))
 
 
 def _replications(results: Results) -> dict[str, Any] | None:

@@ -35,6 +35,11 @@ def render_cost_model(cost_model: CostModel) -> str:
         lines.append(f"  {name}: {getattr(cost_model, name):.4g}")
     lines.append(f"  elementwise_launch: {_seconds(cost_model.elementwise_launch_s)}")
     lines.append(f"  kernel_launch: {_seconds(cost_model.kernel_launch_s)}")
+    if cost_model.expert_slowdown > 1.0 or cost_model.expert_launch_s > 0.0:
+        lines.append(f"  expert_slowdown: {cost_model.expert_slowdown:.4g}")
+        lines.append(f"  expert_launch: {_seconds(cost_model.expert_launch_s)}")
+    if cost_model.expert_held_out is not None:
+        lines += _mapping("  expert_held_out", _values(cost_model.expert_held_out))
     attention = _values(cost_model.attention)
     if attention:
         lines += _mapping("  attention", attention)

@@ -11,6 +11,7 @@ from hermes_sim.calibration.all_reduce import fit_all_reduce
 from hermes_sim.calibration.attention import fit_decode, fit_prefill, with_attention
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise
+from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.fit import ErrorSummary
 from hermes_sim.calibration.gemm import fit_gemm
 from hermes_sim.calibration.tables import (
@@ -19,6 +20,7 @@ from hermes_sim.calibration.tables import (
     read_all_reduce,
     read_decode_attention,
     read_elementwise,
+    read_experts,
     read_gemm,
     read_prefill_attention,
 )
@@ -97,9 +99,21 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
     launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
     streams, stream_reports = _elementwise(data_folder, devices_folder, name, launch_s)
     reports += stream_reports
+    priced = device.model_copy(
+        update={"cost_model": device.cost_model.model_copy(update={"gemm": efficiencies, **streams})}
+    )
+    experts, fitted, held = fit_experts(priced, read_experts(data_folder, name))
+    reports.append(FitReport(name, "experts bf16", fitted, held))
     cost_model = with_attention(device, values).cost_model
     attention = cost_model.attention.model_copy(update=errors)
-    update: dict[str, Any] = {"gemm": efficiencies, "attention": attention, "source": _source(name), **streams}
+    update: dict[str, Any] = {
+        "gemm": efficiencies,
+        "attention": attention,
+        "source": _source(name),
+        **streams,
+        **experts,
+    }
+    update["expert_held_out"] = fit_error(held)
     return cost_model.model_copy(update=update), reports
 
 
@@ -124,7 +138,9 @@ def take_over(device: Device, measured: Device, reason: str) -> CostModel:
         where=f"not measured on this device; {reason}",
         kind="estimate",
     )
-    return measured.cost_model.model_copy(update={"gemm": gemm, "attention": attention, "source": source})
+    return measured.cost_model.model_copy(
+        update={"gemm": gemm, "attention": attention, "expert_held_out": None, "source": source}
+    )
 
 
 def fit_error(summary: ErrorSummary) -> FitError:

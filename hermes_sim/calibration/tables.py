@@ -91,6 +91,16 @@ def read_elementwise(folder: Path, device: str) -> pd.DataFrame | None:
     return found[(found["bytes"] > SHORTEST_ELEMENTWISE_BYTES) & (found["measured_s"] > 0.0)].reset_index(drop=True)
 
 
+def read_experts(folder: Path, device: str) -> pd.DataFrame:
+    """A bf16 layer of experts, routing included; `width` is one device's share of an expert's intermediate size."""
+    table = _read(folder, device, "vllm_moe")
+    table = table[table["moe_dtype"].astype(str) == "bfloat16"]
+    table = table.assign(width=table["inter_size"] // table["moe_tp_size"])
+    names = {"hidden_size": "hidden", "topk": "num_experts_per_token", "moe_ep_size": "ep"}
+    return _medians(table.rename(columns=names), _EXPERT_COLUMNS)
+
+
+_EXPERT_COLUMNS = ["num_tokens", "hidden", "width", "num_experts", "num_experts_per_token", "ep"]
 _ATTENTION_COLUMNS = ["num_seqs", "num_tokens", "num_heads", "num_kv_heads", "head_dim", "kv_bytes"]
 
 

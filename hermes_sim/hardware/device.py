@@ -141,6 +141,11 @@ class CostModel(Description):
     """One small kernel inside a captured graph."""
     kernel_launch_s: Seconds = Field(alias="kernel_launch")
     """Host-side time per kernel when steps are not captured as graphs."""
+    expert_slowdown: float = Field(default=1.0, ge=1.0)
+    """Time of a grouped product of experts over that of equal dense products."""
+    expert_launch_s: Seconds = Field(default=0.0, alias="expert_launch")
+    """Per layer of experts: choosing, sorting and gathering."""
+    expert_held_out: FitError | None = None
     attention: AttentionEfficiency = AttentionEfficiency()
     source: Source
 

@@ -57,7 +57,9 @@ PP_LATENCY_S = 4
 STREAM_BANDWIDTH = 5
 STREAM_FRAC = 6
 STREAM_LAUNCH_S = 7
-NUM_SETTINGS = 8
+EXPERT_SLOWDOWN = 8
+EXPERT_LAUNCH_S = 9  # per grouped product: half of a layer's
+NUM_SETTINGS = 10
 
 PRICED_WITH_ATTENTION = frozenset({"kv_write"})
 """Kernels whose time is part of the measured attention layer; their bytes are counted here."""
@@ -230,6 +232,7 @@ def row_seconds(
             num_rows / distinct, row[N], row[K], distinct, distinct * row[WEIGHT_BYTES],
             token_bytes * num_rows / mean_rows, gemm_table[int(row[COEFFICIENTS])],
         )  # fmt: skip
+        seconds = settings[EXPERT_LAUNCH_S] + settings[EXPERT_SLOWDOWN] * seconds
         resource = COMPUTE if is_compute else MEMORY
     elif kind == STREAM:
         seconds = stream_seconds(

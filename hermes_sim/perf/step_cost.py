@@ -38,6 +38,9 @@ __all__ = ["NUM_ATTENTION_COEFFICIENTS", "LlmCost", "StepBatch", "build_llm_cost
 
 FloatArray = npt.NDArray[np.float64]
 
+GROUPED_PRODUCTS_PER_LAYER = 2
+"""Gate and up together, down."""
+
 SMALL_KERNELS_PER_ATTENTION = 2
 """Kernel launches of one attention layer: cache write, attention."""
 
@@ -171,6 +174,8 @@ def build_llm_cost(
     settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
     settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
     settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
+    settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.expert_slowdown
+    settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.expert_launch_s / GROUPED_PRODUCTS_PER_LAYER
     lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep)
     sampling = lower_sampling(model, device, settings, tp=tp)
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)

@@ -8,6 +8,7 @@ from typing import Any
 from numba import types
 from numba.experimental import structref
 
+from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import FIELDS
 
 
@@ -20,15 +21,17 @@ class EngineStateType(types.StructRef):  # type: ignore[misc]
 
 
 class EngineState(structref.StructRefProxy):  # type: ignore[misc]
-    """Python's side of the struct."""
-
-    def __new__(cls, *arrays: Any) -> Any:
-        return structref.StructRefProxy.__new__(cls, *arrays)
+    """Python's side of the struct; made by `make_struct`, since Numba does not cache its own constructor."""
 
 
 structref.define_proxy(EngineState, EngineStateType, list(FIELDS))
 
 
+@compiled
+def _construct(arrays: Any) -> Any:
+    return EngineState(*arrays)
+
+
 def make_struct(arrays: Sequence[Any]) -> Any:
     """The struct over arrays in the order of FIELDS."""
-    return EngineState(*arrays)
+    return _construct(tuple(arrays))

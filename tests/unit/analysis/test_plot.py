@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,8 +44,27 @@ def test_engines_show_their_utilization(results: Results) -> None:
     assert list(totals) == pytest.approx([0.64, 0.13])
 
 
-def test_timeline_has_a_panel_per_stage(results: Results) -> None:
-    assert [axes.get_ylabel() for axes in results.plot.timeline().axes] == ["retrieve", "prefill", "decode"]
+def test_a_limit_far_out_is_named_but_not_drawn(tables: RunTables) -> None:
+    (axes,) = results_of(tables, slo={"ttft": {"p99": "60 s"}}).plot.ttft().axes
+    assert axes.get_xlim()[1] < 5.0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["p99 <= 60 s (beyond)"]
+
+
+def test_timeline_is_the_mean_number_of_requests_per_slice(results: Results) -> None:
+    panels = results.plot.timeline().axes
+    assert [axes.get_ylabel() for axes in panels] == ["retrieve", "prefill", "decode"]
+    inside, in_service = (patch.get_data() for patch in panels[1].patches)
+    # Prefill visits last 0.5, 1.5, 1.5 and 2 s, of which 0.4, 0.5, 0.5 and 1 s from their first step on.
+    assert inside.values.mean() == pytest.approx((0.5 + 1.5 + 1.5 + 2.0) / 10)
+    assert in_service.values.mean() == pytest.approx((0.4 + 0.5 + 0.5 + 1.0) / 10)
+
+
+def test_an_empty_run_can_be_drawn(tables: RunTables) -> None:
+    nothing = {column: values[:0] for column, values in tables.requests.items()}
+    no_visits = {column: values[:0] for column, values in tables.visits.items()}
+    plot = results_of(replace(tables, requests=nothing, visits=no_visits, duration_s=0.0)).plot
+    for figure in (plot.latency(), plot.timeline(), plot.stages(), plot.engines()):
+        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
 def test_a_notebook_gets_a_picture(results: Results) -> None:

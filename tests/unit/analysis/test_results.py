@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +45,14 @@ def test_a_warm_up_leaves_requests_out(tables: RunTables) -> None:
     assert list(results.measured_visits["request"].unique()) == [2, 4]
     assert results.summary["latency"]["e2e"]["mean_s"] == 4.0
     assert results.summary["run"]["measured_from_s"] == 2.0
+
+
+def test_notes_of_the_checks_and_of_the_run_are_shown(tables: RunTables) -> None:
+    results = results_of(replace(tables, notes=("trace.csv: 3 malformed rows left out",)))
+    results = replace(results, scenario=results.scenario.model_copy(update={"notes": ("fp8 runs in bf16 here",)}))
+    notes = [warning["text"] for warning in results.summary["warnings"] if warning["kind"] == "note"]
+    assert notes == ["fp8 runs in bf16 here", "trace.csv: 3 malformed rows left out"]
+    assert "\nnote               fp8 runs in bf16 here\n" in repr(results)
 
 
 def test_summary_by_hand(results: Results) -> None:
@@ -197,6 +206,7 @@ def test_an_empty_run_is_defined(tables: RunTables) -> None:
     )  # fmt: skip
     results = results_of(nothing)
     assert results.summary["latency"]["ttft"]["p99_s"] is None
+    assert results.summary["slo"]["met"] is None
     assert [warning["kind"] for warning in results.summary["warnings"]] == ["empty"]
     assert "empty: no request arrived" in repr(results)
     assert isinstance(results.requests, pd.DataFrame)

@@ -93,6 +93,20 @@ def test_experts_of_a_small_batch_cost_their_weights() -> None:
     assert many_s == pytest.approx(8 * expert_s, rel=0.03)
 
 
+def test_experts_pay_for_routing_and_a_slower_kernel() -> None:
+    model = models()["mixtral_8x7b"]
+    plain, slow = (
+        engine(model, plain_device(**changes), max_tokens=64).token_operators
+        for changes in ({}, {"expert_slowdown": 1.5, "expert_launch": "10 us"})
+    )
+    for name in ("experts_up", "experts_down"):
+        index = plain.names.index(name)
+        expected_s = 1.5 * plain.seconds(index, 64)[0] + 5e-6 * model.num_layers
+        assert slow.seconds(index, 64)[0] == pytest.approx(expected_s, rel=1e-12)
+    dense = plain.names.index("qkv")
+    assert plain.seconds(dense, 64) == slow.seconds(dense, 64)
+
+
 def test_pipeline_sends_its_hidden_states_between_stages() -> None:
     cost = engine(tiny_model(), plain_device(), pp=2)
     assert cost.token_operators.names[-1] == "pipeline_send"

@@ -1,0 +1,48 @@
+"""Writing a cost model into a device file changes that block and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hermes_sim.calibration.device_file import BLOCK, read_device, render_cost_model, replace_cost_model
+from hermes_sim.calibration.run import RELATIVES, take_over
+from tests.unit.hardware.shipped import files
+
+FILES = files("devices")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_block_survives_being_written_and_read(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_text(path.read_text())
+    device = read_device(path)
+    replace_cost_model(copy, device.cost_model)
+    assert read_device(copy) == device
+    assert BLOCK.sub("", copy.read_text()) == BLOCK.sub("", path.read_text())
+
+
+def test_seconds_are_written_in_a_fitting_unit() -> None:
+    device = read_device(next(path for path in FILES if path.stem == "h100_sxm"))
+    text = render_cost_model(device.cost_model)
+    assert "launch: 2." in text
+    assert " us" in text
+    assert " ns" in text
+
+
+def test_a_file_without_the_block_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "device.yaml"
+    path.write_text("name: nothing\n")
+    with pytest.raises(ValueError, match="has no cost_model block"):
+        replace_cost_model(path, read_device(FILES[0]).cost_model)
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_relatives_hold_their_model_as_an_estimate(name: str) -> None:
+    folder = FILES[0].parent
+    device, measured = read_device(folder / f"{name}.yaml"), read_device(folder / f"{RELATIVES[name][0]}.yaml")
+    assert device.cost_model == take_over(device, measured, RELATIVES[name][1])
+    assert device.cost_model.source.kind == "estimate"
+    assert measured.cost_model.source.kind == "fitted"
+    assert all(efficiency.held_out is None for efficiency in device.cost_model.gemm.values())
