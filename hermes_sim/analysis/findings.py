@@ -12,7 +12,7 @@ import pandas as pd
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.human import count, duration, percent
 from hermes_sim.analysis.quantiles import NUM_BEYOND, fraction_of, num_values_needed
-from hermes_sim.analysis.window import MeasuredWindow
+from hermes_sim.scenario.window import MeasuredWindow
 
 NUM_SLICES = 40
 MIN_GROWTH_FRAC = 0.02

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hermes_sim.analysis.frames import BoolArray, FloatArray, floats, is_finished
 from hermes_sim.analysis.quantiles import PERCENTILES, histogram_quantile, ordered_quantile, statistic
-from hermes_sim.analysis.window import MeasuredWindow
+from hermes_sim.scenario.window import MeasuredWindow
 
 J_PER_KWH = 3.6e6
 RESOURCES = ("compute", "memory", "network", "host")

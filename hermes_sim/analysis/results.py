@@ -18,11 +18,11 @@ from hermes_sim.analysis.plot import Plots
 from hermes_sim.analysis.render import latency_rows, render
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
-from hermes_sim.analysis.window import MeasuredWindow, measured_window
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.window import MeasuredWindow, measured_window
 
 
 @dataclass(frozen=True, eq=False, repr=False)

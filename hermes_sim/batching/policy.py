@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,10 @@ class TokenBatching(Description):
     """Share of the KV blocks kept free when admitting."""
     queue_order: QueueOrder = "fcfs"
     full_sequence_gate: bool = True
+
+    @abstractmethod
+    def switches(self) -> Switches:
+        """How the compiled loop is to fill steps under this policy."""
 
 
 class DynamicBatching(Description):

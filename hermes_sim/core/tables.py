@@ -92,7 +92,7 @@ LINKS: dict[str, str] = {
 
 OPERATORS: dict[str, str] = {
     "engine": "category",
-    "stage": "category",  # prefill | decode
+    "stage": "category",  # kind: prefill, decode, embed ...
     "operator": "category",
     "flops": "float64",
     "bytes": "float64",
@@ -100,7 +100,7 @@ OPERATORS: dict[str, str] = {
     "bound": "category",  # compute | memory | network | host
     "provenance": "category",  # measured | interpolated | analytic | estimate
 }
-"""One representative step per engine and stage (its mean batch), operator by operator."""
+"""One representative step or batch per engine and stage (its mean), operator by operator."""
 
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
@@ -123,7 +123,8 @@ class RunTables:
     itl_edges_s: npt.NDArray[np.float64]
     """[num_bins + 1] edges of the histogram of gaps between tokens, ascending."""
     itl_counts: npt.NDArray[np.int64]
-    """[num_bins] gaps between consecutive output tokens of one request (measured requests only)."""
+    """[num_bins] gaps between consecutive output tokens of one request that end in the measured window (of the whole
+    run where arrivals depend on it: closed loops, sessions)."""
     duration_s: float
     """From 0 to the last event."""
     num_events: int

@@ -19,6 +19,7 @@ from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import gemm_coefficients, gemm_efficiency, supported_dtype
+from hermes_sim.perf.operator_table import BOUNDS, OperatorCost, Provenance
 from hermes_sim.perf.operators import gemm
 
 FloatArray = npt.NDArray[np.float64]
@@ -125,6 +126,21 @@ def batch_seconds(operators: tuple[Operator, ...], worker: Worker) -> FloatArray
         launching_s = num_kernels * worker.device.cost_model.kernel_launch_s
         seconds[HOST] = max(0.0, launching_s - float(seconds.sum()))
     return seconds
+
+
+def job_operator_costs(operators: tuple[Operator, ...], worker: Worker) -> list[OperatorCost]:
+    """The operators of one batch, one line each."""
+    kind = worker.device.cost_model.source.kind
+    provenance: Provenance = "estimate" if kind == "estimate" else "analytic"
+    costs = []
+    for operator in operators:
+        resource, taken_s = operator_seconds(operator, worker)
+        costs.append(
+            OperatorCost(
+                operator.name, operator.total_flops, operator.total_bytes, taken_s, BOUNDS[resource], provenance
+            )
+        )
+    return costs
 
 
 def operator_seconds(operator: Operator, worker: Worker) -> tuple[int, float]:

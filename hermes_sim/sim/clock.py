@@ -16,7 +16,7 @@ Order = tuple[int, int, int, int]
 """(rank, kind, engine, row)"""
 
 
-class Call(Event):  # type: ignore[misc]
+class Call(Event):
     """An event that calls one function, with the event as argument."""
 
     def __init__(self, clock: Clock, function: Callable[[Any], None], subject: int) -> None:
@@ -27,7 +27,7 @@ class Call(Event):  # type: ignore[misc]
         self.subject = subject
 
 
-class Clock(simpy.Environment):  # type: ignore[misc]
+class Clock(simpy.Environment):
     """Environment whose events have absolute times; engines are brought up to the head of its queue before each one."""
 
     def __init__(self) -> None:
@@ -46,19 +46,23 @@ class Clock(simpy.Environment):  # type: ignore[misc]
         row: int = 0,
     ) -> None:
         """Call `function(event)` at time_s; `event.subject` is the row. Ties go by (rank, kind, engine, row)."""
-        heappush(self._queue, (time_s, (rank, kind, engine, row), next(self._eid), Call(self, function, row)))
+        self._push(time_s, (rank, kind, engine, row), Call(self, function, row))
 
     def schedule(self, event: Event, priority: int = 1, delay: float = 0) -> None:
         """SimPy's own events (processes, timeouts) are timers among the ranks."""
-        heappush(self._queue, (self._now + delay, (TIMER, priority, 0, 0), next(self._eid), event))
+        self._push(self._now + delay, (TIMER, priority, 0, 0), event)
+
+    def _push(self, time_s: float, order: Order, event: Event) -> None:
+        queue: Any = self._queue  # SimPy compares entries, and its own priorities are plain numbers
+        heappush(queue, (time_s, order, next(self._eid), event))
 
     @property
     def head(self) -> tuple[float, int] | None:
         """(time, rank) of the next event."""
         if not self._queue:
             return None
-        time_s, order, _, _ = self._queue[0]
-        return time_s, order[0]
+        entry: Any = self._queue[0]
+        return float(entry[0]), int(entry[1][0])
 
     def step(self) -> None:
         """Bring the engines to the head of the queue, which may put earlier events into it; then the next event."""

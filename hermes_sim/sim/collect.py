@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.batching import DynamicBatching
 from hermes_sim.core.tables import RunTables, Table
 from hermes_sim.hardware.device import Device
+from hermes_sim.models.operator import Operator
+from hermes_sim.perf.job_cost import Worker, job_operator_costs
+from hermes_sim.perf.operator_table import OperatorCost
+from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.coordinator import REJECTED, Coordinator
-from hermes_sim.sim.lower import Lowered, Replica, stage_kind
+from hermes_sim.sim.lower import Lowered, Replica
+from hermes_sim.stages.stage import Stage
 from hermes_sim.state.arrays import (
     ENERGY,
     ENGINE_TIME,
@@ -41,7 +48,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         duration_s=duration_s,
         num_events=coordinator.clock.num_events,
         num_steps=int(state.num_steps.sum()),
-        notes=lowered.requests.notes,
+        notes=(*lowered.scenario.notes, *lowered.requests.notes),
     )
 
 
@@ -77,7 +84,7 @@ def itl_edges_s() -> FloatArray:
 
 def named(names: list[str], index: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Strings by index; -1 is the empty string."""
-    return np.array([*names, ""], object)[index]
+    return np.asarray(np.array([*names, ""], object)[index])
 
 
 def visit_table(coordinator: Coordinator) -> Table:
@@ -230,7 +237,7 @@ def best_float_peak(device: Device) -> float:
     """The peak that encoders and index scans are held against: bf16 where there is one."""
     for dtype in ("bf16", "fp16", "fp32"):
         if dtype in device.peak_flops_per_s:
-            return float(device.peak_flops_per_s[dtype])  # type: ignore[index]
+            return float(device.peak_flops_per_s[dtype])
     return float(max(device.peak_flops_per_s.values()))
 
 
@@ -247,19 +254,13 @@ def flops_and_bytes(lowered: Lowered, e: int) -> tuple[float, float]:
             int(state.total_prefill_context[e]),
         )
     flops = moved = 0.0
-    for queue, (owner, label) in enumerate(lowered.queue_stage):
-        batches = int(state.total_batches[queue])
-        if owner != e or batches == 0 or not label:
-            continue
-        stage = find_stage(lowered, label)
-        units = float(state.total_units[queue])
-        work = stage.work(units / batches, units / int(state.total_jobs[queue]), lowered.scenario.models)
+    for _, work, batches in mean_batches(lowered, e):
         flops += batches * sum(operator.total_flops for operator in work)
         moved += batches * sum(operator.total_bytes for operator in work)
     return flops, moved
 
 
-def find_stage(lowered: Lowered, label: str) -> Any:
+def find_stage(lowered: Lowered, label: str) -> Stage:
     """Stage by `pipeline.stage`."""
     pipeline, name = label.split(".", 1)
     plan = next(plan for plan in lowered.pipelines if plan.name == pipeline)
@@ -283,22 +284,51 @@ def link_table(coordinator: Coordinator, duration_s: float) -> Table:
 
 
 def operator_table(lowered: Lowered) -> Table:
-    """A representative prefill and decode step of every kind of token engine, operator by operator."""
-    state = lowered.state
-    rows: list[tuple[str, str, str, float, float, float, str, str]] = []
+    """A representative step of every stage on every engine of the cluster file, operator by operator."""
+    rows: list[tuple[Any, ...]] = []
     seen: set[str] = set()
     for e, replica in enumerate(lowered.replicas):
-        if replica.cost is None or replica.engine.name in seen or state.num_steps[e] == 0:
+        if replica.engine.name in seen or lowered.state.num_steps[e] == 0:
             continue
         seen.add(replica.engine.name)
+        if replica.cost is None:
+            rows += job_operators(lowered, e)
+            continue
         for stage, batch in representative_batches(lowered, e).items():
-            for operator in replica.cost.operator_table(**batch):
-                rows.append((replica.name, stage, *operator))
+            rows += [(replica.name, stage, *operator) for operator in replica.cost.operator_table(**batch)]
     columns = ("engine", "stage", "operator", "flops", "bytes", "time_s", "bound", "provenance")
     number = dict.fromkeys(("flops", "bytes", "time_s"), np.float64)
     return {
         name: np.array([row[place] for row in rows], number.get(name, object)) for place, name in enumerate(columns)
     }
+
+
+def job_operators(lowered: Lowered, e: int) -> list[tuple[Any, ...]]:
+    """The mean batch of every stage that a job engine has served."""
+    replica = lowered.replicas[e]
+    batching = replica.engine.batching
+    assert isinstance(batching, DynamicBatching)
+    worker = Worker(replica.device, max(replica.num_cores // batching.num_workers, 1), replica.num_devices)
+    rows: list[tuple[Any, ...]] = []
+    for stage, work, _ in mean_batches(lowered, e):
+        operators = job_operator_costs(work, worker)
+        if not operators:  # a stage that states its time itself
+            operators = [OperatorCost("stated", 0.0, 0.0, 1.0, "compute", "estimate")]
+        rows += [(replica.name, stage_kind(stage), *operator) for operator in operators]
+    return rows
+
+
+def mean_batches(lowered: Lowered, e: int) -> Iterator[tuple[Stage, tuple[Operator, ...], int]]:
+    """(stage, operators of its mean batch, number of batches) of every stage that a job engine has served."""
+    state = lowered.state
+    for queue, (owner, label) in enumerate(lowered.queue_stage):
+        batches = int(state.total_batches[queue])
+        if owner != e or batches == 0 or not label:
+            continue
+        stage = find_stage(lowered, label)
+        units = float(state.total_units[queue])
+        work = stage.work(units / batches, units / int(state.total_jobs[queue]), lowered.scenario.models)
+        yield stage, work, batches
 
 
 def representative_batches(lowered: Lowered, e: int) -> dict[str, dict[str, int]]:

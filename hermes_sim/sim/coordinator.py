@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from hermes_sim.core.errors import SimulationError
+from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.flows import Flows
-from hermes_sim.sim.lower import Lowered, PipelinePlan, Replica, StagePlan, kv_transfer_bytes, stage_kind
+from hermes_sim.sim.lower import Lowered, PipelinePlan, Replica, StagePlan, kv_transfer_bytes
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE, TRANSFER
 from hermes_sim.sim.steps import act, next_action, pull_all, push, release_kv, reserve, run_until
 from hermes_sim.state.arrays import DONE, HAS_KV, HOLDS_KV, WATCHED

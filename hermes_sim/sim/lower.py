@@ -26,7 +26,8 @@ from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_C
 from hermes_sim.routing.table import ROUTERS
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.workload import Pipeline
+from hermes_sim.scenario.window import measured_window
+from hermes_sim.scenario.workload import Pipeline, stage_kind
 from hermes_sim.stages.stage import Models, Stage
 from hermes_sim.state.arrays import JOBS, TOKENS, WATCHED, EngineArrays, allocate, empty_blocks
 from hermes_sim.workload.requests import RequestTable
@@ -230,11 +231,6 @@ def serving_engines(scenario: Scenario, stage: Stage) -> list[Engine]:
         for engine in scenario.cluster.engines
         if stage_kind(stage) in engine.serves and (not names_model or engine.model == model)
     ]
-
-
-def stage_kind(stage: Stage) -> str:
-    """The `kind` of a stage."""
-    return str(getattr(stage, "kind"))  # noqa: B009 - every stage class declares it
 
 
 def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tuple[Replica, ...]:
@@ -693,7 +689,7 @@ def fill_rows(
                 state.row_output[rows] = np.minimum(state.row_output[rows], 1)
             elif stage_plan.decode is not None and set(stage_plan.candidates) <= stage_plan.same_engine:
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.decode
-    state.itl_window_s[:] = 0.0, np.inf
+    state.itl_window_s[:] = gap_window_s(scenario, requests)
     count = requests.num_requests
     state.content_group[:count] = requests.prefix_group
     state.content_group_tokens[:count] = np.where(requests.prefix_group >= 0, requests.prefix_tokens, 0)
@@ -701,6 +697,14 @@ def fill_rows(
     state.hash_offsets[: count + 1] = requests.hash_offsets
     state.hash_ids[: len(requests.hash_ids)] = requests.hash_ids
     state.hash_block_tokens[0] = requests.hash_block_tokens
+
+
+def gap_window_s(scenario: Scenario, requests: RequestTable) -> tuple[float, float]:
+    """When gaps between tokens are counted: the measured window, if all arrivals are known before the run."""
+    if np.isnan(requests.arrival_s).any():
+        return 0.0, np.inf
+    window = measured_window(requests.arrival_s, np.inf, scenario.workload.measure)
+    return window.start_s, window.end_s
 
 
 def kv_transfer_bytes(replica: Replica, num_tokens: int) -> float:

@@ -13,14 +13,14 @@ from hermes_sim.state.arrays import FIELDS
 
 
 @structref.register
-class EngineStateType(types.StructRef):  # type: ignore[misc]
+class EngineStateType(types.StructRef):
     """Numba's type of the struct."""
 
     def preprocess_fields(self, fields: Any) -> Any:
         return tuple((name, types.unliteral(field_type)) for name, field_type in fields)
 
 
-class EngineState(structref.StructRefProxy):  # type: ignore[misc]
+class EngineState(structref.StructRefProxy):
     """Python's side of the struct; made by `make_struct`, since Numba does not cache its own constructor."""
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hermes_sim.analysis import findings
-from hermes_sim.analysis.window import MeasuredWindow
+from hermes_sim.scenario.window import MeasuredWindow
 
 
 def queue(load: float, num: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,7 +10,7 @@ import pytest
 
 from hermes_sim.analysis import metrics
 from hermes_sim.analysis.frames import is_finished
-from hermes_sim.analysis.window import MeasuredWindow
+from hermes_sim.scenario.window import MeasuredWindow
 
 Frames = dict[str, pd.DataFrame]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hermes_sim.analysis.window import measured_window
 from hermes_sim.scenario.measure import Margin, Measure
+from hermes_sim.scenario.window import measured_window
 
 ARRIVALS_S = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
 

@@ -68,9 +68,7 @@ def test_three_flows_over_two_links() -> None:
 def test_flows_on_other_links_do_not_disturb() -> None:
     links = [link(0, GIGABYTE), link(1, GIGABYTE)]
     alone = arrivals(links, [(0.0, route(0, bandwidth=GIGABYTE), 1e9)])
-    together = arrivals(
-        links, [(0.0, route(0, bandwidth=GIGABYTE), 1e9), (0.3, route(1, bandwidth=GIGABYTE), 5e9)]
-    )
+    together = arrivals(links, [(0.0, route(0, bandwidth=GIGABYTE), 1e9), (0.3, route(1, bandwidth=GIGABYTE), 5e9)])
     assert together[0] == alone[0]
 
 
