@@ -114,6 +114,7 @@ def _simulate(
 ) -> tuple[Results, Path]:
     """The main job: load, check, run, save; on the way it prints what a person wants to see."""
     from hermes_sim.analysis.run_folder import check_folder, next_folder
+    from hermes_sim.core.compiled import is_warm
     from hermes_sim.run import run_replications
     from hermes_sim.scenario.load import load_scenario
 
@@ -127,6 +128,8 @@ def _simulate(
         from hermes_sim.analysis.setting import scenario_words
 
         typer.echo(header(scenario_words(scenario)) + "\n")
+        if not is_warm():
+            typer.echo("first run: compiling the engine, about a minute (kept for later runs)", err=True)
     with _progress(shown and sys.stderr.isatty()) as progress:
         results = run_replications(scenario, replications, progress=progress)
     results.save(folder)

@@ -1,8 +1,8 @@
 """The one compile decorator: Numba with a cache that notices every edit.
 
 Numba's own cache watches only the file of the function it stores: a caller keeps the machine code of a callee that has
-since been edited in another file. So the folder of the cache is named by a hash of all sources that hold compiled code,
-of Numba's version and of the processor; old folders are removed. `HERMES_CACHE` names another place,
+since been edited in another file. So the folder of the cache is named by a hash of all sources that hold compiled code and of what
+they import (constants are frozen into it), of Numba's version and of the processor; old folders are removed. `HERMES_CACHE` names another place,
 `NUMBA_DISABLE_JIT=1` runs everything as plain Python.
 """
 
@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,8 +22,7 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-COMPILED_FOLDERS = ("batching", "core", "perf", "routing", "sim", "state")
-"""Folders of the package that hold compiled functions or the constants they freeze."""
+IMPORTED = re.compile(r"^from hermes_sim\.([\w.]+) import|^import hermes_sim\.([\w.]+)", re.MULTILINE)
 
 NUM_KEPT_FOLDERS = 4
 """Cache folders kept: one per checkout or version in turn use, without thrashing between them."""
@@ -87,11 +87,34 @@ def _cache_key(package: Path) -> str:
 
     llvm = importlib.import_module("llvmlite.binding")
     digest = hashlib.sha256()
-    for source in sorted(path for name in COMPILED_FOLDERS for path in (package / name).rglob("*.py")):
-        digest.update(str(source.relative_to(package)).encode() + b"\0")
-        digest.update(source.read_bytes() + b"\0")
+    for name, text in sorted(compiled_sources(package).items()):
+        digest.update(f"{name}\0{text}\0".encode())
     digest.update(f"{numba.__version__} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}".encode())
     return digest.hexdigest()[:20]
+
+
+def compiled_sources(package: Path) -> dict[str, str]:
+    """Path -> text of every file with compiled functions, and of the package's files that those import."""
+    texts = {path: path.read_text() for path in package.rglob("*.py")}
+    found: dict[str, str] = {}
+    pending = [path for path, text in texts.items() if "@compiled" in text]
+    while pending:
+        path = pending.pop()
+        name = path.relative_to(package).as_posix()
+        if name in found:
+            continue
+        found[name] = texts[path]
+        modules = (first or second for first, second in IMPORTED.findall(texts[path]))
+        stems = (package.joinpath(*module.split(".")) for module in modules)
+        candidates = (place for stem in stems for place in (stem.with_suffix(".py"), stem / "__init__.py"))
+        pending += [place for place in candidates if place in texts]
+    return found
+
+
+def is_warm() -> bool:
+    """Whether machine code of this version is on disk already."""
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob("*.nbi"))
 
 
 def _prune(root: Path, current: Path) -> None:
