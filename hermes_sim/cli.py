@@ -121,6 +121,8 @@ def _simulate(
     if out is not None:
         check_folder(out)
     scenario = load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+    if scenario.workload.traffic.trace is not None:
+        scenario.workload.traffic.trace.file(Path)  # a missing file is told before anything is printed
     folder = out if out is not None else next_folder(scenario.workload.name)
     check_folder(folder)
     if shown:

@@ -1,9 +1,9 @@
 """The one compile decorator: Numba with a cache that notices every edit.
 
 Numba's own cache watches only the file of the function it stores: a caller keeps the machine code of a callee that has
-since been edited in another file. So the folder of the cache is named by a hash of all sources that hold compiled code and of what
-they import (constants are frozen into it), of Numba's version and of the processor; old folders are removed. `HERMES_CACHE` names another place,
-`NUMBA_DISABLE_JIT=1` runs everything as plain Python.
+since been edited in another file. So the folder of the cache is named by a hash of all sources that hold compiled code
+and of what they import (constants are frozen into it), of Numba's version and of the processor; old folders are
+removed. `HERMES_CACHE` names another place, `NUMBA_DISABLE_JIT=1` runs everything as plain Python.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 HermesError
 ├── ConfigError          an input file is wrong: every problem of it, with file, line and key
 ├── TraceError           a request trace cannot be read: file, line, reason
+├── NetworkError         devices that have to talk are not connected (NoRouteError), or too many for a full mesh
+├── PlacementError       the cluster has no room for an engine
 └── SimulationError      a run cannot go on: which request waits for what
 """
 

@@ -20,7 +20,7 @@ from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.sources import missing_sources, weakest, weakest_kind
-from hermes_sim.scenario.validate import validate
+from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 
@@ -84,22 +84,31 @@ def _check_description(document: Document, kind: FileKind) -> None:
 
 
 def _check_cluster(document: Document, problems: Problems) -> None:
-    cluster = validate(ClusterFile, document)
+    cluster, found = validate_known(ClusterFile, document)
+    problems.add(found)
+    if cluster is None:
+        return
     hardware = resolve_cluster(cluster, document, problems)
-    if not problems.found:
+    if len(problems.found) == len(found):
         problems.add(check_cluster(placed_engines(hardware), Layout(hardware), document))
 
 
 def _check_workload(document: Document, problems: Problems) -> None:
     problems.of(expand_pipelines, document)
     problems.of(resolve_paths, document)
-    workload = validate(WorkloadFile, document)
+    workload, found = validate_known(WorkloadFile, document)
+    problems.add(found)
+    if workload is None:
+        return
     problems.add(check_pipelines(workload, document))
     resolve_stage_models(workload, document, problems)
 
 
 def _check_pipeline(document: Document, problems: Problems) -> None:
-    pipeline = validate(Pipeline, document)
+    pipeline, found = validate_known(Pipeline, document)
+    problems.add(found)
+    if pipeline is None:
+        return
     problems.add([document.problem(path, message) for path, message in check_pipeline(pipeline)])
 
 

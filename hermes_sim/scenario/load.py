@@ -17,7 +17,7 @@ from hermes_sim.scenario.names import expand_pipelines, resolve_cluster, resolve
 from hermes_sim.scenario.overrides import Override, apply_overrides, parse_override
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.validate import validate
+from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 
@@ -48,12 +48,14 @@ def load_scenario(
     if cluster_document is None or workload_document is None:
         raise problems.error()
     _override(cluster_document, workload_document, [override for override in parsed if override], problems)
-    cluster_file = problems.of(validate, ClusterFile, cluster_document)
-    workload_file = problems.of(validate, WorkloadFile, workload_document)
+    cluster_file, cluster_problems = validate_known(ClusterFile, cluster_document)
+    workload_file, workload_problems = validate_known(WorkloadFile, workload_document)
+    problems.add([*cluster_problems, *workload_problems])
+    num_found = len(problems.found)
     problems.add(_seed_problems(seed))
     hardware = None if cluster_file is None else resolve_cluster(cluster_file, cluster_document, problems)
     stage_models = {} if workload_file is None else resolve_stage_models(workload_file, workload_document, problems)
-    if problems.found or hardware is None or workload_file is None:
+    if len(problems.found) > num_found or hardware is None or workload_file is None:
         raise problems.error()
     scenario = Scenario(
         cluster=hardware.cluster,

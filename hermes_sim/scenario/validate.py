@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -25,6 +26,29 @@ def validate(schema: type[D], document: Document) -> D:
         return schema.model_validate(document.data)
     except ValidationError as error:
         raise ConfigError(problems_of(error, schema, document)) from None
+
+
+def validate_known(schema: type[D], document: Document) -> tuple[D | None, list[Problem]]:
+    """As `validate`, but unknown keys alone do not stop it: they are reported and left out, so that what the rest of
+    the file means can be checked too. None where something else is wrong."""
+    try:
+        return schema.model_validate(document.data), []
+    except ValidationError as error:
+        problems = problems_of(error, schema, document)
+        errors = error.errors(include_url=False)
+    if any(details["type"] != "extra_forbidden" for details in errors):
+        return None, problems
+    data = deepcopy(document.data)
+    for details in errors:
+        path, _ = _follow(details["loc"], schema)
+        holder: Any = data
+        for part in path[:-1]:
+            holder = holder[part]
+        holder.pop(path[-1], None)
+    try:
+        return schema.model_validate(data), problems
+    except ValidationError:
+        return None, problems
 
 
 def problems_of(error: ValidationError, schema: type[Description], document: Document) -> list[Problem]:

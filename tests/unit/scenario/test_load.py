@@ -196,3 +196,23 @@ def test_shipped_workloads_run_on_a100x8(workload: str, tmp_path: Path) -> None:
     file = tmp_path / "scenario.yaml"
     file.write_text(dump_scenario(scenario), encoding="utf-8")
     assert read_scenario(file) == scenario
+
+
+def test_unknown_keys_do_not_hide_what_else_is_wrong() -> None:
+    """All problems of a file together: schema, devices and parallel degrees."""
+    cluster = {
+        "name": "test",
+        "nodes": [{"name": "node", "devices": {"gpu": {"profile": "a100_sxm_80gb", "count": 4}}}],
+        "engines": [
+            {
+                "name": "llm", "serves": ["prefill", "decode"], "model": "llama_3_70b", "placement": {"gpu": 3},
+                "replicas": 2, "parallel": {"tp": 3}, "batching": {"kind": "chunked_prefill", "max_num_seq": 3},
+            }
+        ],
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        load_scenario(cluster, "chat.yaml")
+    text = str(caught.value)
+    assert "unknown key. Did you mean 'max_num_seqs'?" in text
+    assert "3 does not divide 64 attention heads of llama_3_70b" in text
+    assert "wants 2 x 3 gpu, node 'node' has 4" in text
