@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -35,7 +35,7 @@ def validate_known(schema: type[D], document: Document) -> tuple[D | None, list[
         return schema.model_validate(document.data), []
     except ValidationError as error:
         problems = problems_of(error, schema, document)
-        errors = error.errors(include_url=False)
+        errors = _errors(error)
     if any(details["type"] != "extra_forbidden" for details in errors):
         return None, problems
     data = deepcopy(document.data)
@@ -51,12 +51,19 @@ def validate_known(schema: type[D], document: Document) -> tuple[D | None, list[
         return None, problems
 
 
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    """Without the complaint that a sequence is short of entries that have errors of their own."""
+    return [
+        details
+        for details in error.errors(include_url=False)
+        if details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
+    ]
+
+
 def problems_of(error: ValidationError, schema: type[Description], document: Document) -> list[Problem]:
     """Each error of a validation in words, in the order of the lines they are in."""
     problems: dict[Problem, None] = {}
-    for details in error.errors(include_url=False):
-        if details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]:
-            continue  # pydantic leaves entries with errors of their own out of the count
+    for details in _errors(error):
         path, owner = _follow(details["loc"], schema)
         if details["type"] == "unknown_kind":
             path, message = _unknown_kind(path, details)
