@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# short: the same examples every time, on a machine however slow. nightly: new ones, HYPOTHESIS_PROFILE=nightly.
+SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("short", deadline=None, derandomize=True, suppress_health_check=SLOW_MACHINE)
+settings.register_profile("nightly", deadline=None, max_examples=500, suppress_health_check=SLOW_MACHINE)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hermes_sim.perf.step_cost import NUM_ATTENTION_COEFFICIENTS
+from hermes_sim.sim.advance import push
 from hermes_sim.sim.ranks import ARRIVAL
-from hermes_sim.sim.steps import begin_step, end_step, push
+from hermes_sim.sim.steps import begin_step, end_step
 from hermes_sim.state.arrays import EngineArrays, allocate, empty_blocks
 
 MAX_TOKENS = 4096

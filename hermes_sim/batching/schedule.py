@@ -188,6 +188,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> None:
             left -= num_tokens
             continue
         if state.num_free_slots[e] == 0:
+            if state.num_running[e] == 0 and bring_kv_forward(state, queue):
+                continue
             break
         num_hits, num_unowned = count_hits(state, e, row, total)
         num_cached = num_hits * block_tokens

@@ -12,6 +12,7 @@ from hermes_sim.scenario.document import KeyPath
 from hermes_sim.scenario.engine_checks import Placed
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.serving import serving_engines
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.stages.stage import Stage
 
@@ -56,11 +57,8 @@ def check_hand_overs(scenario: Scenario, engines: Sequence[Placed], layout: Layo
 
 def hosts(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> list[Placed]:
     """Engines that can take visits of this stage."""
-    serving = [placed for placed in engines if stage_kind(stage) in placed.engine.serves]
-    wanted = {scenario.models[name].name for name in stage.model_names()}
-    if stage.runs_on == "jobs" or not wanted:
-        return serving
-    return [placed for placed in serving if placed.model is not None and placed.model.name in wanted]
+    serving = serving_engines(scenario, stage)
+    return [placed for placed in engines if placed.engine in serving]
 
 
 def _hosting(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> Iterator[Finding]:

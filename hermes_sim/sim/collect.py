@@ -16,7 +16,8 @@ from hermes_sim.perf.job_cost import Worker, job_operator_costs
 from hermes_sim.perf.operator_table import OperatorCost
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.coordinator import REJECTED, Coordinator
-from hermes_sim.sim.lower import Lowered, Replica
+from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.replicas import Replica
 from hermes_sim.stages.stage import Stage
 from hermes_sim.state.arrays import (
     ENERGY,

@@ -13,11 +13,13 @@ import numpy as np
 
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.advance import act, next_action, pull_all, push, release_kv, reserve, run_until
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.flows import Flows
-from hermes_sim.sim.lower import Lowered, PipelinePlan, Replica, StagePlan, kv_transfer_bytes
+from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.plans import PipelinePlan, StagePlan
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE, TRANSFER
-from hermes_sim.sim.steps import act, next_action, pull_all, push, release_kv, reserve, run_until
+from hermes_sim.sim.replicas import Replica, kv_transfer_bytes
 from hermes_sim.state.arrays import DONE, HAS_KV, HOLDS_KV, WATCHED
 
 Progress = Callable[[float, int, int], None]
@@ -96,12 +98,15 @@ class Coordinator:
         state = self.state
         slice_s = max(float(self.clock.now), 1.0) / 16
         while True:
+            started_at = time.monotonic()
             starts = np.minimum(state.next_start_s, state.lane_end_s.min(axis=1))
             earliest_s = float(starts.min(initial=np.inf))
             if np.isinf(earliest_s):
                 return
             run_until(self.handle, earliest_s + slice_s, SCHEDULING, True)
             self._report()
+            if time.monotonic() - started_at < PROGRESS_INTERVAL_S:
+                slice_s *= 2.0
 
     # ----- traffic
 

@@ -94,7 +94,7 @@ def test_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_device_has_no_number_to_spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """"The fewest numbers a device needs": without any of its keys the file is refused."""
+    """ "The fewest numbers a device needs": without any of its keys the file is refused."""
     monkeypatch.chdir(tmp_path)
     device = yaml.safe_load(block_under("A device"))
     model = device["cost_model"]

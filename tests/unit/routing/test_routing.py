@@ -10,8 +10,9 @@ import pytest
 from hermes_sim.routing.config import RoutingKind
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES
 from hermes_sim.routing.table import ROUTERS
+from hermes_sim.sim.advance import push
 from hermes_sim.sim.ranks import ARRIVAL
-from hermes_sim.sim.steps import begin_step, end_step, push
+from hermes_sim.sim.steps import begin_step, end_step
 from hermes_sim.state.arrays import EngineArrays
 from tests.one_engine import Options, make_arrays
 

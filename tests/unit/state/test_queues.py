@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,11 +75,11 @@ def test_priority_then_order_of_arrival() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(-2, 2)), max_size=NUM_ROWS), st.randoms(use_true_random=False))
-def test_by_priority(priorities: list[int | None], random: object) -> None:
+def test_by_priority(priorities: list[int | None], random: Random) -> None:
     """Sorted by (priority, order) after every push; None pops the head, which is the least."""
     arrays = rows()
     order = list(range(NUM_ROWS))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     model: list[tuple[int, int, int]] = []
     for row, priority in enumerate(priorities):
         if priority is None:

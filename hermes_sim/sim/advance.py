@@ -1,0 +1,244 @@
+"""Moving engines to a horizon, and everything that reaches into them from outside: pushes, loads, reservations.
+
+`advance` moves a group of engines, `run_until` all that somebody watches; the safety rule is theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hermes_sim.core.compiled import compiled
+from hermes_sim.sim.ranks import STEP_DONE
+from hermes_sim.sim.steps import begin_step, end_step, grant_reservations, reserve_now, set_next_start
+from hermes_sim.sim.stretch import stretch
+from hermes_sim.state.arrays import (
+    HAS_KV,
+    JOBS,
+    TOKENS,
+    WATCHED,
+)
+from hermes_sim.state.blocks import release
+from hermes_sim.state.queues import push_back, push_by_priority
+
+
+@compiled
+def find_start(state: Any, group: int) -> Any:
+    """(time, engine) of the group's earliest possible begin."""
+    first = state.group_first[group]
+    best_s = np.inf
+    best = -1
+    for place in range(first, first + state.group_size[group]):
+        e = state.group_members[place]
+        if state.next_start_s[e] < best_s:
+            best_s = state.next_start_s[e]
+            best = e
+    return best_s, best
+
+
+@compiled
+def find_end(state: Any, group: int) -> Any:
+    """(time, engine, lane) of the group's earliest end of a step in flight."""
+    first = state.group_first[group]
+    best_s = np.inf
+    best = -1
+    best_lane = -1
+    for place in range(first, first + state.group_size[group]):
+        e = state.group_members[place]
+        if state.num_in_flight[e] == 0:
+            continue
+        for lane in range(state.num_lanes[e]):
+            if state.lane_end_s[e, lane] < best_s:
+                best_s = state.lane_end_s[e, lane]
+                best = e
+                best_lane = lane
+    return best_s, best, best_lane
+
+
+@compiled
+def advance(
+    state: Any, group: int, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float, leap: bool
+) -> None:
+    """Move a group up to a horizon (time, rank), or to its first outward event.
+
+    A step may begin before horizon_s only, before any feeder's step in flight ends (limit_in_flight_s) and not after
+    an idle feeder could begin one (limit_idle_s): the safety rule. A step may end by then, no later: what a feeder
+    puts out may look at the loads here. Several steps are taken at a time if `leap`.
+    """
+    alone = state.group_size[group] == 1
+    while state.outbox_count[0] == 0:
+        end_s, e, lane = find_end(state, group)
+        start_s, starter = find_start(state, group)
+        if e >= 0 and end_s <= start_s:
+            if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)):
+                return
+            if end_s > limit_in_flight_s or end_s > limit_idle_s:
+                return
+            end_step(state, e, lane)
+            continue
+        if starter < 0 or not (start_s < horizon_s and start_s < limit_in_flight_s and start_s <= limit_idle_s):
+            return
+        if leap and alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1:
+            taken = stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s)
+            if taken > 0:
+                continue
+        begin_step(state, starter, start_s)
+
+
+@compiled
+def is_watched(state: Any, group: int) -> bool:
+    """Whether anybody outside waits for something this group will do."""
+    first = state.group_first[group]
+    for place in range(first, first + state.group_size[group]):
+        if state.num_watched[state.group_members[place]] > 0:
+            return True
+    return False
+
+
+@compiled
+def earliest_outputs(state: Any, group: int) -> Any:
+    """(strict bound from steps in flight, bound from steps that could begin) on the outputs of a group's feeders.
+
+    A feeder that nobody watches puts nothing out before something is pushed to it, and may lag behind.
+    """
+    in_flight_s = np.inf
+    idle_s = np.inf
+    for other in range(state.group_first.size):
+        if other != group and state.feeds[other, group] != 0 and is_watched(state, other):
+            end_s, _, _ = find_end(state, other)
+            start_s, _ = find_start(state, other)
+            in_flight_s = min(in_flight_s, end_s)
+            idle_s = min(idle_s, start_s)
+    return in_flight_s, idle_s
+
+
+@compiled
+def run_until(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
+    """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
+    num_groups = state.group_first.size
+    progress = True
+    while progress and state.outbox_count[0] == 0:
+        progress = False
+        for group in range(num_groups):
+            if not everything and not is_watched(state, group):
+                continue
+            before = steps_and_flights(state, group)
+            in_flight_s, idle_s = earliest_outputs(state, group)
+            advance(state, group, horizon_s, rank, in_flight_s, idle_s, True)
+            if state.outbox_count[0] > 0:
+                break
+            if steps_and_flights(state, group) != before:
+                progress = True
+    return state.outbox_count[0]
+
+
+@compiled
+def steps_and_flights(state: Any, group: int) -> int:
+    """A number that grows with every begin and every end in the group."""
+    first = state.group_first[group]
+    total = np.int64(0)
+    for place in range(first, first + state.group_size[group]):
+        e = state.group_members[place]
+        total += 2 * state.num_steps[e] + state.num_in_flight[e]
+    return total
+
+
+@compiled
+def pull(state: Any, e: int, time_s: float, rank: int) -> None:
+    """Bring an engine to the present, before somebody reads or changes it. All its feeders are there already."""
+    advance(state, state.group_of[e], time_s, rank, np.inf, np.inf, True)
+
+
+@compiled
+def pull_all(state: Any, engines: Any, time_s: float, rank: int) -> None:
+    """Bring several engines to the present."""
+    for e in engines:
+        advance(state, state.group_of[e], time_s, rank, np.inf, np.inf, True)
+
+
+@compiled
+def push(state: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> None:
+    """A visit joins an engine's queue."""
+    pull(state, e, time_s, rank)
+    state.row_engine[row] = e
+    state.row_arrival_s[row] = time_s
+    state.row_order[row] = state.num_pushed[e]
+    state.num_pushed[e] += 1
+    state.load_requests[e] += 1
+    if state.row_flags[row] & WATCHED:
+        state.num_watched[e] += 1
+    after = state.row_continues_as[row]
+    if after >= 0 and state.row_flags[after] & WATCHED:
+        state.num_watched[e] += 1
+    if state.engine_kind[e] == JOBS:
+        state.load_tokens[e] += np.int64(state.row_units[row])
+        push_back(state, queue, row)
+        if state.queue_length[queue] == state.max_batch_size[e]:
+            state.queue_full_s[queue] = time_s
+    else:
+        computed = np.int64(0)
+        if state.row_flags[row] & HAS_KV:
+            computed = np.int64(state.slot_computed[e, state.row_slot[row]])
+        state.load_tokens[e] += state.row_prompt[row] + max(state.row_output[row] - 1, 0) - computed
+        state.load_output_tokens[e] += state.row_output[row] - state.row_generated[row]
+        if state.by_priority[e] != 0:
+            push_by_priority(state, queue, row)
+        else:
+            push_back(state, queue, row)
+    wake(state, e, time_s)
+
+
+@compiled
+def wake(state: Any, e: int, time_s: float) -> None:
+    """Something changed at time_s: the engine may be able to begin a step."""
+    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS:
+        state.now_s[e] = max(state.now_s[e], time_s)
+        set_next_start(state, e)
+
+
+@compiled
+def reserve(state: Any, e: int, row: int, time_s: float, rank: int) -> bool:
+    """Reserve blocks for a visit whose KV is to be sent here; False: it waits, and GRANTED will be sent."""
+    pull(state, e, time_s, rank)
+    state.row_engine[row] = e
+    if state.reserve_head[e] < 0 and reserve_now(state, e, row):
+        return True
+    state.row_next[row] = -1
+    if state.reserve_head[e] < 0:
+        state.reserve_head[e] = row
+    else:
+        state.row_next[state.reserve_tail[e]] = row
+    state.reserve_tail[e] = row
+    state.num_watched[e] += 1
+    return False
+
+
+@compiled
+def release_kv(state: Any, e: int, row: int, time_s: float, rank: int) -> None:
+    """The KV of a visit has been sent away: its blocks are free from now on."""
+    pull(state, e, time_s, rank)
+    release(state, e, state.row_slot[row])
+    grant_reservations(state, e, time_s)
+    wake(state, e, time_s)
+
+
+@compiled
+def next_action(state: Any, group: int) -> Any:
+    """(time, 1 if it is a begin) of the group's next step end or begin, for one event a step."""
+    end_s, _, _ = find_end(state, group)
+    start_s, _ = find_start(state, group)
+    if end_s <= start_s:
+        return end_s, 0
+    return start_s, 1
+
+
+@compiled
+def act(state: Any, group: int) -> None:
+    """Do the group's next end or begin, exactly one."""
+    end_s, e, lane = find_end(state, group)
+    start_s, starter = find_start(state, group)
+    if e >= 0 and end_s <= start_s:
+        end_step(state, e, lane)
+    elif starter >= 0:
+        begin_step(state, starter, start_s)

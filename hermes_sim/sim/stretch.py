@@ -1,0 +1,157 @@
+"""Many decode-only steps in one go, with the same floats as one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hermes_sim.batching.schedule import (
+    is_decoding,
+)
+from hermes_sim.core.compiled import compiled
+from hermes_sim.perf.step_cost import step_cost
+from hermes_sim.sim.ranks import STEP_DONE
+from hermes_sim.sim.steps import SHORTEST_STEP_S, add_shares, count_gap
+from hermes_sim.state.blocks import grow, seal
+
+
+@compiled
+def can_stretch(state: Any, e: int) -> bool:
+    """Nothing but decodes runs, and nothing can be admitted."""
+    number = state.num_running[e]
+    if number == 0 or number > state.max_num_batched_tokens[e] or state.reserve_head[e] >= 0:
+        return False
+    if state.queue_head[state.first_queue[e]] >= 0 and number < state.max_num_seqs[e]:
+        return False
+    for place in range(number):
+        slot = np.int64(state.running[e, place])
+        row = state.slot_row[e, slot]
+        if not is_decoding(state, e, slot) or not np.isnan(state.row_last_token_s[row]):
+            return False
+    return True
+
+
+@compiled
+def stretch(
+    state: Any, e: int, start_s: float, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float
+) -> int:
+    """Whole decode-only steps in which nobody ends, up to the horizon: the same floats as step by step.
+
+    Contexts are summed as integers; blocks are handed out by counting sort on context mod block.
+    Returns the number of steps taken.
+    """
+    if not can_stretch(state, e):
+        return 0
+    number = state.num_running[e]
+    block_tokens = state.block_tokens[e]
+    crossing = state.scratch_phase
+    crossing[:block_tokens] = 0
+    context_sum = np.int64(0)
+    context_max = np.int64(0)
+    most = np.int64(1) << 62
+    for place in range(number):
+        slot = np.int64(state.running[e, place])
+        row = state.slot_row[e, slot]
+        computed = np.int64(state.slot_computed[e, slot])
+        context_sum += computed + 1
+        context_max = max(context_max, computed + 1)
+        most = min(most, np.int64(state.row_output[row]) - state.row_generated[row] - 1)
+        crossing[(block_tokens - computed % block_tokens) % block_tokens] += 1
+    if most <= 0:
+        return 0
+    kind = state.cost_kind[e]
+    linear = state.cost_linear[kind]
+    decode_linear = state.cost_decode_linear[kind]
+    sampled = state.cost_sampled[kind]
+    attention = state.cost_attention[kind]
+    seconds = state.scratch_seconds
+    num_free = state.num_free_blocks[e]
+    lane_seconds = state.lane_seconds[e, 0]
+    state.lane_num_tokens[e, 0] = number
+    state.lane_num_scheduled[e, 0] = number
+    taken = np.int64(0)
+    time_s = start_s
+    while taken < most and time_s < horizon_s and time_s < limit_in_flight_s and time_s <= limit_idle_s:
+        num_needed = crossing[taken % block_tokens]
+        if num_needed > num_free:
+            break
+        step_cost(
+            linear,
+            decode_linear,
+            sampled,
+            attention,
+            number,
+            number,
+            number,
+            context_sum,
+            context_max,
+            0,
+            0,
+            0,
+            seconds,
+        )
+        duration_s = seconds[0] + seconds[1] + seconds[2] + seconds[3]
+        if duration_s < SHORTEST_STEP_S:
+            break
+        end_s = time_s + duration_s
+        if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)):
+            break
+        if end_s > limit_in_flight_s or end_s > limit_idle_s:
+            break
+        num_free -= num_needed
+        state.lane_used_blocks[e, 0] = state.num_blocks[e] - num_free
+        for resource in range(4):
+            lane_seconds[resource] = seconds[resource]
+        add_shares(state, e, 0, end_s - time_s)
+        count_gap(state, end_s, end_s - time_s, number)
+        state.total_decode_context[e] += context_sum
+        context_sum += number
+        context_max += 1
+        taken += 1
+        time_s = end_s
+    if taken == 0:
+        return 0
+    grow_stretch(state, e, taken)
+    for place in range(number):
+        slot = np.int64(state.running[e, place])
+        state.slot_computed[e, slot] += taken
+        state.row_generated[state.slot_row[e, slot]] += taken
+    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
+    state.total_tokens[e] += taken * number
+    state.total_sampled[e] += taken * number
+    state.total_decode_tokens[e] += taken * number
+    state.load_tokens[e] -= taken * number
+    state.load_output_tokens[e] -= taken * number
+    state.now_s[e] = time_s
+    state.next_start_s[e] = time_s
+    return taken
+
+
+@compiled
+def grow_stretch(state: Any, e: int, num_steps: int) -> None:
+    """Hand out and seal blocks in the order in which single steps would: by step, then by place in the batch."""
+    number = state.num_running[e]
+    block_tokens = state.block_tokens[e]
+    crossing = state.scratch_phase
+    offsets = state.scratch_offsets
+    order = state.scratch_order
+    total = np.int64(0)
+    for phase in range(block_tokens):
+        offsets[phase] = total
+        total += crossing[phase]
+    for place in range(number):
+        computed = np.int64(state.slot_computed[e, state.running[e, place]])
+        phase = (block_tokens - computed % block_tokens) % block_tokens
+        order[offsets[phase]] = place
+        offsets[phase] += 1
+    for step in range(num_steps):
+        phase = step % block_tokens
+        for index in range(offsets[phase] - crossing[phase], offsets[phase]):
+            slot = np.int64(state.running[e, order[index]])
+            grow(state, e, slot, (state.slot_computed[e, slot] + step) // block_tokens + 1)
+        phase = (step + 1) % block_tokens
+        for index in range(offsets[phase] - crossing[phase], offsets[phase]):
+            slot = np.int64(state.running[e, order[index]])
+            computed = np.int64(state.slot_computed[e, slot]) + step
+            seal(state, e, slot, computed, computed + 1)

@@ -1,0 +1,55 @@
+"""Every shipped workload and every shipped cluster runs, cut to twenty requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hermes_sim import Results, simulate
+from tests.docs.blocks import REPOSITORY
+from tests.docs.small_traces import write_trace
+
+WORKLOADS = sorted((REPOSITORY / "workloads").glob("*.yaml"))
+CLUSTERS = sorted((REPOSITORY / "hardware_profiles" / "clusters").glob("*.yaml"))
+LIMIT = "workload.traffic.num_requests=20"
+
+
+def check_laws(results: Results) -> None:
+    """All twenty came out, in order of time; energy and money were spent."""
+    requests = results.requests
+    assert len(requests) == 20
+    assert (requests["status"] == "finished").all()
+    assert (requests["arrival_s"] < requests["first_token_s"]).all()
+    assert (requests["first_token_s"] <= requests["finish_s"]).all()
+    assert results.duration_s >= requests["finish_s"].max()
+    totals = results.summary["energy_and_cost"]
+    assert totals["device_energy_j"] > 0
+    assert totals["cost_usd"] > 0
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda path: path.stem)
+def test_workload(workload: Path, tmp_path: Path) -> None:
+    """On the node its rate is made for; those that wait for a trace get one of twenty rows."""
+    trace = yaml.safe_load(workload.read_text(encoding="utf-8"))["traffic"].get("trace")
+    override = LIMIT
+    if trace is not None:
+        write_trace(trace["format"], tmp_path / "trace")
+        override = f"workload.traffic.trace.path={tmp_path / 'trace'}"
+    results = simulate("a100x8", workload.stem, overrides=[override])
+    check_laws(results)
+    stages = {stage.name for pipeline in results.scenario.workload.pipelines for stage in pipeline.stages}
+    assert set(results.visits["stage"]) == stages
+    if trace is not None and trace["format"] == "mooncake":
+        assert 0 < results.summary["requests"]["prefix_hit_frac"] <= 0.5 * 1024 / 1200
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS, ids=lambda path: path.stem)
+def test_cluster(cluster: Path) -> None:
+    """Each has a language model and cores for retrieval; the index is one that fits the smallest."""
+    overrides = [LIMIT, "workload.pipelines.rag.stages.retrieve.index.num_vectors=1e7"]
+    results = simulate(cluster.stem, "rag", overrides=overrides)
+    check_laws(results)
+    used = set(results.visits["engine"].str.partition("[")[0])
+    assert used == {engine.name for engine in results.scenario.cluster.engines}
