@@ -140,11 +140,14 @@ class TestLengths:
         assert run.state.row_prompt[2] == 8192 - 100
         assert run.num_clipped.tolist() == [8000 + DOCUMENT_TOKENS - (8192 - 100)]
 
-    def test_shortest_model_that_may_serve_counts(self) -> None:
-        # 8,192 and 131,072 tokens: whoever gets the request must hold it
+    def test_each_pipeline_has_the_limit_of_its_own_model(self) -> None:
+        def chat(model: str) -> list[s.Document]:
+            return [{**s.PREFILL, "model": model}, {**s.DECODE, "model": model}]
+
         both = s.cluster(s.llm(), s.llm("longer", model="llama_3_1_8b"))
-        run = lowered(both, s.workload(), same(1, num_prompt=20_000))
-        assert run.state.row_prompt[0] == 8182
+        workload = mix(("short", 1.0, chat("llama_3_8b")), ("long", 1.0, chat("llama_3_1_8b")))
+        requests = same(2, num_prompt=20_000, pipeline=[0, 1], pipeline_names=("short", "long"))
+        assert lowered(both, workload, requests).state.row_prompt[::2].tolist() == [8182, 20_000]
 
 
 def standing_in(*places: list[int]) -> list[Replica]:
