@@ -1,7 +1,8 @@
 """The public traces as published, on shipped clusters: `python -m benchmarks.real_traces FOLDER`.
 
 FOLDER holds AzureLLMInferenceTrace_{conv,code}.csv (github.com/Azure/AzurePublicDataset) and
-{conversation,synthetic}_trace.jsonl (github.com/kvcache-ai/Mooncake), plain or gzip. Prints the table of docs/traces.md.
+{conversation,synthetic}_trace.jsonl (github.com/kvcache-ai/Mooncake), plain or gzip. Prints the table of
+docs/traces.md.
 """
 
 from __future__ import annotations
@@ -53,12 +54,10 @@ RUNS = (
         "azure2023_conv", "AzureLLMInferenceTrace_conv.csv", "azure2023_conv", "a100x8", "least_outstanding_tokens"
     ),
     TraceRun(
-        "azure2023_code", "AzureLLMInferenceTrace_code.csv", "azure2023_code", "a100x8", "least_outstanding_tokens"
+        "azure2023_code", "AzureLLMInferenceTrace_code.csv", "azure2023_code", "h200x8", "least_outstanding_tokens"
     ),
     *(
-        TraceRun(
-            f"mooncake_{name}", f"{name}_trace.jsonl", "mooncake_conversation", "h200x8", routing, SMALL_MODEL
-        )
+        TraceRun(f"mooncake_{name}", f"{name}_trace.jsonl", "mooncake_conversation", "h200x8", routing, SMALL_MODEL)
         for name in ("conversation", "synthetic")
         for routing in ("least_outstanding_tokens", "prefix_aware")
     ),

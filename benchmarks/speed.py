@@ -1,5 +1,7 @@
 """Requests simulated per CPU second: `python -m benchmarks.speed [--repeats 3] [--only W1] [--exact] [--json]`.
 
+`--only M1` runs a million requests, which takes a minute each time; docs/performance.md shows and explains the figures.
+
 Timed is what a default run does between start-up and statistics: the event loop (KV blocks, prefix cache, metrics) and
 the result tables. Loading, lowering and compiling stand apart. CPU seconds, median of the repeats, one process. The
 machine's own speed is measured beside it as plain SimPy timeouts per second, so that two machines can be compared.
@@ -56,7 +58,14 @@ BENCHMARKS = (
         ("cluster.routing.kind=least_outstanding_tokens",),
     ),
     Benchmark("W3", "Llama-2-7B, 5,000 requests of 512 in, 128 out", "w3"),
+    Benchmark("M1 rr", "16 replicas of Llama-3-8B, 1,000,000 requests, round robin", "m1"),
+    Benchmark(
+        "M1 lot", "16 replicas of Llama-3-8B, 1,000,000 requests, least outstanding tokens", "m1",
+        ("cluster.routing.kind=least_outstanding_tokens",),
+    ),
 )  # fmt: skip
+DEFAULT = "W"
+"""Benchmarks that run unless others are asked for: those that take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +147,40 @@ def simpy_timeouts_per_s() -> float:
     return NUM_TIMEOUTS / (process_time() - started_s)
 
 
-def render(all_figures: Sequence[Figures], timeouts_per_s: float) -> str:
-    """The table, 101 columns wide."""
-    heads = ("", "requests/s", "per 1k timeouts", "loop", "tables", "us/step", "us/token", "steps", "busy", "memory")
-    widths = (8, 12, 16, 12, 10, 9, 10, 9, 6, 9)
-    lines = ["".join(head.rjust(width) for head, width in zip(heads, widths, strict=True))]
+COLUMNS = (
+    ("", 8), ("requests/s", 12), ("per kilotick", 14), ("loop", 13), ("tables", 12), ("lowering", 12), ("us/step", 9),
+    ("us/token", 10), ("steps", 12), ("busy", 6), ("memory", 11),
+)  # fmt: skip
+
+
+def render(all_figures: Sequence[Figures], ticks_per_s: float, *, repeats: int, exact_steps: bool) -> str:
+    """The table, and what its words mean."""
+    lines = ["".join(head.rjust(width) for head, width in COLUMNS)]
     for figures in all_figures:
         cells = (
             figures.name,
             f"{figures.requests_per_s:,.0f}",
-            f"{1e3 * figures.requests_per_s / timeouts_per_s:.1f}",
-            f"{1e3 * figures.loop_s:.1f} ms",
-            f"{1e3 * figures.tables_s:.1f} ms",
+            f"{1e3 * figures.requests_per_s / ticks_per_s:.2f}",
+            f"{1e3 * figures.loop_s:,.1f} ms",
+            f"{1e3 * figures.tables_s:,.1f} ms",
+            f"{1e3 * figures.lowering_s:,.1f} ms",
             f"{figures.us_per_step:.2f}",
             f"{figures.us_per_output_token:.3f}",
             f"{figures.num_steps:,}",
             f"{figures.utilization_frac:.0%}",
             f"{figures.peak_memory_bytes / 2**20:,.0f} MiB",
         )
-        lines.append("".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
-    lines.append(f"this machine: {timeouts_per_s:,.0f} SimPy timeouts per CPU second")
+        lines.append("".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True)))
+    names = {figures.name for figures in all_figures}
+    lines += ["", *(f"{one.name:>8}  {one.title}" for one in BENCHMARKS if one.name in names), ""]
+    runs = "one run" if repeats == 1 else f"median of {repeats} runs"
+    stepping = ", one event per step" if exact_steps else ""
+    lines += [
+        f"CPU seconds of one process, {runs} after a short one that compiles{stepping}.",
+        "requests/s, us/step, us/token: event loop and result tables; lowering (lengths, arrays, costs) stands apart.",
+        "memory: the most that the process has held so far. busy: simulated engines.",
+        f"kilotick: 1,000 timeouts of a plain SimPy process; this machine: {ticks_per_s:,.0f} timeouts per CPU second.",
+    ]
     return "\n".join(lines)
 
 
@@ -165,20 +188,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Requests simulated per CPU second.")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", help="name of one benchmark, such as W1; W2 means both of its kinds")
+    parser.add_argument("--only", default=DEFAULT, help="names that start so: W1; W2 means both of its kinds; M1")
     parser.add_argument("--exact", action="store_true", help="one SimPy event per step (exact_steps)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    chosen = [benchmark for benchmark in BENCHMARKS if benchmark.name.startswith(options.only or "W")]
+    chosen = [benchmark for benchmark in BENCHMARKS if benchmark.name.startswith(options.only)]
     if not chosen:
         parser.error(f"no benchmark {options.only!r} ({', '.join(benchmark.name for benchmark in BENCHMARKS)})")
-    timeouts_per_s = median(simpy_timeouts_per_s() for _ in range(3))
+    ticks_per_s = median(simpy_timeouts_per_s() for _ in range(3))
     figures = [measure(benchmark, repeats=options.repeats, exact_steps=options.exact) for benchmark in chosen]
     if options.json:
-        result = {"simpy_timeouts_per_s": timeouts_per_s, "benchmarks": [asdict(each) for each in figures]}
+        result = {"simpy_timeouts_per_s": ticks_per_s, "benchmarks": [asdict(each) for each in figures]}
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        sys.stdout.write(render(figures, timeouts_per_s) + "\n")
+        table = render(figures, ticks_per_s, repeats=options.repeats, exact_steps=options.exact)
+        sys.stdout.write(table + "\n")
 
 
 if __name__ == "__main__":

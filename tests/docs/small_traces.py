@@ -1,4 +1,4 @@
-"""Twenty rows in each trace format that a shipped workload waits for, written by hand from the published description."""
+"""Twenty rows in each trace format that a shipped workload waits for, by hand from the published description."""
 
 from __future__ import annotations
 

@@ -64,10 +64,9 @@ def test_no_outputs_are_kept(notebook: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive:UserWarning")
-def test_first_run(no_screen: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_first_run(no_screen: None) -> None:
     """What its words say about its numbers is so."""
     names = run_cells(REPOSITORY / "notebooks" / "first_run.ipynb")
-    assert "TTFT" in capsys.readouterr().out
     assert names["results"].summary["slo"]["met"]
     bottleneck = names["results"].summary["bottleneck"]
     assert (bottleneck["stage"], bottleneck["resource"]) == ("decode", "memory")
