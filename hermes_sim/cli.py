@@ -1,6 +1,7 @@
 """The command `hermes-sim`: arguments in, calls of the library out, results and errors to the terminal.
 
-Exit status: 0 done, 2 wrong input or arguments (nothing was run or written), 130 interrupted.
+Exit status: 0 done, 1 the output could not be written, 2 wrong input or arguments (nothing was run or written), 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from hermes_sim.core.errors import ConfigError, HermesError, Problem
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.run import Progress
+    from hermes_sim.scenario.scenario import Scenario
 
+FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
 SECONDS_BETWEEN_UPDATES = 0.05
-KINDS = "devices|links|clusters|models|workloads|policies|stages"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages"
 
 app = typer.Typer(
     add_completion=False,
@@ -42,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except HermesError as error:
         _print_error(error)
         sys.exit(WRONG_INPUT)
+    except OSError as error:  # the output has nowhere to go: a full disk, a closed terminal
+        typer.echo(f"error: {error.strerror or error}", err=True)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(0)
@@ -55,6 +61,10 @@ def run(
     ] = None,
     workload: Annotated[
         str | None, typer.Option(help="Workload file, or the name of one in the library.", metavar="FILE")
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="A saved run, or its scenario.yaml, instead of both: runs it again.", metavar="FOLDER"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -86,15 +96,13 @@ def run(
         return
     if context.invoked_subcommand is not None:
         return
-    if cluster is None and workload is None:
+    if cluster is None and workload is None and scenario is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_INPUT)
-    if cluster is None or workload is None:
-        kind = "cluster" if cluster is None else "workload"
-        raise HermesError(f"--{kind} is missing (hermes-sim list {kind}s)")
     shown = not (quiet or as_json)
     try:
-        results, folder = _simulate(cluster, workload, out, seed, overrides or [], replications, exact_steps, shown)
+        loaded = _load(cluster, workload, scenario, overrides or [], seed, exact_steps, out)
+        results, folder = _simulate(loaded, out, replications, shown)
     except KeyboardInterrupt:
         typer.echo("interrupted, nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -102,25 +110,37 @@ def run(
         typer.echo(json.dumps({**results.summary, "run_folder": str(folder)}, indent=2, ensure_ascii=False))
 
 
-def _simulate(
-    cluster: str,
-    workload: str,
-    out: Path | None,
-    seed: int | None,
+def _load(
+    cluster: str | None,
+    workload: str | None,
+    saved: str | None,
     overrides: Sequence[str],
-    replications: int,
+    seed: int | None,
     exact_steps: bool,
-    shown: bool,
-) -> tuple[Results, Path]:
-    """The main job: load, check, run, save; on the way it prints what a person wants to see."""
-    from hermes_sim.analysis.run_folder import check_folder, next_folder
-    from hermes_sim.core.compiled import is_warm
-    from hermes_sim.run import run_replications
-    from hermes_sim.scenario.load import load_scenario
+    out: Path | None,
+) -> Scenario:
+    """The scenario of a cluster and a workload, or of a saved run; a folder that cannot be written to is told first."""
+    from hermes_sim.analysis.run_folder import check_folder
+    from hermes_sim.scenario.load import load_scenario, read_scenario
 
     if out is not None:
         check_folder(out)
-    scenario = load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+    if saved is not None:
+        if cluster is not None or workload is not None:
+            raise HermesError("--scenario stands instead of --cluster and --workload; change keys of them with --set")
+        return read_scenario(saved, overrides=overrides, seed=seed, exact_steps=exact_steps or None)
+    if cluster is None or workload is None:
+        kind = "cluster" if cluster is None else "workload"
+        raise HermesError(f"--{kind} is missing (hermes-sim list {kind}s)")
+    return load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+
+
+def _simulate(scenario: Scenario, out: Path | None, replications: int, shown: bool) -> tuple[Results, Path]:
+    """The main job: run and save; on the way it prints what a person wants to see."""
+    from hermes_sim.analysis.run_folder import check_folder, next_folder
+    from hermes_sim.core.compiled import is_warm
+    from hermes_sim.run import run_replications
+
     if scenario.workload.traffic.trace is not None:
         scenario.workload.traffic.trace.file(Path)  # a missing file is told before anything is printed
     folder = out if out is not None else next_folder(scenario.workload.name)
@@ -194,15 +214,18 @@ def _progress(shown: bool) -> Iterator[Progress | None]:
 @app.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Files of any kind.", metavar="FILE...")]) -> None:
     """Check files of any kind without running."""
-    from hermes_sim.scenario.check import check_file, weakest_source
+    from hermes_sim.scenario.check import check_file
+    from hermes_sim.scenario.describe import source_words
 
     problems = [problem for file in files for problem in check_file(file)]
     if problems:
         raise ConfigError(problems)
     width = max(len(str(file)) for file in files)
     for file in files:
-        kind = weakest_source(file)
-        typer.echo(f"{file!s:<{width}}  ok" + (f", weakest source: {kind}" if kind is not None else ""))
+        first, *others = source_words(file) or [""]
+        typer.echo(f"{file!s:<{width}}  ok  {first}".rstrip())
+        for line in others:
+            typer.echo(f"{'':<{width}}      {line}")
 
 
 @app.command("list")
@@ -210,8 +233,12 @@ def list_kind(kind: Annotated[str, typer.Argument(help=KINDS, metavar="KIND")]) 
     """List what the library holds."""
     from hermes_sim.scenario.describe import list_names
 
-    rows = [(name, title, source or "") for name, title, source in list_names(kind)]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    found = list_names(kind)
+    parts = list(dict.fromkeys(part for _, _, evidence in found for part in evidence))
+    rows = [[name, title, *(evidence.get(part, "") for part in parts)] for name, title, evidence in found]
+    if parts:
+        rows.insert(0, ["", f"{'source of:':>{max(len(row[1]) for row in rows)}}", *parts])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -281,9 +308,9 @@ def _print_error(error: HermesError) -> None:
 def _aligned(problems: Sequence[Problem]) -> list[str]:
     """`file:line  key  message` in columns."""
     places = [problem.file if problem.line is None else f"{problem.file}:{problem.line}" for problem in problems]
-    place_width = max(map(len, places))
-    key_width = max(len(problem.key) for problem in problems)
+    columns = [places, [problem.key for problem in problems]]
+    widths = [max(map(len, column)) for column in columns]
     return [
-        f"{place:<{place_width}}  {problem.key:<{key_width}}  {problem.message}"
-        for place, problem in zip(places, problems, strict=True)
+        "".join(f"{cell:<{width}}  " for cell, width in zip(cells, widths, strict=True) if width) + problem.message
+        for *cells, problem in zip(*columns, problems, strict=True)
     ]

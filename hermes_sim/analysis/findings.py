@@ -60,7 +60,8 @@ def saturated(visits: pd.DataFrame, requests: pd.DataFrame) -> Finding | None:
     if growth <= max(MIN_GROWTH_FRAC * num_arrived, CHANCE_FACTOR * math.sqrt(num_arrived)):
         return None
     text = (
-        f"saturated: the queues grew until the last arrival, by {count(growth)} of {count(num_arrived)} requests; "
+        f"saturated: the queues grew until the last arrival, by {count(min(growth, num_arrived))} of "
+        f"{count(num_arrived)} requests; "
         "latencies grow with the length of the run"
     )
     return Finding("saturated", text)
@@ -98,10 +99,8 @@ def too_short(requests: pd.DataFrame, window: MeasuredWindow, asked: Iterable[st
     if num >= needed:
         return None
     beyond = round(num * (1 - fraction_of(highest)))
-    text = (
-        f"short: about {beyond} of {count(num)} requests lie beyond {highest}, too few to place it well; "
-        f"of {count(needed)} there would be {NUM_BEYOND}"
-    )
+    few = f"about {beyond} of {count(num)} requests lie" if beyond > 1 else f"hardly one of {count(num)} requests lies"
+    text = f"short: {few} beyond {highest}, too few to place it well; of {count(needed)} there would be {NUM_BEYOND}"
     return Finding("too_short", text)
 
 
@@ -112,6 +111,19 @@ def nothing_measured(requests: pd.DataFrame, window: MeasuredWindow) -> Finding 
     if not window.measured.any():
         return Finding("empty", "empty: warm-up and cool-down leave no request to measure")
     return None
+
+
+def empty_window(requests: pd.DataFrame, window: MeasuredWindow) -> Finding | None:
+    """Requests were measured, but the window is so short that none finished inside: its rates are 0, no gap counts."""
+    finish_s = floats(requests, "finish_s")
+    finished = is_finished(requests) & window.measured
+    if not finished.any() or ((finish_s >= window.start_s) & (finish_s <= window.end_s)).any():
+        return None
+    text = (
+        f"window: no request finished inside the measured window of {duration(window.length_s)}, so throughput and "
+        "goodput are 0 (workload.measure cuts by arrival; measure the whole run, or send requests for longer)"
+    )
+    return Finding("empty_window", text)
 
 
 def warm_up_included(requests: pd.DataFrame, window: MeasuredWindow) -> Finding | None:

@@ -83,8 +83,9 @@ TERMS: dict[str, Term] = _terms(
     Term(
         "ITL",
         "Inter-token latency: each gap between consecutive output tokens of a request, one value per gap. Its mean is "
-        "exact; its percentiles come from a histogram, and the summary states the width of its bins, which bounds "
-        "their error. Gaps are counted over the whole run, warm-up included.",
+        "exact, over the measured requests; its percentiles come from a histogram of the gaps that ended in the "
+        "measured window (in the whole run where arrivals depend on answers: closed loops, sessions), and the summary "
+        "states the width of its bins, which bounds their error.",
         ("TPOT",),
         ("inter token latency",),
     ),
@@ -142,8 +143,8 @@ TERMS: dict[str, Term] = _terms(
         "measured window",
         "What is left of a run after workload.measure has cut off a warm-up and a cool-down, each a time or a share "
         "of the requests. Latencies are of requests that arrived in it, rates of what happened in it. Without a cut "
-        "it is the whole run, from 0 to the last event, draining included. ITL, energy, cost and engines are of the "
-        "whole run.",
+        "it is the whole run, from 0 to the last event, draining included. Energy, cost and engines are of the whole "
+        "run.",
         ("warm-up",),
         ("measure", "window"),
     ),

@@ -68,13 +68,13 @@ def time_unit(values_s: Sequence[float | None]) -> str:
     return next((unit for unit, size in reversed(_TIME_UNITS) if middle >= 0.5 * size), "ns")
 
 
-def in_unit(seconds: float | None, unit: str) -> str:
+def in_unit(seconds: float | None, unit: str, significant: int = 3) -> str:
     """A time in a given unit, the unit behind it."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
     if seconds == 0:
         return f"0 {unit}"
-    return f"{digits(seconds / dict(_TIME_UNITS)[unit])} {unit}"
+    return f"{digits(seconds / dict(_TIME_UNITS)[unit], significant)} {unit}"
 
 
 def with_prefix(value: float | None, unit: str) -> str:

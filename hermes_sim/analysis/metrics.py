@@ -33,10 +33,11 @@ def latency_percentiles(values_s: FloatArray) -> dict[str, float]:
 
 
 def itl_percentiles(itl: pd.DataFrame, requests: pd.DataFrame) -> dict[str, float]:
-    """Gaps between consecutive output tokens of one request, over all gaps of the run.
+    """Gaps between consecutive output tokens of one request.
 
-    The mean is exact (time from first to last token over the number of gaps, finished requests); a percentile comes
-    from a histogram: `bin_width_frac` is the largest relative width of the bins that hold one, which bounds its error.
+    requests: the measured ones, over whose gaps the mean is exact (time from first to last token over the number of
+    gaps). Percentiles come from the histogram of the gaps inside the measured window (of the whole run where arrivals
+    depend on it): `bin_width_frac` is the largest relative width of the bins that hold one, which bounds their error.
     """
     counts = itl["num_gaps"].to_numpy(dtype=np.int64)
     edges_s = np.append(floats(itl, "from_s"), floats(itl, "to_s")[-1:])

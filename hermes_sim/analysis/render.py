@@ -17,6 +17,9 @@ WIDTH = 100
 LABEL_WIDTH = 19
 COLUMNS = ("mean", "p50", "p90", "p99")
 STAGE_PARTS = ("queue", "compute", "memory", "network", "host", "transfer")
+INTERVAL_WIDTH = 20
+HALF_WIDTH_DIGITS = 2
+"""Significant digits: a half-width of few runs is not known better."""
 MAX_ENGINES_SHOWN = 8
 MAX_LINKS_SHOWN = 3
 LEAST_SHOWN_S = 1e-9
@@ -65,7 +68,9 @@ def header(setting: Mapping[str, Any]) -> str:
     left = f"{setting['cluster']} · {setting['hardware']}"
     right = f"{setting['workload']} · {setting['traffic']}, seed {setting['seed']}"
     gap = min(max(4, WIDTH // 2 - len(left)), WIDTH - len(left) - len(right))
-    return f"{left}\n{right}" if gap < 4 else f"{left}{' ' * gap}{right}"
+    if gap >= 4:
+        return f"{left}{' ' * gap}{right}"
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in (left, right))
 
 
 def run_line(summary: Summary, wall_time_s: float | None) -> str:
@@ -73,8 +78,9 @@ def run_line(summary: Summary, wall_time_s: float | None) -> str:
     num = summary["requests"]["num"]
     finished = summary["requests"]["num_finished"]
     done = human.count(num) if finished == num else f"{human.count(finished)} of {human.count(num)}"
+    noun = "request" if num == 1 else "requests"
     took = "" if wall_time_s is None else f" in {human.duration(wall_time_s)}"
-    return f"{'simulated':<{LABEL_WIDTH}}{done} requests · {human.duration(summary['run']['duration_s'])}{took}"
+    return f"{'simulated':<{LABEL_WIDTH}}{done} {noun} · {human.duration(summary['run']['duration_s'])}{took}"
 
 
 def latency_rows(summary: Summary) -> list[list[str]]:
@@ -143,9 +149,16 @@ def _stages(summary: Summary) -> Iterator[str]:
         times_s = [stage[f"{part}_s"] for part in STAGE_PARTS]
         times_s = [time_s if time_s is not None and time_s >= LEAST_SHOWN_S else None for time_s in times_s]
         unit = human.time_unit([max((time_s for time_s in times_s if time_s is not None), default=None)])
-        cells = [human.in_unit(time_s, unit) for time_s in times_s]
+        cells = [_cell(time_s, unit) for time_s in times_s]
         name = f"  {stage['stage']}"
         yield f"{name:<{LABEL_WIDTH}}{human.count(stage['num_visits']):>8}" + "".join(f"{cell:>11}" for cell in cells)
+
+
+def _cell(time_s: float | None, unit: str) -> str:
+    """In the unit of its row, or in its own where that would be mostly zeros."""
+    own = human.time_unit([time_s])
+    text = human.in_unit(time_s, unit)
+    return text if len(text) < 10 else human.in_unit(time_s, own)
 
 
 def _throughput(summary: Summary) -> Iterator[str]:
@@ -182,7 +195,8 @@ def _cells(texts: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _engine_groups(engines: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Each engine alone, or the replicas of a name together where there are many: `llm (16)`, means over them."""
+    """Each engine alone, or the replicas of a name together where there are many: `llm (16)`, means over them (batch:
+    over their busy time)."""
     if len(engines) <= MAX_ENGINES_SHOWN:
         return [(str(engine["engine"]), [engine]) for engine in engines]
     grouped = [(name, list(group)) for name, group in groupby(engines, lambda engine: engine["engine"].split("[")[0])]
@@ -194,6 +208,9 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
         values = [engine[key] for engine in group if engine[key] is not None]
         return sum(values) / len(values) if values else math.nan
 
+    busy_s = sum(engine["busy_s"] for engine in group)
+    batch_s = sum(engine["busy_s"] * engine["mean_batch"] for engine in group if engine["busy_s"])
+
     limits = Counter(engine["limited_by"] for engine in group if engine["limited_frac"] is not None)
     limited = f"{limits.most_common(1)[0][0]} {human.percent(mean('limited_frac'))}" if limits else human.NOTHING
     has_kv = any(engine["num_blocks"] for engine in group)
@@ -202,7 +219,7 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         human.percent(mean("utilization_frac")),
         limited,
-        human.digits(mean("mean_batch")),
+        human.digits(batch_s / busy_s) if busy_s else human.NOTHING,
         human.percent(mean("mean_kv_used_frac")) if has_kv else human.NOTHING,
         human.percent(mean("mfu_frac")),
         human.percent(mean("mbu_frac")),
@@ -222,15 +239,18 @@ def _links(summary: Summary) -> Iterator[str]:
 
 
 def _energy_and_cost(summary: Summary) -> Iterator[str]:
-    numbers = summary["energy_and_cost"]
-    if numbers["energy_per_output_token_j"] is None:
+    numbers, pue = summary["energy_and_cost"], f"(PUE {summary['energy_and_cost']['pue']:g})"
+    if numbers["carbon_per_request_g"] is None:
         return
-    parts = [
-        f"{human.digits(numbers['energy_per_output_token_j'])} J/output token (PUE {numbers['pue']:g})",
-        f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens",
-        f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request",
-    ]
-    yield from _labelled("energy and cost", parts)
+    if numbers["energy_per_output_token_j"] is None:  # no output tokens: prefill or retrieval only
+        energy_j = numbers["facility_energy_j"] / summary["requests"]["num_finished"]
+        energy = f"{human.digits(energy_j)} J/request {pue}"
+        cost = f"{human.usd(numbers['cost_per_request_usd'])} per request"
+    else:
+        energy = f"{human.digits(numbers['energy_per_output_token_j'])} J/output token {pue}"
+        cost = f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens"
+    carbon = f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request"
+    yield from _labelled("energy and cost", [energy, cost, carbon])
 
 
 def _trust(summary: Summary) -> Iterator[str]:
@@ -239,9 +259,13 @@ def _trust(summary: Summary) -> Iterator[str]:
     shares = [f"{human.percent(share)} {PROVENANCE_NAMES[name]}" for name, share in known.items()]
     if shares:
         yield from _labelled("trust", [f"service time {shares[0]}", *shares[1:]])
-    weak = [name for name, kind in trust["weakest_source"].items() if kind == "estimate"]
-    if weak:
-        lines = textwrap.wrap(f"some numbers are estimates: {', '.join(weak)}", WIDTH - LABEL_WIDTH)
+    guessed = [
+        f"{name} ({', '.join(part for part, kind in parts.items() if kind == 'estimate')})"
+        for name, parts in trust["speed_sources"].items()
+        if "estimate" in parts.values()
+    ]
+    if guessed:
+        lines = textwrap.wrap(f"estimates, not published or measured: {', '.join(guessed)}", WIDTH - LABEL_WIDTH)
         yield from (f"{'' if shares or index else 'trust':<{LABEL_WIDTH}}{line}" for index, line in enumerate(lines))
 
 
@@ -268,24 +292,29 @@ def _replications(summary: Summary) -> Iterator[str]:
     if replications is None:
         return
     metrics = replications["metrics"]
-    num = len(replications["seeds"])
-    yield f"over {num} seeds" + " " * (LABEL_WIDTH - len(f"over {num} seeds")) + "mean ± half-width of the 95% interval"
+    title = f"over {len(replications['seeds'])} seeds"
+    yield f"{title:<{LABEL_WIDTH}}" + "".join(f"{column:>{INTERVAL_WIDTH}}" for column in COLUMNS)
     for latency, shown in LATENCY_NAMES.items():
-        cells = [f"{name} {_interval_s(metrics[f'{latency}_{name}_s'])}" for name in COLUMNS]
-        yield f"  {shown:<{LABEL_WIDTH - 2}}" + " · ".join(cells)
+        cells = [_interval_s(metrics[f"{latency}_{name}_s"]) for name in COLUMNS]
+        yield f"  {shown:<{LABEL_WIDTH - 2}}" + "".join(f"{cell:>{INTERVAL_WIDTH}}" for cell in cells)
     known = {name: words for name, words in REPLICATED.items() if metrics[name]["mean"] is not None}
-    yield from _labelled("  rates", [words.format(_interval(metrics[name])) for name, words in known.items()])
+    rates = [words.format(_interval(metrics[name], name.endswith("_frac"))) for name, words in known.items()]
+    yield from _labelled("  rates", rates)
+    yield " " * LABEL_WIDTH + "mean over the seeds ± half-width of its 95% confidence interval"
 
 
 def _interval_s(interval: Mapping[str, float | None]) -> str:
     unit = human.time_unit([interval["mean"]])
     mean = human.in_unit(interval["mean"], unit).split(" ", maxsplit=1)[0]
-    half_width = human.in_unit(interval["half_width_95"], unit)
+    half_width = human.in_unit(interval["half_width_95"], unit, HALF_WIDTH_DIGITS)
     return f"{mean} ± {half_width}"
 
 
-def _interval(interval: Mapping[str, float | None]) -> str:
-    return f"{_rate(interval['mean'])} ± {_rate(interval['half_width_95'])}"
+def _interval(interval: Mapping[str, float | None], is_share: bool) -> str:
+    mean, half_width = interval["mean"], interval["half_width_95"]
+    if is_share:
+        return f"{human.percent(mean)} ± {human.percent(half_width)}"
+    return f"{_rate(mean)} ± {human.NOTHING if half_width is None else human.digits(half_width, HALF_WIDTH_DIGITS)}"
 
 
 def _warnings(summary: Summary) -> Iterator[str]:

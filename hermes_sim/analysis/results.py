@@ -129,8 +129,9 @@ class Results:
     def save(self, folder: str | Path) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
-        requests, visits, engines, links, operators and itl as Parquet, summary.json, scenario.yaml (resolved: it can be
-        run again), run_info.json. Raises HermesError if the folder holds anything else or cannot be written.
+        requests, visits, engines, links, operators and itl as Parquet, summary.json, scenario.yaml (resolved:
+        `hermes-sim --scenario FOLDER` runs it again), run_info.json.
+        Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)
         names = [*run_folder.TABLES, *(name for name in run_folder.OPTIONAL_TABLES if getattr(self, name) is not None)]
@@ -153,7 +154,7 @@ class Results:
         info = run_folder.read_json(folder / run_folder.RUN_INFO_FILE)
         return cls(
             **tables,
-            scenario=read_scenario(folder / run_folder.SCENARIO_FILE),
+            scenario=read_scenario(folder),
             version=run["version"],
             duration_s=run["duration_s"],
             num_events=run["num_events"],

@@ -18,10 +18,10 @@ from typing import Any
 import pandas as pd
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.scenario.load import SCENARIO_FILE
 
 TABLES = ("requests", "visits", "engines", "links", "operators", "itl")
 OPTIONAL_TABLES = ("unloaded", "replications")
-SCENARIO_FILE = "scenario.yaml"
 SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
 FILES = frozenset(

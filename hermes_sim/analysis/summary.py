@@ -13,10 +13,10 @@ from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.frames import floats, is_finished
-from hermes_sim.analysis.objectives import Objective, Verdict, judge
+from hermes_sim.analysis.objectives import Verdict, judge
 from hermes_sim.analysis.replications import confidence_intervals
 from hermes_sim.analysis.setting import scenario_words
-from hermes_sim.analysis.trust import provenance_fracs, weakest_sources
+from hermes_sim.analysis.trust import provenance_fracs, speed_sources, weakest_sources
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
@@ -27,10 +27,11 @@ LATENCIES = ("ttft", "tpot", "e2e")
 def summarize(results: Results) -> dict[str, Any]:
     """Everything that is known about a run, in the order in which it is shown.
 
-    Latencies, SLOs and stage times: measured requests. Rates: the measured window. ITL, engines, links, energy and
-    cost: the whole run.
+    Latencies, SLOs and stage times: measured requests. Rates and percentiles of ITL: the measured window. Engines,
+    links, energy and cost: the whole run.
     """
-    verdicts = [_judged(objective, results) for objective in results.objectives]
+    measured = results.measured_requests
+    verdicts = [judge(objective, measured, results.itl, results.unloaded) for objective in results.objectives]
     summary = {
         "scenario": scenario_words(results.scenario),
         "run": _run(results),
@@ -46,6 +47,7 @@ def summarize(results: Results) -> dict[str, Any]:
         "trust": {
             "provenance_frac": provenance_fracs(results.operators, results.visits),
             "weakest_source": weakest_sources(results.scenario),
+            "speed_sources": speed_sources(results.scenario),
         },
         "bottleneck": _bottleneck(results),
         "warnings": [{"kind": found.kind, "text": found.text} for found in _findings(results, verdicts)],
@@ -53,11 +55,6 @@ def summarize(results: Results) -> dict[str, Any]:
     }
     cleaned: dict[str, Any] = _jsonable(summary)
     return cleaned
-
-
-def _judged(objective: Objective, results: Results) -> Verdict:
-    requests = results.requests if objective.latency == "itl" else results.measured_requests
-    return judge(objective, requests, results.itl, results.unloaded)
 
 
 def _run(results: Results) -> dict[str, Any]:
@@ -92,7 +89,7 @@ def _latency(results: Results) -> dict[str, Any]:
     measured = results.measured_requests
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
-    latency["itl"] = metrics.itl_percentiles(results.itl, results.requests)
+    latency["itl"] = metrics.itl_percentiles(results.itl, measured)
     return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e")}
 
 
@@ -176,13 +173,15 @@ def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Fi
     asked = {verdict.objective.statistic for verdict in verdicts} | {"p99"}
     single = (
         findings.nothing_measured(requests, window),
+        findings.empty_window(requests, window),
         findings.saturated(results.visits, requests),
         findings.too_short(requests, window, asked),
         findings.warm_up_included(requests, window),
     )
     yield from (found for found in single if found is not None)
     yield from findings.failed(requests)
-    yield from (findings.Finding("note", note) for note in (*results.scenario.notes, *results.notes))
+    notes = dict.fromkeys((*results.scenario.notes, *results.notes))
+    yield from (findings.Finding("note", note) for note in notes)
 
 
 def _replications(results: Results) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hermes_sim.core.schema import SourceKind
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.sources import weakest_kind
+from hermes_sim.scenario.sources import Evidence, evidence, weakest_kind
 
 PROVENANCES = ("measured", "interpolated", "analytic", "estimate")
 """Of a step time, strongest first."""
@@ -45,3 +45,8 @@ def weakest_sources(scenario: Scenario) -> dict[str, SourceKind]:
     described = {**scenario.devices, **scenario.links}
     kinds = {name: weakest_kind(thing) for name, thing in described.items()}
     return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def speed_sources(scenario: Scenario) -> dict[str, Evidence]:
+    """Devices and links of the scenario -> what sets their speed -> the weakest kind of source behind it."""
+    return {name: evidence(thing) for name, thing in {**scenario.devices, **scenario.links}.items()}

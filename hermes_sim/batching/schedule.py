@@ -98,9 +98,6 @@ def schedule_running(state: Any, e: int, time_s: float) -> Any:
         if 0 < threshold < num_tokens:
             num_tokens = threshold
         if num_tokens <= 0:
-            row = state.slot_row[e, slot]
-            if np.isnan(state.row_last_token_s[row]) and state.row_generated[row] >= 1:
-                state.row_last_token_s[row] = time_s
             place += 1
             continue
         num_needed = (state.slot_computed[e, slot] + num_tokens + block_tokens - 1) // block_tokens
@@ -134,6 +131,8 @@ def admit(state: Any, e: int, row: int, slot: int, num_tokens: int, time_s: floa
         (state.slot_computed[e, slot] + num_tokens + state.block_tokens[e] - 1) // state.block_tokens[e],
     )
     state.slot_scheduled[e, slot] = num_tokens
+    for share in range(NUM_SHARES):
+        state.slot_base[e, slot, share] = state.shares[e, share]
     state.running[e, state.num_running[e]] = slot
     state.num_running[e] += 1
     if np.isnan(state.row_start_s[row]):
@@ -183,8 +182,6 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> None:
             pop(state, queue)
             state.row_flags[row] &= np.uint8(255 - HAS_KV)
             admit(state, e, row, slot, num_tokens, time_s)
-            for share in range(NUM_SHARES):
-                state.slot_base[e, slot, share] = state.shares[e, share]
             left -= num_tokens
             continue
         if state.num_free_slots[e] == 0:

@@ -15,11 +15,17 @@ from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.files import SCHEMAS, read_description
 from hermes_sim.scenario.library import FileKind, NotFound, find, guess_kind, kind_of_folder
 from hermes_sim.scenario.load import read_scenario
-from hermes_sim.scenario.names import expand_pipelines, resolve_cluster, resolve_paths, resolve_stage_models
+from hermes_sim.scenario.names import (
+    Hardware,
+    expand_pipelines,
+    resolve_cluster,
+    resolve_paths,
+    resolve_stage_models,
+)
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.problems import Problems
-from hermes_sim.scenario.sources import missing_sources, weakest, weakest_kind
+from hermes_sim.scenario.sources import KERNELS, Evidence, evidence, missing_sources, weakest, weakest_kind
 from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -54,6 +60,38 @@ def weakest_source(file: str | Path) -> SourceKind | None:
     problems.stop()
     own = read_description(SCHEMAS[kind], path) if kind not in ("cluster", "workload") else None
     return weakest(weakest_kind(description) for description in [*named, *([own] if own is not None else [])])
+
+
+def evidence_of(file: str | Path) -> Evidence:
+    """Kinds of source behind what sets the speed of a device or a link; for a cluster, behind each device's kernels.
+
+    Empty for other files. Raises ConfigError if the file is wrong.
+    """
+    path = _located(Path(file))
+    document = None if path.suffix == ".json" else read_yaml(path)
+    kind = _kind(path, document)
+    if kind == "cluster" and document is not None:
+        devices = _hardware(document).devices
+        return {f"{KERNELS} of {name}": evidence(device)[KERNELS] for name, device in devices.items()}
+    return evidence(read_description(SCHEMAS[kind], path)) if kind in ("device", "link") else {}
+
+
+def serving_evidence(cluster: str | Path) -> Evidence:
+    """Weakest kind of source behind the kernels of the devices that a cluster's language models run on.
+
+    Raises ConfigError if the file is wrong.
+    """
+    engines = placed_engines(_hardware(read_yaml(_located(Path(cluster)))))
+    serving = [placed for placed in engines if placed.model is not None]
+    kind = weakest(evidence(device)[KERNELS] for placed in serving for device in placed.devices.values())
+    return {} if kind is None else {f"LLM {KERNELS}": kind}
+
+
+def _hardware(document: Document) -> Hardware:
+    problems = Problems()
+    hardware = resolve_cluster(validate(ClusterFile, document), document, problems)
+    problems.stop()
+    return hardware
 
 
 def _check(path: Path, problems: Problems) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
 from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES
 from hermes_sim.core.errors import ConfigError, Problem
-from hermes_sim.core.schema import Description, SourceKind
+from hermes_sim.core.schema import Description
 from hermes_sim.core.words import did_you_mean, listed, with_article
 from hermes_sim.routing.config import RoutingConfig, RoutingKind
-from hermes_sim.scenario.check import weakest_source
+from hermes_sim.scenario.check import evidence_of, serving_evidence, weakest_source
 from hermes_sim.scenario.document import shown_path
 from hermes_sim.scenario.dump import dump_yaml
 from hermes_sim.scenario.files import SCHEMAS, read_description
@@ -21,6 +23,7 @@ from hermes_sim.scenario.json_schema import attribute_docs, schema_of
 from hermes_sim.scenario.library import Entry, FileKind, NotFound, entries, find, plural
 from hermes_sim.scenario.names import expand_pipelines
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.sources import Evidence
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.yaml_reader import read_yaml
 from hermes_sim.stages import STAGES
@@ -30,17 +33,18 @@ KINDS: Final = (*FILE_KINDS, "policies", "stages")
 """What `list` and `show` take; the singular as well."""
 
 BATCHING_POLICIES: Final[dict[str, type[Description]]] = {**TOKEN_POLICIES, **JOB_POLICIES}
-Row = tuple[str, str, SourceKind | None]
+Row = tuple[str, str, Evidence]
+"""Name, title, and the kinds of source behind what sets the speed of a device, a link or a cluster."""
 
 
 def list_names(kind: str) -> list[Row]:
-    """Name, title and weakest kind of source (files only) of everything of one kind. Raises ConfigError."""
+    """Everything of one kind; files that are wrong say so in place of the title. Raises ConfigError."""
     kind = _kind(kind)
     if kind == "policies":
-        return [(name, title, None) for name, title in _policies()]
+        return [(name, title, {}) for name, title in _policies()]
     if kind == "stages":
-        return [(name, _first_line(stage), None) for name, stage in STAGES.items()]
-    return [_file_row(entry) for entry in entries(FILE_KINDS[kind])]
+        return [(name, _first_line(stage.__doc__), {}) for name, stage in STAGES.items()]
+    return [_file_row(FILE_KINDS[kind], entry) for entry in entries(FILE_KINDS[kind])]
 
 
 def show(kind: str, name: str) -> str:
@@ -58,8 +62,7 @@ def show(kind: str, name: str) -> str:
     except NotFound as missing:
         raise ConfigError([Problem("", None, "", str(missing))]) from None
     schema = SCHEMAS[FILE_KINDS[kind]]
-    weakest = weakest_source(path)
-    header = f"# {shown_path(path)}" + (f"  (weakest source: {weakest})" if weakest is not None else "")
+    header = "\n".join(f"# {line}" for line in (shown_path(path), *source_words(path)))
     if path.suffix == ".json":
         return f"{header}\n{dump_yaml(_dumped(read_description(schema, path)))}"
     document = read_yaml(path)
@@ -79,6 +82,14 @@ def json_schema(kind: str) -> dict[str, Any]:
     return schema_of(schemas[singular])
 
 
+def source_words(file: str | Path) -> list[str]:
+    """Which kinds of source stand behind a file, a line each: what sets the speed, and the weakest of all numbers."""
+    parts = [f"{part} {kind}" for part, kind in evidence_of(file).items()]
+    weakest = weakest_source(file)
+    lines = [f"sources: {', '.join(parts)}"] if parts else []
+    return [*lines, f"weakest source of any number: {weakest}"] if weakest is not None else lines
+
+
 def _kind(kind: str) -> str:
     singular: dict[str, str] = {known: name for name, known in FILE_KINDS.items()}
     singular |= {"policy": "policies", "stage": "stages"}
@@ -89,18 +100,33 @@ def _kind(kind: str) -> str:
     raise ConfigError([Problem("", None, "", f"{kind!r} is not one of: {listed(KINDS)}.{did_you_mean(kind, KINDS)}")])
 
 
-def _file_row(entry: Entry) -> Row:
+def _file_row(kind: FileKind, entry: Entry) -> Row:
     try:
-        return entry.name, entry.title, weakest_source(entry.path)
+        return entry.name, entry.title, _listed_evidence(kind, entry.path)
     except ConfigError:
-        return entry.name, f"is wrong: hermes-sim check {shown_path(entry.path)}", None
+        return entry.name, f"is wrong: hermes-sim check {shown_path(entry.path)}", {}
+
+
+def _listed_evidence(kind: FileKind, path: Path) -> Evidence:
+    """Few enough parts for a table: of a cluster, the kernels of what its language models run on."""
+    if kind == "cluster":
+        return serving_evidence(path)
+    if kind == "model":
+        weakest = weakest_source(path)
+        return {} if weakest is None else {"architecture": weakest}
+    weakest_source(path)  # a wrong file says so
+    return evidence_of(path)
 
 
 def _policies() -> Iterator[tuple[str, str]]:
+    from hermes_sim.routing.table import ROUTERS
+
     for name, policy in BATCHING_POLICIES.items():
-        yield name, f"batching: {_first_line(policy)}"
-    for name in get_args(RoutingKind):
-        yield name, "routing"
+        yield name, f"batching: {_first_line(policy.__doc__)}"
+    for name, router in ROUTERS.items():
+        is_alone = router.choose.__name__ == "choose"  # in its file, whose first line then says what it does
+        doc = sys.modules[router.choose.__module__].__doc__ if is_alone else router.choose.__doc__
+        yield name, f"routing: {_first_line(doc)}"
 
 
 def _show_policy(name: str) -> str:
@@ -108,7 +134,8 @@ def _show_policy(name: str) -> str:
     if name not in routing:
         return _show_class("policies", name, BATCHING_POLICIES, routing)
     options = [line for line in _keys(RoutingConfig).splitlines() if f"# {name}: " in line]
-    title = "# routing policy of a cluster: `routing`, or `routing_per_stage`"
+    words = dict(_policies())[name]
+    title = f"# {words}\n# policy of a cluster: `routing`, or `routing_per_stage`"
     return "\n".join([title, f"kind: {name}", *options, ""])
 
 
@@ -149,5 +176,5 @@ def _as_written(resolved: Any, written: Any) -> Any:
     return written if isinstance(resolved, str) and isinstance(written, str) else resolved
 
 
-def _first_line(description: type[BaseModel]) -> str:
-    return inspect.cleandoc(description.__doc__ or "").splitlines()[0]
+def _first_line(doc: str | None) -> str:
+    return inspect.cleandoc(doc or "").splitlines()[0]

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.core.words import listed
 from hermes_sim.scenario.checks import check_scenario
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.files import mapping_document
 from hermes_sim.scenario.library import FileKind, NotFound, find
-from hermes_sim.scenario.names import expand_pipelines, resolve_cluster, resolve_paths, resolve_stage_models
+from hermes_sim.scenario.names import (
+    expand_pipelines,
+    resolve_cluster,
+    resolve_new_names,
+    resolve_paths,
+    resolve_stage_models,
+)
 from hermes_sim.scenario.overrides import Override, apply_overrides, parse_override
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
@@ -22,6 +30,9 @@ from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 
 __all__ = ["dump_scenario", "load_scenario", "read_scenario"]
+
+SCENARIO_FILE = "scenario.yaml"
+"""In the folder of a run."""
 
 FileOrMapping = str | Path | Mapping[str, Any]
 
@@ -72,14 +83,46 @@ def load_scenario(
     return scenario.model_copy(update={"notes": notes})
 
 
-def read_scenario(path: str | Path) -> Scenario:
-    """The scenario a run was saved with (scenario.yaml), checked again. Raises ConfigError."""
-    document = read_yaml(Path(path))
+def read_scenario(
+    path: str | Path, *, overrides: Sequence[str] = (), seed: int | None = None, exact_steps: bool | None = None
+) -> Scenario:
+    """The scenario a run was saved with, checked again: its scenario.yaml, or the folder that holds it.
+
+    overrides, seed: as for load_scenario; a new name in them is looked up in the library. exact_steps: as saved if
+    not given. Raises ConfigError.
+    """
+    file = Path(path) / SCENARIO_FILE if Path(path).is_dir() else Path(path)
+    document = read_yaml(file)
+    _require_scenario(document)
+    problems = Problems()
+    parsed = [override for override in (problems.of(parse_override, text) for text in overrides) if override]
+    inside = [replace(override, path=(override.target, *override.path)) for override in parsed]
+    if inside:  # what was saved needs no more: it names no pipeline, and its trace may be gone
+        problems.of(apply_overrides, document, inside)
+        problems.of(expand_pipelines, document.part("workload"))
+        problems.of(resolve_paths, document.part("workload"))
+    problems.add(_seed_problems(seed))
+    problems.stop()
     scenario = validate(Scenario, document)
-    found, _ = check_scenario(scenario, document.part("cluster"), document.part("workload"))
-    if found:
-        raise ConfigError(found)
-    return scenario
+    if seed is None and any((override.target, override.path) == ("workload", ("seed",)) for override in parsed):
+        seed = scenario.workload.seed
+    given = {"seed": seed, "exact_steps": exact_steps}
+    scenario = scenario.model_copy(update={key: value for key, value in given.items() if value is not None})
+    cluster, workload = document.part("cluster"), document.part("workload")
+    scenario = resolve_new_names(scenario, cluster, workload, problems)
+    problems.stop()
+    found, notes = check_scenario(scenario, cluster, workload)
+    problems.add(found)
+    problems.stop()
+    return scenario.model_copy(update={"notes": notes})
+
+
+def _require_scenario(document: Document) -> None:
+    """A file of another kind is told at once instead of key by key."""
+    parts = ("cluster", "workload", "devices", "links", "models")
+    if not all(isinstance(document.data.get(part), dict) for part in parts):
+        message = f"is no saved scenario: the {SCENARIO_FILE} of a run has the parts {listed(parts)}"
+        raise ConfigError([Problem(document.file, None, "", message)])
 
 
 def _document(kind: FileKind, given: FileOrMapping) -> Document:

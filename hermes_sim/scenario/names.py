@@ -18,6 +18,7 @@ from hermes_sim.scenario.document import Document, KeyPath, shown_path
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 
@@ -50,13 +51,7 @@ def resolve_stage_models(
     workload: WorkloadFile, document: Document, problems: Problems
 ) -> dict[str, ModelArchitecture]:
     """Models that the stages of a workload name; what is not found goes to `problems`."""
-    names = [
-        (name, ("pipelines", i, "stages", j, "model"))
-        for i, pipeline in enumerate(workload.pipelines)
-        for j, stage in enumerate(pipeline.stages)
-        for name in stage.model_names()
-    ]
-    return _resolve_all("model", ModelArchitecture, names, document, problems)
+    return _resolve_all("model", ModelArchitecture, _stage_models(workload), document, problems)
 
 
 def expand_pipelines(document: Document) -> None:
@@ -93,6 +88,30 @@ def resolve_paths(document: Document) -> None:
             where = "" if written.is_absolute() else f" in the working directory{beside}"
             problems.add([document.problem((*path, "path"), f"there is no file {shown(str(written))}{where}")])
     problems.stop()
+
+
+def resolve_new_names(scenario: Scenario, cluster: Document, workload: Document, problems: Problems) -> Scenario:
+    """The scenario with what its cluster and workload name by now: its own descriptions, the library's for new names.
+
+    What is not found goes to `problems`.
+    """
+
+    def of_kind(
+        kind: FileKind, schema: type[D], own: dict[str, D], names: Sequence[Named], document: Document
+    ) -> dict[str, D]:
+        new = [(name, path) for name, path in names if name not in own]
+        known = own | _resolve_all(kind, schema, new, document, problems)
+        return {name: known[name] for name, _ in names if name in known}
+
+    held, models = scenario.cluster, scenario.models
+    hosted = of_kind("model", ModelArchitecture, models, _engine_models(held), cluster)
+    staged = of_kind("model", ModelArchitecture, models, _stage_models(scenario.workload), workload)
+    resolved = {
+        "devices": of_kind("device", Device, scenario.devices, _device_names(held), cluster),
+        "links": of_kind("link", Link, scenario.links, _link_names(held), cluster),
+        "models": hosted | staged,
+    }
+    return scenario.model_copy(update=resolved)
 
 
 def _shipped_pipeline(name: str, document: Document, index: int) -> Document:
@@ -157,4 +176,13 @@ def _engine_models(cluster: ClusterFile) -> list[Named]:
         (engine.model, ("engines", index, "model"))
         for index, engine in enumerate(cluster.engines)
         if engine.model is not None
+    ]
+
+
+def _stage_models(workload: WorkloadFile) -> list[Named]:
+    return [
+        (name, ("pipelines", i, "stages", j, "model"))
+        for i, pipeline in enumerate(workload.pipelines)
+        for j, stage in enumerate(pipeline.stages)
+        for name in stage.model_names()
     ]

@@ -1,17 +1,32 @@
-"""Which source stands behind each number of a file, and the weakest kind among them."""
+"""Which source stands behind each number of a file: the weakest kind, and the kind behind what sets the speed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from hermes_sim.core.schema import SOURCE_KINDS, Description, Source, SourceKind
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
 from hermes_sim.scenario.document import KeyPath, key_text
 
 REST = "*"
 """Key of `sources` that covers what no other one does."""
+
+KERNELS: Final = "kernels"
+"""Part of a device whose source is that of its cost model: measured kernels, or efficiencies that are assumed."""
+
+_SPEED: Final[dict[type[Description], dict[str, KeyPath]]] = {
+    Device: {"peak": ("peak",), "bandwidth": ("memory", "bandwidth")},
+    Link: {"bandwidth": ("bandwidth",), "latency": ("latency",), "efficiency": ("efficiency_frac",)},
+}
+"""What sets the speed of a device or a link -> the key of its numbers. Price and idle power, nearly always estimates,
+do not."""
+
+Evidence = dict[str, SourceKind]
+"""Part of a description -> the weakest kind of source behind its numbers."""
 
 
 def missing_sources(description: Description) -> list[KeyPath]:
@@ -35,13 +50,33 @@ def source_of(sources: dict[str, Source], path: KeyPath) -> Source | None:
     return sources.get(REST)
 
 
+def evidence(description: Description) -> Evidence:
+    """The kinds of source behind the numbers that set the speed of a device or a link; empty for anything else."""
+    sources: dict[str, Source] = getattr(description, "sources", {})
+    found: Evidence = {}
+    for part, path in _SPEED.get(type(description), {}).items():
+        kind = weakest(source.kind for source in _behind(sources, path))
+        if kind is not None:
+            found[part] = kind
+    if isinstance(description, Device):
+        found[KERNELS] = description.cost_model.source.kind
+    return found
+
+
+def _behind(sources: dict[str, Source], path: KeyPath) -> list[Source]:
+    """The source around the value at `path` and those of parts of it (`peak.bf16` for `peak`)."""
+    around = source_of(sources, path)
+    inside = [source for key, source in sources.items() if key.startswith(f"{key_text(path)}.")]
+    return [*([around] if around is not None else []), *inside]
+
+
 def weakest_kind(description: BaseModel) -> SourceKind | None:
     """Weakest kind of all sources in the description; None if it has none."""
     kinds = {source.kind for source in _sources(description)}
     return max(kinds, key=SOURCE_KINDS.index, default=None)
 
 
-def weakest(kinds: Iterator[SourceKind | None]) -> SourceKind | None:
+def weakest(kinds: Iterable[SourceKind | None]) -> SourceKind | None:
     """Weakest of several; None if there is none."""
     return max((kind for kind in kinds if kind is not None), key=SOURCE_KINDS.index, default=None)
 

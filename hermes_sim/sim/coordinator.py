@@ -254,7 +254,8 @@ class Coordinator:
             return
         for successor in stage.successors:
             row = first + successor
-            if successor == stage.decode and self.state.row_continues_as[first + place] == row:
+            joined = successor == stage.decode and self.state.row_continues_as[first + place] == row
+            if joined and not lowered.skipped[row]:
                 continue
             self._pending[row] -= 1
             if self._pending[row] > 0:

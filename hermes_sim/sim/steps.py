@@ -99,9 +99,25 @@ def pipeline_free_s(state: Any, e: int) -> float:
         return free_s
     for lane in range(state.num_lanes[e]):
         if not np.isinf(state.lane_end_s[e, lane]):
-            duration_s = state.lane_end_s[e, lane] - state.lane_start_s[e, lane]
+            duration_s = state.lane_end_s[e, lane] - state.lane_start_s[e, lane] - state.lane_held_s[e, lane]
             free_s = max(free_s, state.lane_start_s[e, lane] + duration_s * state.stage_interval_frac[e])
     return free_s
+
+
+@compiled
+def hold_back(state: Any, e: int, lane: int) -> None:
+    """Steps leave a pipeline in the order in which they entered it: the stages are busy with those before.
+
+    Exact for stages of equal length (proportionate flow shop; Pinedo, Scheduling, section 6.1).
+    """
+    alone_s = state.lane_end_s[e, lane]
+    end_s = alone_s
+    last_stage_s = (alone_s - state.lane_start_s[e, lane]) * state.stage_interval_frac[e]
+    for other in range(state.num_lanes[e]):
+        if other != lane and not np.isinf(state.lane_end_s[e, other]):
+            end_s = max(end_s, state.lane_end_s[e, other] + last_stage_s)
+    state.lane_end_s[e, lane] = end_s
+    state.lane_held_s[e, lane] = end_s - alone_s
 
 
 @compiled
@@ -166,12 +182,11 @@ def begin_step(state: Any, e: int, time_s: float) -> None:
         return
     price_tokens(state, e, lane)
     start_lane(state, e, lane, time_s)
-    if state.num_lanes[e] > 1 and state.num_in_flight[e] < state.num_lanes[e]:
-        # the first pipeline stage is free again after the slowest stage's time
-        duration_s = state.lane_end_s[e, lane] - time_s
-        state.next_start_s[e] = time_s + duration_s * state.stage_interval_frac[e]
-    else:
-        state.next_start_s[e] = np.inf
+    state.next_start_s[e] = np.inf
+    if state.num_lanes[e] > 1:
+        hold_back(state, e, lane)
+        if state.num_in_flight[e] < state.num_lanes[e]:
+            state.next_start_s[e] = pipeline_free_s(state, e)
 
 
 @compiled
@@ -291,7 +306,7 @@ def add_shares(state: Any, e: int, lane: int, duration_s: float) -> None:
 def end_step(state: Any, e: int, lane: int) -> None:
     """Progress, tokens, completions and sealed blocks of the step that ends now in this lane."""
     time_s = state.lane_end_s[e, lane]
-    duration_s = time_s - state.lane_start_s[e, lane]
+    duration_s = time_s - state.lane_start_s[e, lane] - state.lane_held_s[e, lane]
     group = state.group_of[e]
     if state.group_contended[group] != 0 and state.lane_retimed[e, lane] != 0:
         # what the others' traffic cost is time limited by memory
@@ -343,7 +358,10 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
         slot = np.int64(state.running[e, place])
         if state.slot_lane[e, slot] != lane:
             if one_lane and is_decoding(state, e, slot):
-                # skipped by this step: its part of the running sums must not grow
+                # skipped by this step: its gap grows, its part of the running sums must not
+                row = np.int64(state.slot_row[e, slot])
+                if np.isnan(state.row_last_token_s[row]):
+                    state.row_last_token_s[row] = state.lane_start_s[e, lane]
                 for resource in range(4):
                     state.slot_base[e, slot, resource] += state.lane_seconds[e, lane, resource]
                 state.slot_base[e, slot, ENERGY] += energy_j / number
@@ -361,6 +379,8 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
                 state.row_shares[row, resource] += state.lane_seconds[e, lane, resource]
             state.row_shares[row, ENERGY] += energy_j * num_tokens / number
             state.row_shares[row, ENGINE_TIME] += duration_s * num_tokens / number
+            for share in range(NUM_SHARES):
+                state.slot_base[e, slot, share] = state.shares[e, share]
         computed = np.int64(state.slot_computed[e, slot])
         state.slot_computed[e, slot] = computed + num_tokens
         seal(state, e, slot, computed, computed + num_tokens)
@@ -380,9 +400,6 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
             if finished and decoding and one_lane:
                 for share in range(NUM_SHARES):
                     state.row_shares[row, share] += state.shares[e, share] - state.slot_base[e, slot, share]
-            elif not finished and not (decoding and one_lane):
-                for share in range(NUM_SHARES):
-                    state.slot_base[e, slot, share] = state.shares[e, share]
             if state.row_continues_as[row] >= 0:
                 row = hand_over(state, e, slot, row, time_s)
             if not one_lane and not finished:

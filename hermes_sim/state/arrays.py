@@ -109,6 +109,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     # -- lanes: steps in flight
     "lane_end_s": (_F8, ("engines", "lanes"), np.inf),
     "lane_start_s": (_F8, ("engines", "lanes"), 0.0),
+    "lane_held_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_seconds": (_F8, ("engines", "lanes", "four"), 0.0),
     "lane_demand": (_F8, ("engines", "lanes", "resources"), 0.0),
     "lane_speed": (_F8, ("engines", "lanes"), 1.0),

@@ -91,7 +91,7 @@ class Traffic(Description):
             return self.trace.describe()
         parts = []
         if self.num_requests is not None:
-            parts.append(f"{self.num_requests:,} requests")
+            parts.append(f"{self.num_requests:,} request{'' if self.num_requests == 1 else 's'}")
         if self.duration_s is not None:
             parts.append(f"{self.duration_s:g} s")
         if self.closed_loop is not None:

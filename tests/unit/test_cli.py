@@ -99,6 +99,29 @@ def test_options_reach_the_scenario(folder: Path) -> None:
     assert scenario.cluster.pue == 1.5
 
 
+def test_a_saved_run_runs_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hermes_sim(*MAIN_JOB, "-q", "--out", "first", "--seed", "7")
+    assert hermes_sim("--scenario", "first", "-q", "--out", "second") == 0
+    assert (folder / "first" / "scenario.yaml").read_bytes() == (folder / "second" / "scenario.yaml").read_bytes()
+    assert hermes_sim("--scenario", "first/scenario.yaml", "-q", "--out", "third", "--set", "cluster.pue=1.5") == 0
+    scenario = Results.load(folder / "third").scenario
+    assert (scenario.seed, scenario.cluster.pue) == (7, 1.5)
+    assert hermes_sim("--scenario", "first", "--cluster", "box.yaml") == 2
+    assert "--scenario stands instead of --cluster and --workload" in capsys.readouterr().err
+
+
+def test_output_that_goes_nowhere_is_an_error_not_a_traceback(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hermes_sim.analysis.render.header", full)
+    assert hermes_sim(*MAIN_JOB) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"
+    assert not (folder / "runs").exists()
+
+
 def test_replications_run_consecutive_seeds(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hermes_sim(*MAIN_JOB, "--replications", "3", "--out", "here") == 0
     assert "over 3 seeds" in capsys.readouterr().out
@@ -151,6 +174,13 @@ def test_several_problems_are_aligned_and_counted(
         "c.yaml:12  pue              must be >= 1",
         "2 problems, nothing was run",
     ]
+
+
+def test_problems_without_a_place_are_not_indented(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hermes_sim("--cluster", "nowhere", "--workload", "nothing") == 2
+    assert [line.split("'")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "no cluster ", "no workload ", "2 problems, nothing was run",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -208,8 +238,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_check_names_the_problems_or_says_ok(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hermes_sim("check", "box.yaml", "rag.yaml") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("box.yaml  ok, weakest source: ")
-    assert lines[1].startswith("rag.yaml  ok")
+    assert lines[:2] == [
+        "box.yaml  ok  sources: kernels of a100_sxm_80gb fitted, kernels of epyc_7742 estimate",
+        "              weakest source of any number: estimate",
+    ]
+    assert lines[2].startswith("rag.yaml  ok")
     text = (folder / "box.yaml").read_text()
     (folder / "box.yaml").write_text(text.replace("tp:", "tpp:").replace("placement:", "placment:"))
     assert hermes_sim("check", "box.yaml", "rag.yaml") == 2
@@ -219,8 +252,10 @@ def test_check_names_the_problems_or_says_ok(folder: Path, capsys: pytest.Captur
 
 def test_list_show_and_schema(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hermes_sim("list", "devices") == 0
-    rows = capsys.readouterr().out.splitlines()
-    assert any(row.startswith("a100_sxm_80gb ") for row in rows)
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["source", "of:", "peak", "bandwidth", "kernels"]
+    (row,) = (row for row in rows if row.startswith("a100_sxm_80gb "))
+    assert row[head.index("kernels") :] == "fitted"
     assert hermes_sim("show", "device/a100_sxm_80gb") == 0
     assert yaml.safe_load(capsys.readouterr().out)["name"] == "a100_sxm_80gb"
     assert hermes_sim("schema", "cluster") == 0

@@ -87,6 +87,33 @@ def test_warm_up_is_named_if_it_matters_and_was_not_cut() -> None:
     assert findings.warm_up_included(requests, cut) is None
 
 
+def test_no_more_can_wait_than_arrived() -> None:
+    # Arrivals ever faster: the line fitted to the later part, drawn out over the whole time, would end above them all.
+    arrival_s = np.linspace(0.0, 1.0, 1000) ** 0.5
+    visits = pd.DataFrame({"arrival_s": arrival_s, "start_s": arrival_s + 10})
+    found = findings.saturated(visits, visits)
+    assert findings.queue_growth(visits, visits) > 1000
+    assert found is not None
+    assert "by 1,000 of 1,000 requests" in found.text
+
+
+def test_a_window_in_which_nothing_finishes_is_named() -> None:
+    requests, _ = requests_of(5)
+    requests["finish_s"] = requests["arrival_s"] + 100
+    measured = np.array([False, True, True, True, False])
+    found = findings.empty_window(requests, MeasuredWindow(1.0, 4.0, measured, whole_run=False))
+    assert found is not None
+    assert "inside the measured window of 3.00 s, so throughput and goodput are 0" in found.text
+    assert findings.empty_window(requests, MeasuredWindow(1.0, 101.0, measured, whole_run=False)) is None
+    assert findings.empty_window(requests, MeasuredWindow(1.0, 4.0, measured & False, whole_run=False)) is None
+
+
+def test_too_short_says_so_of_very_few() -> None:
+    found = findings.too_short(*requests_of(45), ["p99"])
+    assert found is not None
+    assert found.text.startswith("short: hardly one of 45 requests lies beyond p99")
+
+
 def test_nothing_measured() -> None:
     requests, window = requests_of(0)
     assert findings.nothing_measured(requests, window) == findings.Finding("empty", "empty: no request arrived")

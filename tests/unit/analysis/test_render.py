@@ -99,11 +99,46 @@ def test_many_replicas_share_a_line(results: Results) -> None:
     assert "llm[3]" not in text
 
 
+def test_the_batch_of_replicas_leaves_idle_ones_out(results: Results) -> None:
+    summary: dict[str, Any] = dict(results.summary)
+    llm = summary["engines"][0]
+    idle = {**llm, "busy_s": 0.0, "mean_batch": 0.0}
+    busy = [{**llm, "mean_batch": 2.0}, {**llm, "busy_s": 3 * llm["busy_s"], "mean_batch": 6.0}]
+    summary["engines"] = [{**one, "engine": f"llm[{index}]"} for index, one in enumerate([idle] * 7 + busy)]
+    assert line_of(render(summary), "llm (9)").split()[5] == "5.00"
+
+
+def test_small_times_beside_large_ones_keep_their_unit(results: Results) -> None:
+    stage = {**results.summary["stages"][1], "compute_s": 0.608, "network_s": 97.9e-6, "host_s": 0.00535}
+    cells = line_of(render({**results.summary, "stages": [stage]}), "prefill")
+    assert "    0.608 s" in cells
+    assert "    97.9 us" in cells
+    assert "  0.00535 s" in cells
+
+
+def test_without_output_tokens_energy_and_cost_are_per_request(results: Results) -> None:
+    numbers = {
+        **results.summary["energy_and_cost"], "energy_per_output_token_j": None,
+        "cost_per_million_output_tokens_usd": None, "facility_energy_j": 800.0, "cost_per_request_usd": 0.5,
+    }  # fmt: skip
+    line = line_of(render({**results.summary, "energy_and_cost": numbers}), "energy and cost")
+    assert "200 J/request (PUE 1.2) · $0.500 per request" in line, "4 finished"
+
+
+def test_estimates_behind_the_speed_are_named_and_prices_are_not(results: Results) -> None:
+    lines = render(results.summary).split("estimates, not published or measured: ")[1].splitlines()
+    assert lines[0].startswith("epyc_7742 (peak, kernels)")
+    assert "a100" not in " ".join(lines[:2])
+
+
 def test_header_and_run_line() -> None:
     setting = {"cluster": "a100x8", "hardware": "8 x A100", "workload": "rag", "traffic": "20 requests", "seed": 1}
     assert header(setting) == "a100x8 · 8 x A100" + " " * 33 + "rag · 20 requests, seed 1"
     long = header({**setting, "hardware": "8 x A100, " * 8})
     assert [len(line) <= WIDTH for line in long.splitlines()] == [True, True]
+    longer = header({**setting, "traffic": "requests of every kind, " * 8})
+    assert max(map(len, longer.splitlines())) <= WIDTH
+    assert longer.splitlines()[2].startswith("  kind, requests")
     summary = {"requests": {"num": 5, "num_finished": 4}, "run": {"duration_s": 501.0}}
     assert run_line(summary, 0.125) == "simulated          4 of 5 requests · 8 min 21 s in 125 ms"
 
@@ -112,6 +147,8 @@ def test_replications_show_mean_and_half_width(results: Results) -> None:
     text = render(results.with_replications([results, results]).summary)
     assert "over 3 seeds" in text
     assert "0.400 ± 0 requests/s" in text
+    assert "share within the SLO 60% ± 0%" in text
+    assert line_of(text.split("over 3 seeds")[1], "TTFT").split()[1:5] == ["2.33", "±", "0", "s"]
 
 
 def test_notebook_table(results: Results) -> None:

@@ -47,11 +47,18 @@ def test_a_warm_up_leaves_requests_out(tables: RunTables) -> None:
     assert results.summary["run"]["measured_from_s"] == 2.0
 
 
+def test_the_mean_gap_is_of_the_measured_requests(tables: RunTables) -> None:
+    # Request 4 alone has gaps after the warm-up: two of one second.
+    assert results_of(tables, measure={"warm_up": "1.5 s"}).summary["latency"]["itl"]["mean_s"] == 1.0
+
+
 def test_notes_of_the_checks_and_of_the_run_are_shown(tables: RunTables) -> None:
     results = results_of(replace(tables, notes=("trace.csv: 3 malformed rows left out",)))
     results = replace(results, scenario=results.scenario.model_copy(update={"notes": ("fp8 runs in bf16 here",)}))
     notes = [warning["text"] for warning in results.summary["warnings"] if warning["kind"] == "note"]
     assert notes == ["fp8 runs in bf16 here", "trace.csv: 3 malformed rows left out"]
+    again = replace(results, notes=("fp8 runs in bf16 here",))
+    assert [warning["kind"] for warning in again.summary["warnings"]].count("note") == 1
     assert "\nnote               fp8 runs in bf16 here\n" in repr(results)
 
 

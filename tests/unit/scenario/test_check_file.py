@@ -8,9 +8,9 @@ import pytest
 
 from hermes_sim.core.schema import Source
 from hermes_sim.hardware.link import Link
-from hermes_sim.scenario.check import check_file, weakest_source
+from hermes_sim.scenario.check import check_file, evidence_of, weakest_source
 from hermes_sim.scenario.dump import dump_scenario
-from hermes_sim.scenario.sources import missing_sources, source_of, weakest_kind
+from hermes_sim.scenario.sources import evidence, missing_sources, source_of, weakest_kind
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
 
 SHIPPED = Path(__file__).resolve().parents[3]
@@ -112,6 +112,24 @@ def test_the_weakest_kind_counts() -> None:
     assert weakest_kind(link(bandwidth="measured", latency="estimate")) == "estimate"
     assert missing_sources(link(bandwidth="measured")) == [("latency",)]
     assert missing_sources(link(bandwidth="measured", latency="fitted")) == []
+
+
+def test_what_sets_the_speed_is_told_apart_from_prices() -> None:
+    assert weakest_source("h100_sxm") == "estimate", "its price is"
+    assert evidence_of("h100_sxm") == {"peak": "datasheet", "bandwidth": "datasheet", "kernels": "fitted"}
+    assert evidence_of("a100x8") == {"kernels of a100_sxm_80gb": "fitted", "kernels of epyc_7742": "estimate"}
+    assert evidence_of("llama_3_70b") == evidence_of("workloads/rag.yaml") == {}
+
+
+def test_sources_of_single_values_count_for_their_part() -> None:
+    sources = {
+        "bandwidth": {"title": "t", "where": "w", "kind": "datasheet"},
+        "*": {"title": "t", "where": "w", "kind": "measured"},
+    }
+    data = {"name": "l", "title": "l", "kind": "pcie", "bandwidth": "1 GB/s", "latency": "1 us", "sources": sources}
+    assert evidence(Link.model_validate(data)) == {
+        "bandwidth": "datasheet", "latency": "measured", "efficiency": "measured",
+    }  # fmt: skip
 
 
 def test_a_cluster_is_as_weak_as_what_it_names() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 
 from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.schema import SOURCE_KINDS
 from hermes_sim.hardware.device import Device
+from hermes_sim.routing.config import RoutingKind
 from hermes_sim.scenario.describe import KINDS, json_schema, list_names, show
 from hermes_sim.scenario.files import SCHEMAS, read_description
 from hermes_sim.scenario.library import find
@@ -21,22 +24,41 @@ from tests.unit.scenario.files import Folder
 def test_everything_is_listed_with_a_title_and_can_be_shown(kind: str) -> None:
     rows = list_names(kind)
     assert [name for name, _, _ in rows] == list(dict.fromkeys(name for name, _, _ in rows))
-    for _, title, weakest in rows:
+    for _, title, evidence in rows:
         assert title
-        assert weakest in (None, "measured", "fitted", "datasheet", "estimate")
+        assert set(evidence.values()) <= set(SOURCE_KINDS)
     name = rows[0][0]
     assert parse_document(show(kind, name), "shown").data
 
 
-def test_hardware_shows_its_weakest_source() -> None:
-    assert ("a100_sxm_80gb", "NVIDIA A100 SXM4 80 GB", "estimate") in list_names("devices")
+def test_hardware_shows_what_its_speed_rests_on() -> None:
+    devices = {name: evidence for name, _, evidence in list_names("devices")}
+    assert devices["a100_sxm_80gb"] == {"peak": "datasheet", "bandwidth": "datasheet", "kernels": "fitted"}
+    assert devices["rtx_4090"]["kernels"] == "estimate", "efficiencies of another chip"
     assert list_names("device") == list_names("devices")
+    clusters = {name: evidence for name, _, evidence in list_names("clusters")}
+    assert clusters["a100x8"] == {"LLM kernels": "fitted"}, "its processors' kernels are estimates"
+    assert clusters["edge_box"] == {"LLM kernels": "estimate"}
+    links = {name: evidence for name, _, evidence in list_names("links")}
+    assert links["pcie4_x16"] == {"bandwidth": "datasheet", "latency": "estimate", "efficiency": "estimate"}
+
+
+def test_routing_policies_say_what_they_do() -> None:
+    titles = {name: title for name, title, _ in list_names("policies")}
+    assert set(get_args(RoutingKind)) <= titles.keys()
+    assert titles["least_outstanding_requests"] == "routing: Fewest requests inside, waiting or running."
+    assert titles["round_robin"] == "routing: In turn."
 
 
 def test_a_file_is_shown_in_its_own_words_with_defaults_filled_in(folder: Folder) -> None:
     text = show("device", "A100")
     assert text.startswith("# ")
-    assert text.splitlines()[0].endswith("devices/a100_sxm_80gb.yaml  (weakest source: estimate)")
+    path, *sources = text.splitlines()[:3]
+    assert path.endswith("devices/a100_sxm_80gb.yaml")
+    assert sources == [
+        "# sources: peak datasheet, bandwidth datasheet, kernels fitted",
+        "# weakest source of any number: estimate",
+    ]
     data = parse_document(text, "shown").data
     assert data["memory"] == {"kind": "hbm2e", "capacity": "81920 MiB", "bandwidth": "2039 GB/s"}
     assert data["power"]["memory_bound_frac"] == 0.7
@@ -48,7 +70,7 @@ def test_a_file_is_shown_in_its_own_words_with_defaults_filled_in(folder: Folder
 def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
     assert "max_num_seqs: 256" in show("policies", "continuous").splitlines()
     assert "index:  # required" in show("stage", "retrieve").splitlines()
-    assert show("policy", "heavy_light").splitlines()[1:3] == [
+    assert show("policy", "heavy_light").splitlines()[2:4] == [
         "kind: heavy_light",
         "heavy_threshold_tokens: 2048  # heavy_light: requests with at least so many prompt tokens are heavy.",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,42 @@ def test_dumped_and_read_back_it_is_equal(folder: Folder) -> None:
     file = folder.write("scenario.yaml", dump_scenario(scenario))
     assert read_scenario(file) == scenario
     assert dump_scenario(read_scenario(file)) == dump_scenario(scenario)
+
+
+def test_a_saved_scenario_takes_overrides_as_its_files_would(folder: Folder) -> None:
+    folder.write("scenario.yaml", dump_scenario(folder.load()))
+    changes = (
+        "cluster.engines.llm.model=llama_3_8b",
+        "cluster.nodes.dgx.devices.gpu.profile=h100_sxm",
+        "workload.pipelines=[rag_rerank]",
+        "workload.seed=5",
+    )
+    again = read_scenario(Path(), overrides=changes, exact_steps=True)
+    assert again == load_scenario("cluster", "workload", overrides=changes, exact_steps=True)
+    assert list(again.models) == ["llama_3_8b", "e5_base", "bge_reranker_large"]
+    assert read_scenario("scenario.yaml", overrides=changes, seed=6).seed == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("cluster.engines.llm.model=no_such", "no model 'no_such' here or in the library"),
+        ("cluster.engines.llm.parallel.tp=3", "3 does not divide 64"),
+        ("workload.traffic.rate=3", "unknown key"),
+        ("workload.pipelines=[rga]", "no pipeline 'rga' here or in the library"),
+        ("seed=3", "needs KEY=VALUE"),
+    ],
+)
+def test_wrong_overrides_of_a_saved_scenario(folder: Folder, change: str, message: str) -> None:
+    file = folder.write("scenario.yaml", dump_scenario(folder.load()))
+    with pytest.raises(ConfigError, match=f"--set {re.escape(change)}.*{message}"):
+        read_scenario(file, overrides=[change])
+
+
+def test_another_file_is_no_saved_scenario(folder: Folder) -> None:
+    folder.load()
+    with pytest.raises(ConfigError, match=r"cluster\.yaml: is no saved scenario: the scenario\.yaml of a run has"):
+        read_scenario("cluster.yaml")
 
 
 def test_a_broken_scenario_file_is_refused_with_its_line(folder: Folder) -> None:

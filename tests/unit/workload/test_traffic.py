@@ -71,6 +71,7 @@ def test_the_examples_of_the_page_are_valid() -> None:
 def test_describe_is_for_people() -> None:
     traffic = Traffic.model_validate({"arrivals": POISSON, "lengths": EMPIRICAL, "num_requests": 2000})
     assert traffic.describe() == "2,000 requests, Poisson 4/s, lengths of azure2023_conv"
+    assert traffic.model_copy(update={"num_requests": 1}).describe().startswith("1 request, ")
     trace = Traffic.model_validate({"trace": {"format": "azure", "path": "a/b.csv"}})
     assert trace.describe() == "azure trace b.csv"
 
