@@ -197,6 +197,7 @@ class Coordinator:
     def _choose(self, plan: StagePlan, row: int, turns: list[int], place: int, time_s: float, rank: int) -> int:
         """The router's choice among the engines of a stage, on their loads at this moment."""
         candidates = plan.candidates
+        assert len(candidates) > 0, "the checks let a stage without engines through"
         turn = turns[place]
         turns[place] = turn + 1
         if len(candidates) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -224,25 +224,24 @@ def job_work(stage: Stage, models: Models, per_job: float, total_units: float) -
 
 
 def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable) -> None:
-    """Which group's completions can lead to a push into which other, directly or through more stages.
-
-    In closed loops and sessions the end of a request starts another, of any pipeline.
-    """
+    """Which group's outputs can lead to a change inside which other, directly or through more stages."""
     num_groups = len(state.group_first)
-    direct = np.zeros((num_groups, num_groups), bool)
+    reach = np.zeros((num_groups, num_groups), bool)
+
+    def connect(sources: Iterable[int], targets: Iterable[int]) -> None:
+        reach[np.ix_(state.group_of[list(sources)], state.group_of[list(targets)])] = True
+
     for plan in plans:
         for stage in plan.stages:
             for successor in stage.successors:
-                for source in stage.candidates:
-                    for target in plan.stages[successor].candidates:
-                        direct[state.group_of[source], state.group_of[target]] = True
+                connect(stage.candidates, plan.stages[successor].candidates)
+            if stage.decode is not None and len(stage.same_engine) < len(stage.candidates):
+                # blocks granted over there let the KV leave from here, which frees blocks here
+                connect(plan.stages[stage.decode].candidates, stage.candidates)
     if requests.closed_loop is not None or (requests.previous >= 0).any():
+        # the end of a request starts another, of any pipeline
         lasts = {int(e) for plan in plans for last in plan.terminals for e in plan.stages[last].candidates}
-        firsts = {int(e) for plan in plans for first in plan.roots for e in plan.stages[first].candidates}
-        for source in lasts:
-            for target in firsts:
-                direct[state.group_of[source], state.group_of[target]] = True
-    reach = direct.copy()
+        connect(lasts, {int(e) for plan in plans for first in plan.roots for e in plan.stages[first].candidates})
     for middle in range(num_groups):
         reach |= np.outer(reach[:, middle], reach[middle])
     state.feeds[:] = reach

@@ -11,7 +11,10 @@ from hermes_sim.stages.stage import FloatArray, Stage
 
 
 class Timed(Stage):
-    """Occupies a worker of its engine for a time drawn for each request; no work is counted."""
+    """Occupies a worker of its engine for a time drawn for each request; no work is counted.
+
+    A batch lasts as long as its longest job (`max_batch_size: 1` keeps jobs apart).
+    """
 
     runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
 

@@ -41,6 +41,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ),
         s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
     ),
+    "prefill waits for blocks to be granted": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], replicas=2, batching={"long_prefill_token_threshold": 256}),
+            s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 300}),
+        ),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=300)),
+    ),
     "mixed": (
         s.cluster(s.llm("both"), s.llm("decoder", serves=["decode"]), s.llm("prefiller", serves=["prefill"])),
         s.workload(traffic=s.traffic(rate="30 /s", num_requests=100)),

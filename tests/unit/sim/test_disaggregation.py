@@ -158,3 +158,23 @@ class TestDecodeSide:
         at_home = prefill["engine"] == "both[0]"
         assert (decode["transfer_s"][at_home] == 0.0).all()
         assert (decode["transfer_s"][~at_home] > 0.0).all()
+
+    @pytest.mark.parametrize("kind", ["least_outstanding_tokens", "least_outstanding_requests", "least_tokens_left"])
+    def test_routers_count_what_is_on_its_way(self, kind: str) -> None:
+        """Eight prompts end in one instant, before anything has arrived at the four decoders: two for each."""
+        many = s.cluster(
+            s.llm("prefiller", serves=["prefill"], replicas=4, batching={"max_num_batched_tokens": 4096}),
+            s.llm("decoder", serves=["decode"], replicas=4),
+            routing={"kind": kind},
+        )
+        decode = of(run(many, [0.0] * 8, [2000] * 8, [50] * 8), "decode")
+        assert sorted(decode["engine"]) == [f"decoder[{n}]" for n in range(4) for _ in range(2)]
+
+    def test_who_waits_for_a_reservation_counts_too(self) -> None:
+        """Of two decoders with room for one prompt each, four prompts wait for two each."""
+        two = s.cluster(
+            s.llm("prefiller", serves=["prefill"], batching={"max_num_batched_tokens": 4096}),
+            s.llm("decoder", serves=["decode"], replicas=2, kv_cache={"num_gpu_blocks": 80}),
+        )
+        decode = of(run(two, [0.0] * 4, [1000] * 4, [50] * 4), "decode")
+        assert sorted(decode["engine"]) == ["decoder[0]"] * 2 + ["decoder[1]"] * 2

@@ -159,13 +159,14 @@ class TestGaps:
         assert max(gaps_s(engine.arrays)) == pytest.approx(8 * 1.25 + 1 + 9 / 4, rel=0.02)
         assert engine.arrays.itl_counts.sum() == 18
 
-    def test_only_gaps_that_end_in_the_window_count(self) -> None:
+    @pytest.mark.parametrize(("window_s", "num_gaps"), [((3.25, 5.0), 2), ((3.5, 5.75), 2), ((6.0, 9.0), 0)])
+    def test_only_gaps_that_end_in_the_window_count(self, window_s: tuple[float, float], num_gaps: int) -> None:
         # tokens at 2, 3.25, 4.5, 5.75 s
         engine = build()
-        engine.arrays.itl_window_s[:] = 3.25, 5.0
+        engine.arrays.itl_window_s[:] = window_s
         engine.push(0.0, 0, 4, 4)
         run(engine)
-        assert engine.arrays.itl_counts.sum() == 2
+        assert engine.arrays.itl_counts.sum() == num_gaps
 
     @pytest.mark.parametrize("gap_s", [1e-6, 0.0125, 0.3, 1.0, 1.9999, 7.0])
     def test_bin_of_a_gap(self, gap_s: float) -> None:
