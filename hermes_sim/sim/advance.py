@@ -165,28 +165,37 @@ def push(state: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> 
     state.row_arrival_s[row] = time_s
     state.row_order[row] = state.num_pushed[e]
     state.num_pushed[e] += 1
-    state.load_requests[e] += 1
+    if state.row_flags[row] & HAS_KV == 0:  # else it counts since its blocks were asked for
+        add_load(state, e, row)
     if state.row_flags[row] & WATCHED:
         state.num_watched[e] += 1
     after = state.row_continues_as[row]
     if after >= 0 and state.row_flags[after] & WATCHED:
         state.num_watched[e] += 1
     if state.engine_kind[e] == JOBS:
-        state.load_tokens[e] += np.int64(state.row_units[row])
         push_back(state, queue, row)
         if state.queue_length[queue] == state.max_batch_size[e]:
             state.queue_full_s[queue] = time_s
+    elif state.by_priority[e] != 0:
+        push_by_priority(state, queue, row)
     else:
-        computed = np.int64(0)
-        if state.row_flags[row] & HAS_KV:
-            computed = np.int64(state.slot_computed[e, state.row_slot[row]])
-        state.load_tokens[e] += state.row_prompt[row] + max(state.row_output[row] - 1, 0) - computed
-        state.load_output_tokens[e] += state.row_output[row] - state.row_generated[row]
-        if state.by_priority[e] != 0:
-            push_by_priority(state, queue, row)
-        else:
-            push_back(state, queue, row)
+        push_back(state, queue, row)
     wake(state, e, time_s)
+
+
+@compiled
+def add_load(state: Any, e: int, row: int) -> None:
+    """The visit is this engine's from now on, and routers see it: what is left to compute and to generate."""
+    state.load_requests[e] += 1
+    if state.engine_kind[e] == JOBS:
+        state.load_tokens[e] += np.int64(state.row_units[row])
+        return
+    num_left = np.int64(state.row_output[row]) - state.row_generated[row]
+    state.load_output_tokens[e] += num_left
+    if state.row_generated[row] > 0:  # the KV of its prompt comes from elsewhere
+        state.load_tokens[e] += num_left
+    else:
+        state.load_tokens[e] += state.row_prompt[row] + max(num_left - 1, 0)
 
 
 @compiled
@@ -202,6 +211,7 @@ def reserve(state: Any, e: int, row: int, time_s: float, rank: int) -> bool:
     """Reserve blocks for a visit whose KV is to be sent here; False: it waits, and GRANTED will be sent."""
     pull(state, e, time_s, rank)
     state.row_engine[row] = e
+    add_load(state, e, row)
     if state.reserve_head[e] < 0 and reserve_now(state, e, row):
         return True
     state.row_next[row] = -1

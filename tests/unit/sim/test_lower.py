@@ -208,9 +208,14 @@ class TestFeeds:
         # prefill and decode are both the llm's, so it feeds itself
         assert state.feeds.tolist() == [[1, 0, 0], [1, 0, 1], [1, 0, 0]]
 
-    def test_whoever_may_prefill_feeds_whoever_may_decode(self) -> None:
+    def test_apart_prefill_feeds_decode_and_blocks_granted_there_reach_back(self) -> None:
+        """A grant lets KV leave a prefill engine, whose blocks come free: so all of them reach each other."""
         apart = s.cluster(s.llm("prefiller", serves=["prefill"], replicas=2), s.llm("decoder", serves=["decode"]))
-        assert lowered(apart, s.workload()).state.feeds.tolist() == [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
+        assert lowered(apart, s.workload()).state.feeds.all()
+        # where every prefill engine decodes itself, nothing reaches back
+        joined = s.cluster(s.llm(replicas=2), s.workers(["embed"]))
+        state = lowered(joined, s.workload(s.EMBED, {**s.PREFILL, "after": ["embed"]}, s.DECODE)).state
+        assert state.feeds.tolist() == [[1, 1, 0], [1, 1, 0], [1, 1, 0]]
 
     @pytest.mark.parametrize("kind", ["closed loop", "session"])
     def test_the_end_of_a_request_may_start_another(self, kind: str) -> None:
