@@ -53,6 +53,7 @@ class Clock(simpy.Environment):
         self._push(self._now + delay, (TIMER, priority, 0, 0), event)
 
     def _push(self, time_s: float, order: Order, event: Event) -> None:
+        assert time_s >= self._now, "law 4: the clock never goes back"
         queue: Any = self._queue  # SimPy compares entries, and its own priorities are plain numbers
         heappush(queue, (time_s, order, next(self._eid), event))
 

@@ -65,9 +65,11 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     replicas = build_replicas(scenario, network, lengths)
     queues = Queues.of(scenario, replicas)
     plans = tuple(plan_pipeline(scenario, pipeline, replicas, queues) for pipeline in pipelines)
-    state = allocate(array_sizes(replicas, queues, requests, lengths))
-    fill_engines(state, scenario, replicas, queues)
-    fill_curves(state, scenario, replicas, queues, lengths)
+    groups = contention_groups(replicas)
+    state = allocate(array_sizes(replicas, queues, requests, lengths, len(groups)))
+    fill_engines(state, replicas, queues)
+    fill_groups(state, groups)
+    fill_curves(state, scenario, replicas, queues, requests)
     fill_feeds(state, plans, requests)
     draws, skipped = draw_rows(scenario, lengths, plans)
     fill_rows(state, scenario, requests, lengths, plans)
@@ -89,7 +91,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
 
 
 def array_sizes(
-    replicas: Sequence[Replica], queues: Queues, requests: RequestTable, lengths: Lengths
+    replicas: Sequence[Replica], queues: Queues, requests: RequestTable, lengths: Lengths, num_groups: int
 ) -> dict[str, int]:
     """Dimensions of state/arrays.FIELDS."""
     costs = [replica.cost for replica in replicas if replica.cost is not None]
@@ -103,7 +105,7 @@ def array_sizes(
         hash_slots *= 2
     return {
         "engines": len(replicas),
-        "groups": len(contention_groups(replicas)),
+        "groups": num_groups,
         "queues": len(queues.owners),
         "lanes": max(num_lanes(replica.engine) for replica in replicas),
         "slots": slots,
@@ -130,8 +132,8 @@ CURVE_POINTS = 256
 """Most points of a job's cost curve."""
 
 
-def fill_engines(state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues) -> None:
-    """What the engines are: options, lanes, blocks, cost tables, groups."""
+def fill_engines(state: EngineArrays, replicas: Sequence[Replica], queues: Queues) -> None:
+    """What the engines are: options, lanes, blocks, cost tables."""
     kinds: dict[int, int] = {}
     for e, replica in enumerate(replicas):
         engine = replica.engine
@@ -162,8 +164,13 @@ def fill_engines(state: EngineArrays, scenario: Scenario, replicas: Sequence[Rep
         kind = kinds.setdefault(id(replica.cost), len(kinds))
         state.cost_kind[e] = kind
         fill_cost(state, kind, replica.cost)
-    for number, members in enumerate(contention_groups(replicas)):
-        first = sum(len(group) for group in contention_groups(replicas)[:number])
+
+
+def fill_groups(state: EngineArrays, groups: Sequence[Sequence[int]]) -> None:
+    """Engines that share a device move together, in time order."""
+    first = 0
+    for number, group in enumerate(groups):
+        members = list(group)
         state.group_first[number] = first
         state.group_size[number] = len(members)
         state.group_members[first : first + len(members)] = members
@@ -171,6 +178,7 @@ def fill_engines(state: EngineArrays, scenario: Scenario, replicas: Sequence[Rep
         lanes = int(state.num_lanes[members].sum())
         jobs = bool((state.engine_kind[members] == JOBS).any())
         state.group_contended[number] = lanes > 1 and (jobs or len(members) > 1)
+        first += len(members)
 
 
 def fill_cost(state: EngineArrays, kind: int, cost: LlmCost) -> None:
@@ -182,10 +190,10 @@ def fill_cost(state: EngineArrays, kind: int, cost: LlmCost) -> None:
 
 
 def fill_curves(
-    state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, lengths: Lengths
+    state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, requests: RequestTable
 ) -> None:
     """Cost curves of job stages on the engines that serve them."""
-    longest_prompt = np.array([int(lengths.num_prompt.max(initial=1))], np.int64)
+    longest_prompt = np.array([int(requests.num_prompt_tokens.max(initial=1))], np.int64)
     known: dict[tuple[str, str], JobCurve] = {}
     for queue, (e, label) in enumerate(queues.owners):
         stage = queues.stages[queue]
@@ -198,7 +206,7 @@ def fill_curves(
         curve = known.get((replica.engine.name, label))
         if curve is None:
             curve = build_job_curve(
-                partial(job_work, stage, scenario.models, units_per_job(stage, lengths)),
+                partial(job_work, stage, scenario.models, units_per_job(stage, requests)),
                 replica.device,
                 cores=max(replica.num_cores // workers, 1),
                 num_devices=replica.num_devices,
@@ -212,9 +220,9 @@ def fill_curves(
         state.curve_demand[queue, :number] = curve.memory_demand
 
 
-def units_per_job(stage: Stage, lengths: Lengths) -> float:
+def units_per_job(stage: Stage, requests: RequestTable) -> float:
     """Mean work units of one job: encoders need the length of a sequence, not only the sum."""
-    units = stage.units(lengths.num_prompt)
+    units = stage.units(requests.num_prompt_tokens)
     return float(units.mean()) if len(units) and units.any() else 1.0
 
 

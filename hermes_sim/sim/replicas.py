@@ -167,18 +167,14 @@ def num_lanes(engine: Engine) -> int:
 def contention_groups(replicas: Sequence[Replica]) -> list[list[int]]:
     """Engines that share a device, together: they compete for its memory bandwidth. Others stand alone."""
     owner: dict[Endpoint, int] = {}
-    group_of: list[int] = []
     members: dict[int, list[int]] = {}
     for e, replica in enumerate(replicas):
         found = sorted({owner[endpoint] for endpoint in replica.endpoints if endpoint in owner})
         target = found[0] if found else e
         for other in found[1:]:
-            for member in members.pop(other):
-                group_of[member] = target
-                members[target].append(member)
+            members[target] += members.pop(other)
         owner.update((endpoint, target) for endpoint in owner if owner[endpoint] in found)
         owner.update(dict.fromkeys(replica.endpoints, target))
-        group_of.append(target)
         members.setdefault(target, []).append(e)
     return [sorted(members[key]) for key in sorted(members)]
 

@@ -1,7 +1,6 @@
-"""One step of an engine, from its begin to its end, and many of them in one call.
+"""One step of an engine, from its begin to its end: `begin_step` and `end_step` are the whole meaning of a run.
 
-`begin_step` and `end_step` are the whole meaning; `stretch` repeats them for a batch that only decodes, adding the
-same floats in the same order. `advance` moves a group of engines to a horizon, `run_until` all that somebody watches.
+sim/stretch.py repeats them for a batch that only decodes; sim/advance.py decides how far an engine may go.
 """
 
 from __future__ import annotations
@@ -76,7 +75,6 @@ def emit(state: Any, time_s: float, kind: int, row: int) -> None:
 def close_visit(state: Any, e: int, row: int, time_s: float) -> None:
     """The visit has ended; whoever watches it is told."""
     state.row_finish_s[row] = time_s
-    state.num_finished_rows[0] += 1
     if state.row_flags[row] & WATCHED:
         state.num_watched[e] -= 1
         emit(state, time_s, DONE, row)
@@ -214,7 +212,7 @@ def price_tokens(state: Any, e: int, lane: int) -> None:
     for resource in range(4):
         state.lane_seconds[e, lane, resource] = seconds[resource]
         duration_s += seconds[resource]
-    state.lane_demand[e, lane, MEMORY] = seconds[MEMORY] / duration_s
+    state.lane_demand[e, lane, MEMORY] = seconds[MEMORY] / max(duration_s, SHORTEST_STEP_S)
     state.lane_num_tokens[e, lane] = batch[NUM_TOKENS]
     used = state.num_blocks[e] - state.num_free_blocks[e]
     state.lane_used_blocks[e, lane] = used
@@ -247,7 +245,6 @@ def begin_jobs(state: Any, e: int, lane: int, time_s: float) -> None:
         timed_s = max(timed_s, state.row_seconds[row])
     if state.queue_length[chosen] >= state.max_batch_size[e]:
         state.queue_full_s[chosen] = time_s
-    state.lane_queue[e, lane] = chosen
     state.lane_num_scheduled[e, lane] = number
     state.lane_num_tokens[e, lane] = number
     state.total_units[chosen] += units
@@ -286,13 +283,20 @@ def read_curve(state: Any, queue: int, units: float, seconds: Any) -> float:
 
 
 @compiled
-def add_shares(state: Any, e: int, lane: int, duration_s: float) -> None:
-    """Add a finished step to the engine's running sums; a sequence that decodes reads its part as a difference."""
-    seconds = state.lane_seconds[e, lane]
+def step_energy_j(state: Any, e: int, lane: int) -> float:
+    """Energy of a step: seconds by limiting resource times the power while it limits."""
     energy_j = 0.0
     for resource in range(4):
-        state.shares[e, resource] += seconds[resource]
-        energy_j += seconds[resource] * state.power_w[e, resource]
+        energy_j += state.lane_seconds[e, lane, resource] * state.power_w[e, resource]
+    return energy_j
+
+
+@compiled
+def add_shares(state: Any, e: int, lane: int, duration_s: float) -> None:
+    """Add a finished step to the engine's running sums; a sequence that decodes reads its part as a difference."""
+    energy_j = step_energy_j(state, e, lane)
+    for resource in range(4):
+        state.shares[e, resource] += state.lane_seconds[e, lane, resource]
     number = state.lane_num_tokens[e, lane]
     state.shares[e, ENERGY] += energy_j / number
     state.shares[e, ENGINE_TIME] += duration_s / number
@@ -330,9 +334,7 @@ def end_step(state: Any, e: int, lane: int) -> None:
 def end_jobs(state: Any, e: int, lane: int, time_s: float, duration_s: float) -> None:
     """Every job of the batch ends with it."""
     number = state.lane_num_scheduled[e, lane]
-    energy_j = 0.0
-    for resource in range(4):
-        energy_j += state.lane_seconds[e, lane, resource] * state.power_w[e, resource]
+    energy_j = step_energy_j(state, e, lane)
     for place in range(number):
         row = np.int64(state.lane_jobs[e, lane, place])
         for resource in range(4):
@@ -349,9 +351,7 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
     """Every scheduled sequence progresses; those with all their tokens leave."""
     one_lane = state.num_lanes[e] == 1
     number = state.lane_num_tokens[e, lane]
-    energy_j = 0.0
-    for resource in range(4):
-        energy_j += state.lane_seconds[e, lane, resource] * state.power_w[e, resource]
+    energy_j = step_energy_j(state, e, lane)
     num_regular_gaps = 0
     num_kept = 0
     for place in range(state.num_running[e]):

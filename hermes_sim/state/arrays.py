@@ -119,7 +119,6 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_num_tokens": (_I8, ("engines", "lanes"), 0),
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
-    "lane_queue": (_I8, ("engines", "lanes"), 0),
     "lane_jobs": (_I4, ("engines", "lanes", "jobs"), 0),
     # -- sequences that hold KV blocks
     "slot_row": (_I4, ("engines", "slots"), -1),
@@ -195,7 +194,6 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "outbox_time_s": (_F8, ("outbox",), 0.0),
     "outbox_kind": (_I8, ("outbox",), 0),
     "outbox_row": (_I8, ("outbox",), 0),
-    "num_finished_rows": (_I8, ("one",), 0),
     "scratch_phase": (_I8, ("phases",), 0),
     "scratch_offsets": (_I8, ("phases",), 0),
     "scratch_order": (_I8, ("slots",), 0),
