@@ -6,6 +6,7 @@ wiki); bytes scanned per query follow RAGO's schema (arXiv 2503.14649, section 4
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import ceil, log
 from typing import ClassVar, Literal
 
@@ -27,13 +28,13 @@ class Index(Description):
     num_vectors: PositiveInt
     dim: PositiveInt
 
+    @abstractmethod
     def index_bytes(self) -> float:
         """Memory of the whole index."""
-        raise NotImplementedError
 
+    @abstractmethod
     def search_operators(self, num_queries: int, top_k: int) -> tuple[Operator, ...]:
         """Work of searching `num_queries` queries in one batch."""
-        raise NotImplementedError
 
     def _top_k(self, num_queries: int, num_distances: float, top_k: int) -> Operator:
         """One comparison a distance, log2 k more for each result that enters the heap; results written with ids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import log, sqrt
 from typing import Literal
 
@@ -15,9 +16,9 @@ from hermes_sim.stages.stage import FloatArray
 class ServiceTime(Description):
     """A distribution of times >= 0."""
 
+    @abstractmethod
     def quantiles_s(self, uniforms: FloatArray) -> FloatArray:
         """Inverse of the distribution function at numbers in [0, 1); same shape."""
-        raise NotImplementedError
 
 
 class Fixed(ServiceTime):
