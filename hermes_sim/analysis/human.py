@@ -37,6 +37,8 @@ def percent(share: float | None) -> str:
     """Share as a percentage; one decimal where rounding would hide a small share or a small rest."""
     if share is None or not math.isfinite(share):
         return NOTHING
+    if 0 < share < 1e-4:
+        return "<0.01%"
     if share != 0 and (abs(share) < 0.01 or 0.99 < share < 1):
         return f"{share * 100:.2g}%" if abs(share) < 0.01 else f"{math.floor(share * 1000) / 10:.1f}%"
     return f"{share * 100:.0f}%"
