@@ -30,8 +30,8 @@ def test_durations(seconds: float | None, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "shown"),
-    [(0.0, "0%"), (1.0, "100%"), (0.384, "38%"), (0.004, "0.4%"), (4.7e-5, "<0.01%"), (0.9962, "99.6%"), (0.99999, "99.9%"), (1.16, "116%"),
-     (None, "-")],
+    [(0.0, "0%"), (1.0, "100%"), (0.384, "38%"), (0.004, "0.4%"), (4.7e-5, "<0.01%"),
+     (0.9962, "99.6%"), (0.99999, "99.9%"), (1.16, "116%"), (None, "-")],
 )  # fmt: skip
 def test_a_small_share_or_rest_is_not_rounded_away(share: float | None, shown: str) -> None:
     assert human.percent(share) == shown
