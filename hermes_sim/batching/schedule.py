@@ -1,6 +1,7 @@
 """The compiled loop that fills one step of a token engine. The policies' switches decide its branches.
 
-Mirrors vLLM V1's scheduler (SCHEDULER rules 1 to 11): running sequences first, then waiting ones, one token budget.
+Mirrors vLLM V1's scheduler: running sequences first, then waiting ones, one token budget. Rules by number:
+docs/modelling.md, "Who runs in a step".
 tests/reference_engine.py is the readable version; tests hold the two to the same integers.
 """
 

@@ -79,7 +79,7 @@ class KvCache(Description):
 
 
 class Host(Description):
-    """Time the host adds to steps and requests (SCHEDULER: host overhead per step is real)."""
+    """Time the host adds to steps and sequences."""
 
     per_step_s: Seconds = Field(default=2.0e-4, alias="per_step")
     per_sequence_s: Seconds = Field(default=2.0e-6, alias="per_sequence")

@@ -269,7 +269,7 @@ class Coordinator:
     # ----- disaggregated decode
 
     def _start_decode(self, request: int, prefill: int, decode: int, time_s: float) -> None:
-        """Prefill ended elsewhere: reserve blocks at a decode engine, send the KV, then decode (SCHEDULER rule 18)."""
+        """Prefill ended elsewhere: reserve blocks at a decode engine, send the KV, then decode (rule 18)."""
         lowered, state = self.lowered, self.state
         pipeline = int(lowered.request_pipeline[request])
         first = int(lowered.first_row[request])

@@ -1,4 +1,5 @@
-"""Paged KV blocks of one engine: free queue, owners, chained-hash prefix cache (SCHEDULER rules 9 to 11; vLLM V1).
+"""Paged KV blocks of one engine: free queue, owners, chained-hash prefix cache (rules 9 to 11 of
+docs/modelling.md; vLLM V1).
 
 The free queue is a doubly linked list in order of last use with a sentinel; a block without an owner waits in it with
 its hash intact and loses the hash when it is used again. The hash table uses open addressing with backward-shift
