@@ -105,8 +105,7 @@ def schedule_running(state: Any, e: int, time_s: float) -> Any:
         stays = True
         while stays and num_needed - state.slot_blocks[e, slot] > state.num_free_blocks[e]:
             victim = find_victim(state, e)
-            if victim < 0:
-                return left, True
+            assert victim >= 0  # the sequence itself is one
             preempted = True
             left += state.slot_scheduled[e, state.running[e, victim]]
             stays = victim != place

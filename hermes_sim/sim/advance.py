@@ -57,14 +57,12 @@ def find_end(state: Any, group: int) -> Any:
 
 
 @compiled
-def advance(
-    state: Any, group: int, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float, leap: bool
-) -> None:
+def advance(state: Any, group: int, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float) -> None:
     """Move a group up to a horizon (time, rank), or to its first outward event.
 
     A step may begin before horizon_s only, before any feeder's step in flight ends (limit_in_flight_s) and not after
     an idle feeder could begin one (limit_idle_s): the safety rule. A step may end by then, no later: what a feeder
-    puts out may look at the loads here. Several steps are taken at a time if `leap`.
+    puts out may look at the loads here.
     """
     alone = state.group_size[group] == 1
     while state.outbox_count[0] == 0:
@@ -79,7 +77,7 @@ def advance(
             continue
         if starter < 0 or not (start_s < horizon_s and start_s < limit_in_flight_s and start_s <= limit_idle_s):
             return
-        if leap and alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1:
+        if alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1:
             taken = stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s)
             if taken > 0:
                 continue
@@ -125,7 +123,7 @@ def run_until(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
                 continue
             before = steps_and_flights(state, group)
             in_flight_s, idle_s = earliest_outputs(state, group)
-            advance(state, group, horizon_s, rank, in_flight_s, idle_s, True)
+            advance(state, group, horizon_s, rank, in_flight_s, idle_s)
             if state.outbox_count[0] > 0:
                 break
             if steps_and_flights(state, group) != before:
@@ -147,14 +145,14 @@ def steps_and_flights(state: Any, group: int) -> int:
 @compiled
 def pull(state: Any, e: int, time_s: float, rank: int) -> None:
     """Bring an engine to the present, before somebody reads or changes it. All its feeders are there already."""
-    advance(state, state.group_of[e], time_s, rank, np.inf, np.inf, True)
+    advance(state, state.group_of[e], time_s, rank, np.inf, np.inf)
 
 
 @compiled
 def pull_all(state: Any, engines: Any, time_s: float, rank: int) -> None:
     """Bring several engines to the present."""
     for e in engines:
-        advance(state, state.group_of[e], time_s, rank, np.inf, np.inf, True)
+        advance(state, state.group_of[e], time_s, rank, np.inf, np.inf)
 
 
 @compiled

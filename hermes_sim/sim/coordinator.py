@@ -103,7 +103,8 @@ class Coordinator:
             earliest_s = float(starts.min(initial=np.inf))
             if np.isinf(earliest_s):
                 return
-            run_until(self.handle, earliest_s + slice_s, SCHEDULING, True)
+            num_outputs = run_until(self.handle, earliest_s + slice_s, SCHEDULING, True)
+            assert num_outputs == 0, "law 9: an engine put something out after the last event"
             self._report()
             if time.monotonic() - started_at < PROGRESS_INTERVAL_S:
                 slice_s *= 2.0

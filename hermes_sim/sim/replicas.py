@@ -53,7 +53,7 @@ def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tu
     """All engine instances, in the order of the cluster file."""
     slots = Slots(scenario.cluster.nodes, scenario.devices)
     replicas: list[Replica] = []
-    costs: dict[str, tuple[MemoryPlan, LlmCost]] = {}
+    costs: dict[tuple[str, GroupLink, GroupLink], tuple[MemoryPlan, LlmCost]] = {}
     nodes = {node.name: node for node in scenario.cluster.nodes}
     for engine in scenario.cluster.engines:
         wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
@@ -68,10 +68,11 @@ def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tu
             if isinstance(engine.batching, TokenBatching):
                 if model is None:
                     raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
-                if engine.name not in costs:
-                    pipeline_link = network.pp_link(endpoints, engine.parallel.tp)
-                    costs[engine.name] = build_costs(engine, model, device, link, pipeline_link, lengths)
-                plan, cost = costs[engine.name]
+                pipeline_link = network.pp_link(endpoints, engine.parallel.tp)
+                key = (engine.name, link, pipeline_link)  # a replica over two nodes has other links than its twins
+                if key not in costs:
+                    costs[key] = build_costs(engine, model, device, link, pipeline_link, lengths)
+                plan, cost = costs[key]
             share = cores / (device.num_cores * len(endpoints))
             power = device.power
             bound = np.array(

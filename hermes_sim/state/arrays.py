@@ -37,7 +37,8 @@ ENERGY = 4
 ENGINE_TIME = 5
 
 NUM_RESOURCES = 3
-"""Columns of a demand vector: compute, memory, network (shares of what the group has)."""
+"""Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
+assigned, so only the memory column is ever above zero today."""
 
 ITL_BINS_PER_OCTAVE_LOG2 = 6
 ITL_LOWEST_EXPONENT = -20
