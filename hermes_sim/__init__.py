@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
+    from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.plugins import load_plugin, register_batching, register_routing
+    from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
     from hermes_sim.scenario.load import load_scenario
     from hermes_sim.scenario.scenario import Scenario
@@ -25,25 +28,37 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConfigError": "hermes_sim.core.errors",
+    "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
+    "PythonBatching": "hermes_sim.batching.python_batching",
+    "PythonRouting": "hermes_sim.routing.python_routing",
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
+    "register_batching": "hermes_sim.plugins",
+    "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
     "simulate": "hermes_sim.run",
 }
 
 __all__ = [
     "ConfigError",
+    "Decisions",
     "HermesError",
+    "PythonBatching",
+    "PythonRouting",
     "Results",
     "Scenario",
     "SimulationError",
     "TraceError",
     "__version__",
+    "load_plugin",
     "load_scenario",
+    "register_batching",
+    "register_routing",
     "run_scenario",
     "simulate",
 ]

@@ -6,6 +6,7 @@ interrupted.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,10 @@ FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
 SECONDS_BETWEEN_UPDATES = 0.05
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages"
+OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
+"""A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
+STEPS_SHOWN = 20
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets"
 
 app = typer.Typer(
     add_completion=False,
@@ -40,6 +44,7 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the command; ends the process with its exit status."""
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     try:
         app(None if arguments is None else list(arguments), prog_name="hermes-sim")
     except HermesError as error:
@@ -80,8 +85,20 @@ def run(
     replications: Annotated[
         int, typer.Option(min=1, help="Runs with consecutive seeds; adds confidence intervals.", metavar="N")
     ] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Replications run at once, each in a process. [default: cores]", metavar="N"),
+    ] = None,
     exact_steps: Annotated[
         bool, typer.Option("--exact-steps", help="One event per engine step: slower, the same results.")
+    ] = False,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option("--plugin", help="Module with policies of your own, or an installed plug-in.", metavar="MODULE"),
+    ] = None,
+    steps: Annotated[
+        bool,
+        typer.Option("--steps", help="Record every scheduling decision, print the first steps; implies --exact-steps."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole summary as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -94,6 +111,7 @@ def run(
     if version:
         typer.echo(f"hermes-sim {__version__}")
         return
+    _load_plugins(plugins or [])
     if context.invoked_subcommand is not None:
         return
     if cluster is None and workload is None and scenario is None:
@@ -102,12 +120,23 @@ def run(
     shown = not (quiet or as_json)
     try:
         loaded = _load(cluster, workload, scenario, overrides or [], seed, exact_steps, out)
-        results, folder = _simulate(loaded, out, replications, shown)
+        results, folder = _simulate(loaded, out, replications, jobs, steps, shown)
     except KeyboardInterrupt:
         typer.echo("interrupted, nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         typer.echo(json.dumps({**results.summary, "run_folder": str(folder)}, indent=2, ensure_ascii=False))
+
+
+def _load_plugins(names: Sequence[str]) -> None:
+    """Modules are looked for in the working directory first, as `python -m` does."""
+    if not names:
+        return
+    from hermes_sim.plugins import load_plugin
+
+    sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        load_plugin(name)
 
 
 def _load(
@@ -135,7 +164,9 @@ def _load(
     return load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
 
 
-def _simulate(scenario: Scenario, out: Path | None, replications: int, shown: bool) -> tuple[Results, Path]:
+def _simulate(
+    scenario: Scenario, out: Path | None, replications: int, jobs: int | None, steps: bool, shown: bool
+) -> tuple[Results, Path]:
     """The main job: run and save; on the way it prints what a person wants to see."""
     from hermes_sim.analysis.run_folder import check_folder, next_folder
     from hermes_sim.core.compiled import is_warm
@@ -153,7 +184,7 @@ def _simulate(scenario: Scenario, out: Path | None, replications: int, shown: bo
         if not is_warm():
             typer.echo("first run: compiling the engine, about a minute (kept for later runs)", err=True)
     with _progress(shown and sys.stderr.isatty()) as progress:
-        results = run_replications(scenario, replications, progress=progress)
+        results = run_replications(scenario, replications, jobs=jobs, steps=steps, progress=progress)
     results.save(folder)
     if shown:
         _show(results, folder)
@@ -164,7 +195,14 @@ def _show(results: Results, folder: Path) -> None:
     from hermes_sim.analysis.render import render, run_line
 
     _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
-    files = ("requests.parquet", "visits.parquet", "engines.parquet", "summary.json", "scenario.yaml")
+    if results.steps is not None:
+        from hermes_sim.analysis.human import count
+        from hermes_sim.analysis.step_table import step_lines
+
+        typer.echo(f"\nsteps ({count(min(STEPS_SHOWN, len(results.steps)))} of {count(len(results.steps))})")
+        typer.echo("\n".join(step_lines(results.steps, STEPS_SHOWN)))
+    recorded = () if results.steps is None else ("steps.parquet", "decisions.parquet")
+    files = ("requests.parquet", "visits.parquet", "engines.parquet", "summary.json", "scenario.yaml", *recorded)
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
 
 
@@ -259,7 +297,11 @@ def define(term: Annotated[str | None, typer.Argument(help="A word, such as ttft
     """Say what a word means here."""
     from hermes_sim.analysis.glossary import TERMS, definition_text
     from hermes_sim.analysis.glossary import define as find
+    from hermes_sim.scenario.describe import definition
 
+    if term is not None and (title := definition(term)) is not None:
+        typer.echo(f"{term}\n  {title}")
+        return
     terms = list(TERMS.values()) if term is None else [find(term)]
     typer.echo("\n".join(definition_text(one) for one in terms))
 

@@ -18,9 +18,10 @@ def ttft_parts(requests: pd.DataFrame, visits: pd.DataFrame) -> pd.DataFrame:
     """Seconds of each request's TTFT by part; the columns add up to ttft_s. Rows: requests with a first token.
 
     The critical path is walked backwards: from the last visit that ended by the first token to the visit that ended
-    when this one's input set out (`arrival_s - transfer_s`), and so on to the request's arrival. On every visit of the
-    path `queue` is its time in no step (preempted time included), `host` the host's share of its steps, `transfer`
-    the moving of its input, and the rest of its steps goes to its stage kind (`retrieve`, `prefill` ...). `other` is
+    when this one's input set out (`arrival_s - transfer_s - tokenize_s`), and so on to the request's arrival. On every
+    visit of the path `queue` is its time in no step (preempted time included), `host` the host's share of its steps,
+    `transfer` the moving of its input, and the rest of its steps goes to its stage kind (`retrieve`, `prefill` ...).
+    `front_end` is tokenising, waiting for a tokeniser included, and sending the first token to the client. `other` is
     what no visit covers: pauses between stages.
     """
     with_token = requests[requests["ttft_s"].notna()]
@@ -28,10 +29,12 @@ def ttft_parts(requests: pd.DataFrame, visits: pd.DataFrame) -> pd.DataFrame:
     path = visits[visits["request"].isin(ids) & visits["finish_s"].notna()]
     path = path.sort_values(["request", "finish_s", "arrival_s"], kind="stable", ignore_index=True)
     kinds = [str(kind) for kind in path["kind"].cat.categories]
-    parts = {part: np.zeros(len(ids)) for part in ["queue", *kinds, "transfer", "host", "other"]}
-    _walk(path, ids, floats(with_token, "arrival_s"), floats(with_token, "first_token_s"), parts)
-    visited = set(path["kind"].unique())
-    return pd.DataFrame({name: parts[name] for name in parts if name not in kinds or name in visited}, index=ids)
+    parts = {part: np.zeros(len(ids)) for part in ["queue", *kinds, "transfer", "host", "front_end", "other"]}
+    left_engine_s = floats(with_token, "engine_first_token_s")
+    parts["front_end"] += floats(with_token, "first_token_s") - left_engine_s
+    _walk(path, ids, floats(with_token, "arrival_s"), left_engine_s, parts)
+    left_out = set(kinds) - set(path["kind"].unique()) | ({"front_end"} if not parts["front_end"].any() else set())
+    return pd.DataFrame({name: parts[name] for name in parts if name not in left_out}, index=ids)
 
 
 def _walk(
@@ -41,8 +44,8 @@ def _walk(
     request_of = path["request"].to_numpy(dtype=np.int64)
     begin = np.searchsorted(request_of, ids, side="left")
     visit = np.searchsorted(request_of, ids, side="right") - 1
-    visit_arrival_s, finish_s, transfer_s, service_s, host_s = (
-        floats(path, column) for column in ("arrival_s", "finish_s", "transfer_s", "service_s", "host_s")
+    visit_arrival_s, finish_s, transfer_s, tokenize_s, service_s, host_s = (
+        floats(path, column) for column in ("arrival_s", "finish_s", "transfer_s", "tokenize_s", "service_s", "host_s")
     )
     kind_of = path["kind"].cat.codes.to_numpy()
     kinds = [str(kind) for kind in path["kind"].cat.categories]
@@ -55,10 +58,11 @@ def _walk(
         parts["queue"][active] += finish_s[at] - visit_arrival_s[at] - service_s[at]
         parts["host"][active] += host_s[at]
         parts["transfer"][active] += transfer_s[at]
+        parts["front_end"][active] += tokenize_s[at]
         for code, kind in enumerate(kinds):
             chosen = kind_of[at] == code
             parts[kind][active[chosen]] += (service_s[at] - host_s[at])[chosen]
-        wanted_s[active] = visit_arrival_s[at] - transfer_s[at]
+        wanted_s[active] = visit_arrival_s[at] - transfer_s[at] - tokenize_s[at]
         visit[active] = _last_before(at - 1, begin[active], finish_s, wanted_s[active])
         active = active[visit[active] >= begin[active]]
     parts["other"] += wanted_s - arrival_s

@@ -84,7 +84,7 @@ def failed(requests: pd.DataFrame) -> Iterable[Finding]:
         yield Finding("clipped", text)
     num_preempted = int((requests["num_preemptions"] > 0).sum())
     if num and num_preempted / num > PREEMPTED_FRAC:
-        text = f"preempted: {percent(num_preempted / num)} of the requests lost their KV blocks and were recomputed"
+        text = f"preempted: {percent(num_preempted / num)} of the requests lost their KV blocks and went on later"
         yield Finding("preempted", text)
 
 

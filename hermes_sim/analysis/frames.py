@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.core.tables import SCHEMAS, RunTables, Table
+from hermes_sim.core.tables import RECORDED_SCHEMAS, SCHEMAS, RunTables, Table
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -33,8 +33,11 @@ def _column(values: npt.NDArray[np.generic], dtype: str) -> pd.Series:
 
 
 def run_frames(tables: RunTables) -> dict[str, pd.DataFrame]:
-    """All tables of a run by name; `requests` with its latencies."""
+    """All tables of a run by name, recorded ones where there are any; `requests` with its latencies."""
     frames = {name: data_frame(getattr(tables, name), schema) for name, schema in SCHEMAS.items()}
+    for name, schema in RECORDED_SCHEMAS.items():
+        if getattr(tables, name) is not None:
+            frames[name] = data_frame(getattr(tables, name), schema)
     frames["requests"] = with_latencies(frames["requests"])
     frames["itl"] = pd.DataFrame(
         {
@@ -47,19 +50,26 @@ def run_frames(tables: RunTables) -> dict[str, pd.DataFrame]:
 
 
 def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
-    """Adds ttft_s, tpot_s and e2e_s.
+    """Adds ttft_s, engine_ttft_s, tpot_s and e2e_s.
 
-    TTFT = first_token_s - arrival_s, from the front door: queueing and retrieval included. NaN without output tokens.
-    E2E = finish_s - arrival_s of finished requests.
-    TPOT = (finish_s - first_token_s) / (num_output_tokens - 1) of finished requests; NaN for fewer than two tokens.
+    TTFT = first_token_s - arrival_s as the client sees it: from sending the request to receiving the first message,
+    so that queueing, retrieval, tokenising and detokenising are included; NaN without output tokens. The engine's TTFT
+    ends with the engine's step. E2E = finish_s - arrival_s of finished requests, at the client too.
+    TPOT = (finish_s - first_token_s) / (tokens - 1) of finished requests, tokens being those of the longest sample;
+    NaN for fewer than two tokens.
     """
     arrival_s = floats(requests, "arrival_s")
     first_token_s = floats(requests, "first_token_s")
     finish_s = np.where(is_finished(requests), floats(requests, "finish_s"), np.nan)
-    num_gaps = floats(requests, "num_output_tokens") - 1
+    num_gaps = floats(requests, "num_longest_sample_tokens") - 1
     with np.errstate(divide="ignore", invalid="ignore"):
         tpot_s = np.where(num_gaps >= 1, (finish_s - first_token_s) / num_gaps, np.nan)
-    return requests.assign(ttft_s=first_token_s - arrival_s, tpot_s=tpot_s, e2e_s=finish_s - arrival_s)
+    return requests.assign(
+        ttft_s=first_token_s - arrival_s,
+        engine_ttft_s=floats(requests, "engine_first_token_s") - arrival_s,
+        tpot_s=tpot_s,
+        e2e_s=finish_s - arrival_s,
+    )
 
 
 def floats(frame: pd.DataFrame, column: str) -> FloatArray:

@@ -16,7 +16,9 @@ from hermes_sim.scenario.window import MeasuredWindow
 
 J_PER_KWH = 3.6e6
 RESOURCES = ("compute", "memory", "network", "host")
-VISIT_PARTS = ("transfer_s", "queue_s", "service_s", "compute_s", "memory_s", "network_s", "host_s", "preempted_s")
+VISIT_PARTS = (
+    "tokenize_s", "transfer_s", "queue_s", "service_s", "compute_s", "memory_s", "network_s", "host_s", "preempted_s",
+)  # fmt: skip
 
 
 def latency_percentiles(values_s: FloatArray) -> dict[str, float]:
@@ -52,10 +54,13 @@ def itl_percentiles(itl: pd.DataFrame, requests: pd.DataFrame) -> dict[str, floa
 
 
 def itl_mean_s(requests: pd.DataFrame) -> float:
-    """Mean gap between output tokens over all gaps: time from first to last token, over the number of gaps."""
+    """Mean gap between output tokens over all gaps: time from first to last token, over the number of gaps.
+
+    Of a request's samples the longest counts.
+    """
     tpot_s = floats(requests, "tpot_s")
     has_gap = ~np.isnan(tpot_s)
-    num_gaps = (floats(requests, "num_output_tokens") - 1)[has_gap]
+    num_gaps = (floats(requests, "num_longest_sample_tokens") - 1)[has_gap]
     return _per(float((tpot_s[has_gap] * num_gaps).sum()), float(num_gaps.sum()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from hermes_sim.analysis.frames import FloatArray, floats, is_finished
 from hermes_sim.analysis.human import as_written
 from hermes_sim.analysis.metrics import RESOURCES, stage_times
 from hermes_sim.analysis.objectives import Objective
+from hermes_sim.analysis.picture import COLORS, panels
+from hermes_sim.analysis.plot_engines import engine_timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
     from hermes_sim.analysis.results import Results
 
-COLORS = {
-    "queue": "#bdbdbd",
-    "transfer": "#8c6bb1",
-    "compute": "#1f77b4",
-    "memory": "#2ca02c",
-    "network": "#ff7f0e",
-    "host": "#d62728",
-}
 TITLES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
 NUM_SLICES = 400
 SHORTEST_RUN_S = 1e-9
@@ -59,17 +52,17 @@ class Plots:
         unknown = sorted(set(names) - set(TITLES))
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not a latency of requests ({', '.join(TITLES)})")
-        figure, panels = _panels(len(names))
+        figure, axes_of = panels(len(names))
         requests = self._results.measured_requests
         requests = requests[is_finished(requests)]
-        for axes, name in zip(panels, names, strict=True):
+        for axes, name in zip(axes_of, names, strict=True):
             values_s = floats(requests, f"{name}_s")
             values_s = values_s[~np.isnan(values_s)]
             _cumulative(axes, values_s)
             objectives = [line for line in self._results.objectives if line.latency == name]
             _objective_lines(axes, objectives, float(values_s.max(initial=0.0)))
             axes.set_xlabel(f"{TITLES[name]} (s)")
-        panels[0].set_ylabel("share of requests")
+        axes_of[0].set_ylabel("share of requests")
         return figure
 
     def timeline(self) -> Figure:
@@ -79,9 +72,9 @@ class Plots:
         """
         results = self._results
         stages = [str(stage) for stage in results.visits["stage"].cat.categories]
-        figure, panels = _panels(max(1, len(stages)), vertical=True)
+        figure, axes_of = panels(max(1, len(stages)), vertical=True)
         edges_s = np.linspace(0.0, max(results.duration_s, SHORTEST_RUN_S), NUM_SLICES + 1)
-        for axes, stage in zip(panels, stages, strict=False):
+        for axes, stage in zip(axes_of, stages, strict=False):
             visits = results.visits[results.visits["stage"] == stage]
             joined, started, left = (
                 _mean_num_passed(floats(visits, column), edges_s) for column in ("arrival_s", "start_s", "finish_s")
@@ -94,14 +87,18 @@ class Plots:
                     axes.axvline(limit_s, color="black", linewidth=0.8, linestyle=":")
             axes.set_ylabel(stage)
         if stages:
-            panels[0].legend(loc="upper right", fontsize="small", framealpha=0.8)
-        panels[-1].set_xlabel("simulated time (s)")
+            axes_of[0].legend(loc="upper right", fontsize="small", framealpha=0.8)
+        axes_of[-1].set_xlabel("simulated time (s)")
         return figure
+
+    def engine_timeline(self) -> Figure:
+        """Utilization, MFU, batch, KV use and line of every engine over simulated time, a line per engine."""
+        return engine_timeline(self._results)
 
     def stages(self) -> Figure:
         """Mean time per visit by stage: transfer, queue, and service by limiting resource."""
         times = stage_times(self._results.measured_visits)
-        figure, (axes,) = _panels(1)
+        figure, (axes,) = panels(1)
         names = [str(name) for name in times.index]
         end_s: FloatArray = np.zeros(len(times))
         for part in ("transfer", "queue", *RESOURCES):
@@ -116,7 +113,7 @@ class Plots:
     def engines(self) -> Figure:
         """Share of the run that each engine was busy, by limiting resource."""
         engines = self._results.engines
-        figure, (axes,) = _panels(1)
+        figure, (axes,) = panels(1)
         names = [str(name) for name in engines["engine"]]
         busy = np.sum([floats(engines, f"{resource}_s") for resource in RESOURCES], axis=0)
         end: FloatArray = np.zeros(len(engines))
@@ -131,23 +128,6 @@ class Plots:
         axes.set_xlabel("share of the run")
         axes.legend(fontsize="small", frameon=False)
         return figure
-
-
-def _panels(num: int, *, vertical: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure outside pyplot's global state, shown by notebooks as a picture."""
-    from matplotlib.figure import Figure
-
-    class Picture(Figure):
-        def _repr_png_(self) -> bytes:
-            buffer = BytesIO()
-            self.savefig(buffer, format="png")
-            return buffer.getvalue()
-
-    size = (7.0, 1.6 * num + 0.8) if vertical else (3.6 * num + 0.8, 3.2)
-    figure = Picture(figsize=size, layout="constrained", dpi=120)
-    shape = (num, 1) if vertical else (1, num)
-    grid = figure.subplots(*shape, squeeze=False, sharex=vertical, sharey=not vertical)
-    return figure, list(grid.flat)
 
 
 def _cumulative(axes: Axes, values: FloatArray) -> None:

@@ -22,6 +22,10 @@ HALF_WIDTH_DIGITS = 2
 """Significant digits: a half-width of few runs is not known better."""
 MAX_ENGINES_SHOWN = 8
 MAX_LINKS_SHOWN = 3
+LEAST_SHOWN = {"mean_batch": 0.005, "num_waiting": 0.5, "mean_kv_used_frac": 0.005}
+"""What stays below it is left to timeline.parquet."""
+BARS = "▁▂▃▄▅▆▇█"
+NO_BAR = "·"
 LEAST_SHOWN_S = 1e-9
 """Rounding leaves shorter queues than this behind."""
 LEAST_SHOWN_FRAC = 0.01
@@ -53,6 +57,8 @@ def render(summary: Summary) -> str:
         _stages(summary),
         _throughput(summary),
         _engines(summary),
+        _over_time(summary),
+        _speculation(summary),
         _links(summary),
         _energy_and_cost(summary),
         _trust(summary),
@@ -133,7 +139,7 @@ def _labelled(label: str, parts: Sequence[str]) -> Iterator[str]:
 
 def _ttft_parts(summary: Summary) -> Iterator[str]:
     parts = [
-        f"{name} {human.percent(part['frac'])}"
+        f"{name.replace('_', ' ')} {human.percent(part['frac'])}"
         for name, part in summary["ttft_parts"].items()
         if part["frac"] is not None and part["frac"] >= 0.0005
     ]
@@ -225,6 +231,46 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
         human.percent(mean("mbu_frac")),
         human.percent(num_cached / num_prompt) if has_kv and num_prompt else human.NOTHING,
     ]
+
+
+def _over_time(summary: Summary) -> Iterator[str]:
+    """Three lines of bars for the busiest engine: batch, line, KV use."""
+    found = summary["over_time"]
+    if found is None:
+        return
+    title = f"{found['engine']} over time"
+    for name, column in (("batch", "mean_batch"), ("waiting", "num_waiting"), ("KV used", "mean_kv_used_frac")):
+        values = found[column]
+        highest = max(values)
+        if highest < LEAST_SHOWN[column]:
+            continue
+        words = human.percent(highest) if column.endswith("_frac") else human.digits(highest)
+        yield f"{title:<{LABEL_WIDTH}}{name:<9}{bars(values)}  up to {words}"
+        title = ""
+
+
+def bars(values: Sequence[float]) -> str:
+    """One character a value, as high as its share of the largest; nothing at all is a dot."""
+    highest = max(values)
+    return "".join(
+        BARS[min(int(value / highest * len(BARS)), len(BARS) - 1)] if value > 0 else NO_BAR for value in values
+    )
+
+
+def _speculation(summary: Summary) -> Iterator[str]:
+    groups = [group for group in _engine_groups(summary["engines"]) if _total(group[1], "num_drafted_tokens")]
+    for index, (name, group) in enumerate(groups):
+        accepted = _total(group, "num_accepted_tokens") / _total(group, "num_drafted_tokens")
+        per_step = [engine["tokens_per_decode"] for engine in group if engine["tokens_per_decode"] is not None]
+        parts = [
+            f"{name}: {human.percent(accepted)} of the drafts accepted",
+            f"{human.digits(sum(per_step) / len(per_step))} tokens per sequence and step",
+        ]
+        yield from _labelled("" if index else "speculation", parts)
+
+
+def _total(group: Sequence[Mapping[str, Any]], key: str) -> float:
+    return float(sum(engine[key] for engine in group))
 
 
 def _links(summary: Summary) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
@@ -37,6 +37,8 @@ class Results:
     links: pd.DataFrame
     operators: pd.DataFrame
     """One representative step per engine and stage, operator by operator."""
+    timeline: pd.DataFrame
+    """One row per engine and interval of the run: what it did in it."""
     itl: pd.DataFrame
     """Histogram of the gaps between output tokens: from_s, to_s, num_gaps."""
     scenario: Scenario
@@ -50,6 +52,10 @@ class Results:
     """What the run took; no part of its outcome."""
     unloaded: pd.DataFrame | None = None
     """Latencies of requests alone on the empty cluster, where the SLO asks for multiples of them."""
+    steps: pd.DataFrame | None = None
+    """One row per step of a language model's engine, where recording was asked for."""
+    decisions: pd.DataFrame | None = None
+    """What was decided in each step, request by request, where recording was asked for."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -80,6 +86,7 @@ class Results:
             engines=frames["engines"],
             links=frames["links"],
             operators=frames["operators"],
+            timeline=frames["timeline"],
             itl=frames["itl"],
             scenario=scenario,
             version=version,
@@ -89,6 +96,8 @@ class Results:
             notes=tables.notes,
             wall_time_s=wall_time_s,
             unloaded=unloaded,
+            steps=frames.get("steps"),
+            decisions=frames.get("decisions"),
         )
 
     @property
@@ -118,19 +127,23 @@ class Results:
 
     @property
     def plot(self) -> Plots:
-        """Figures: `results.plot.ttft()`, `.latency()`, `.timeline()`, `.stages()`, `.engines()`."""
+        """Figures: `.ttft()`, `.latency()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`."""
         return Plots(self)
 
-    def with_replications(self, others: Sequence[Results]) -> Results:
-        """These results with the headline metrics of the same scenario under other seeds beside them."""
-        rows = [{"seed": one.seed, **headline_metrics(one.summary)} for one in (self, *others)]
-        return replace(self, replications=pd.DataFrame(rows))
+    @property
+    def headlines(self) -> dict[str, float]:
+        """The seed and the metrics that replications are compared by."""
+        return {"seed": self.seed, **headline_metrics(self.summary)}
+
+    def with_replications(self, others: Sequence[Mapping[str, float]]) -> Results:
+        """These results with the headlines of the same scenario under other seeds beside their own."""
+        return replace(self, replications=pd.DataFrame([self.headlines, *others]))
 
     def save(self, folder: str | Path) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
-        requests, visits, engines, links, operators and itl as Parquet, summary.json, scenario.yaml (resolved:
-        `hermes-sim --scenario FOLDER` runs it again), run_info.json.
+        requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
+        Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)

@@ -13,15 +13,16 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from hermes_sim.core.errors import HermesError
 from hermes_sim.scenario.load import SCENARIO_FILE
 
-TABLES = ("requests", "visits", "engines", "links", "operators", "itl")
-OPTIONAL_TABLES = ("unloaded", "replications")
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("requests", "visits", "engines", "links", "operators", "timeline", "itl")
+OPTIONAL_TABLES = ("steps", "decisions", "unloaded", "replications")
 SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
 FILES = frozenset(

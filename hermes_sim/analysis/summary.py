@@ -12,8 +12,10 @@ import pandas as pd
 from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
 from hermes_sim.analysis.critical_path import ttft_parts
+from hermes_sim.analysis.engine_findings import engine_findings
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.objectives import Verdict, judge
+from hermes_sim.analysis.over_time import over_time
 from hermes_sim.analysis.replications import confidence_intervals
 from hermes_sim.analysis.setting import scenario_words
 from hermes_sim.analysis.trust import provenance_fracs, speed_sources, weakest_sources
@@ -42,6 +44,7 @@ def summarize(results: Results) -> dict[str, Any]:
         "stages": _records(metrics.stage_times(results.measured_visits)),
         "throughput": _throughput(results),
         "engines": _engines(results.engines),
+        "over_time": over_time(results.timeline),
         "links": [_record(row) for _, row in results.links.iterrows()],
         "energy_and_cost": _energy_and_cost(results),
         "trust": {
@@ -81,6 +84,8 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
         "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),
+        "num_samples": int(requests["num_samples"].sum()),
+        "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
     }
 
@@ -90,7 +95,8 @@ def _latency(results: Results) -> dict[str, Any]:
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
     latency["itl"] = metrics.itl_percentiles(results.itl, measured)
-    return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e")}
+    latency["engine_ttft"] = metrics.latency_percentiles(floats(finished, "engine_ttft_s"))
+    return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e", "engine_ttft")}
 
 
 def _slo(results: Results, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -180,6 +186,7 @@ def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Fi
     )
     yield from (found for found in single if found is not None)
     yield from findings.failed(requests)
+    yield from engine_findings(results.engines, results.timeline)
     notes = dict.fromkeys((*results.scenario.notes, *results.notes))
     yield from (findings.Finding("note", note) for note in notes)
 

@@ -13,4 +13,4 @@ class ChunkedPrefill(TokenBatching):
     kind: Literal["chunked_prefill"] = "chunked_prefill"
 
     def switches(self) -> Switches:
-        return Switches(chunk_prefill=True, mix_prefill_and_decode=True, full_sequence_gate=self.full_sequence_gate)
+        return Switches(chunk_prefill=True, mix=True, full_sequence_gate=self.full_sequence_gate)

@@ -16,4 +16,4 @@ class Continuous(TokenBatching):
     kind: Literal["continuous"] = "continuous"
 
     def switches(self) -> Switches:
-        return Switches(chunk_prefill=False, mix_prefill_and_decode=True, full_sequence_gate=self.full_sequence_gate)
+        return Switches(mix=True, full_sequence_gate=self.full_sequence_gate)

@@ -90,7 +90,7 @@ def _fill_decode(
 ) -> None:
     for row in range(len(kinds)):
         out[row] = decode_attention_seconds(
-            num_seqs[row], num_seqs[row] * context[row], context[row], coefficients[kinds[row]], 0
+            num_seqs[row], num_seqs[row], num_seqs[row] * context[row], context[row], coefficients[kinds[row]], 0
         )[0]
 
 
@@ -140,6 +140,7 @@ def _layers(num_heads: float, num_kv_heads: float, head_dim: float, kv_bytes: fl
     return AttentionLayers(
         kind="full",
         num_layers=1,
+        num_prompt_layers=1,
         window_tokens=0,
         num_heads=int(num_heads),
         num_kv_heads=int(num_kv_heads),

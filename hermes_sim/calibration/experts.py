@@ -12,7 +12,7 @@ from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficien
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
 from hermes_sim.perf.coefficients import gemm_coefficients
-from hermes_sim.perf.lowering import distinct_experts
+from hermes_sim.perf.expert_routing import distinct_experts
 from hermes_sim.perf.operators.gemm import gemm_seconds
 
 FloatArray = npt.NDArray[np.float64]

@@ -31,20 +31,52 @@ NUM_KEPT_FOLDERS = 4
 def compiled(function: Function) -> Function:
     """Compile for the processor on first call: numpy error model (x / 0 is inf), never fastmath, cached on disk.
 
-    Numba is imported by the first decorated module, not by this one.
+    Machine code is made, and cached, for the functions that Python calls; what they call is linked into them
+    (core/parts.py). Numba is imported by the first decorated module, not by this one.
+    """
+    numba = _numba()
+    if numba.config.DISABLE_JIT:
+        return cast(Function, numba.njit(error_model="numpy")(function))
+    from hermes_sim.core.parts import Part
+
+    return cast(Function, Part(function, functools.partial(_entry, function)))
+
+
+def _entry(function: Callable[..., object]) -> Callable[..., object]:
+    """The function with machine code of its own, from the cache if it was made before."""
+    numba = _numba()
+    folder = cache_folder()
+    if folder is None or not Path(function.__code__.co_filename).is_file():
+        return cast(Callable[..., object], numba.njit(error_model="numpy")(function))
+    config: Any = numba.config
+    previous = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)  # read once, while the function is wrapped
+    try:
+        return cast(Callable[..., object], numba.njit(cache=True, error_model="numpy")(function))
+    finally:
+        config.CACHE_DIR = previous
+
+
+@functools.cache
+def _numba() -> Any:
+    """Numba, without its probe for a BLAS.
+
+    The probe imports SciPy's linear algebra, a quarter of a second, only to see whether it is there; SciPy is one of
+    our dependencies. Code that uses it is compiled as ever.
     """
     import numba
 
     config: Any = numba.config
-    folder = cache_folder()
-    if folder is None or config.DISABLE_JIT or not Path(function.__code__.co_filename).is_file():
-        return cast(Function, numba.njit(error_model="numpy")(function))
-    previous = config.CACHE_DIR
-    config.CACHE_DIR = str(folder)  # read once, while the function is wrapped
+    linalg: Any = importlib.import_module("numba.np.linalg")
+    probe = getattr(linalg, "ensure_blas", None)
+    if config.DISABLE_JIT or probe is None:
+        return numba
+    linalg.ensure_blas = lambda: None
     try:
-        return cast(Function, numba.njit(cache=True, error_model="numpy")(function))
+        importlib.import_module("numba.np.arraymath")  # probes while it is imported
     finally:
-        config.CACHE_DIR = previous
+        linalg.ensure_blas = probe
+    return numba
 
 
 def jit_enabled() -> bool:

@@ -7,8 +7,7 @@ given in base units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -17,12 +16,16 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
+    TypeAdapter,
     WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from hermes_sim.core.units import BASE_UNITS, COMMON_UNITS, parse_quantity
+from hermes_sim.core.words import did_you_mean, listed, shown, with_article
 
 
 class Description(BaseModel):
@@ -88,6 +91,7 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST_COUNT), _NotBool]
 NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST_COUNT), _NotBool]
 PositiveFloat = Annotated[float, Field(gt=0.0), _NotBool]
 NonNegativeFloat = Annotated[float, Field(ge=0.0), _NotBool]
+Scalar = bool | int | float | str
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 """Of an engine, a stage, a node, a pipeline: a word that can stand in a key path."""
 
@@ -114,28 +118,63 @@ UNION_MARK: Final = "\N{NULL}"
 """Starts the part of an error's path that names the member of a union; no YAML text can hold it."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
 class OneOf:
-    """Union of the descriptions in a plug-in table, told apart by one key of theirs."""
+    """Union of the descriptions in a plug-in table, told apart by one key of theirs.
 
-    table: Mapping[str, type[Description]]
-    noun: str
-    default: str | None = None
-    key: str = "kind"
+    The table is read at each validation: what a plug-in has added by then is known.
+    """
+
+    __slots__ = ("_adapter", "_members", "default", "key", "noun", "table")
+
+    def __init__(self, table: Mapping[str, type[Description]], noun: str, default: str | None, key: str) -> None:
+        self.table = table
+        self.noun = noun
+        self.default = default
+        self.key = key
+        self._members: dict[str, type[Description]] = {}
+        self._adapter: TypeAdapter[Any] | None = None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self._union().core_schema)
+
+    def _validate(self, value: Any) -> Any:
+        return self._union().validator.validate_python(value)
+
+    def _union(self) -> TypeAdapter[Any]:
+        """Of the table's present members."""
+        members = dict(self.table)
+        if self._adapter is None or members != self._members:
+            self._members = members
+            self._adapter = TypeAdapter(Annotated[Any, _Union(self, members)])
+        return self._adapter
+
+
+class _Union:
+    """The union of given members, as pydantic knows it."""
+
+    __slots__ = ("_members", "_one_of")
+
+    def __init__(self, one_of: OneOf, members: Mapping[str, type[Description]]) -> None:
+        self._one_of = one_of
+        self._members = members
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        one_of = self._one_of
         return core_schema.tagged_union_schema(
-            {UNION_MARK + kind: handler.generate_schema(member) for kind, member in self.table.items()},
+            {UNION_MARK + kind: handler.generate_schema(member) for kind, member in self._members.items()},
             self._mark,
             custom_error_type="unknown_kind",
             custom_error_message="needs a known {key} of {noun}: {kinds}",
-            custom_error_context={"noun": self.noun, "key": self.key, "kinds": ", ".join(self.table)},
+            custom_error_context={"noun": one_of.noun, "key": one_of.key, "kinds": ", ".join(self._members)},
         )
 
     def _mark(self, value: Any) -> str | None:
-        is_data = isinstance(value, Mapping)
-        kind = value.get(self.key, self.default) if is_data else getattr(value, self.key, None)
-        return UNION_MARK + kind if isinstance(kind, str) and kind in self.table else None
+        key, default = self._one_of.key, self._one_of.default
+        kind = value.get(key, default) if isinstance(value, Mapping) else getattr(value, key, None)
+        return UNION_MARK + kind if isinstance(kind, str) and kind in self._members else None
 
 
 def one_of(table: Mapping[str, type[Description]], noun: str, *, default: str | None = None, key: str = "kind") -> Any:
@@ -143,6 +182,37 @@ def one_of(table: Mapping[str, type[Description]], noun: str, *, default: str | 
 
     Use: `index: Annotated[Index, one_of(INDEX_KINDS, "index kind")]`. Each class has a field `kind` (or `key`) whose
     Literal is its name in the table; with `default`, whose class must give `kind` that default, it may be left out.
-    Error paths do not show which member was taken.
+    Error paths do not show which member was taken. What is put into the table later is known from then on.
     """
     return OneOf(table, noun, default, key)
+
+
+class NameIn:
+    """A name that a table has at the time of validation."""
+
+    __slots__ = ("noun", "table")
+
+    def __init__(self, table: Iterable[str], noun: str) -> None:
+        self.table = table
+        self.noun = noun
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "enum": list(self.table)}
+
+    def _check(self, name: str) -> str:
+        names = list(self.table)
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise ValueError(f"{shown(name)} is not {with_article(self.noun)} ({listed(names)}).{near}")
+        return name
+
+
+def name_in(table: Iterable[str], noun: str) -> Any:
+    """Annotation for a text field that holds a key of a plug-in table, read at each validation.
+
+    Use: `kind: Annotated[str, name_in(ROUTERS, "routing policy")]`.
+    """
+    return NameIn(table, noun)

@@ -19,11 +19,16 @@ REQUESTS: dict[str, str] = {
     "pipeline": "category",
     "status": "category",  # finished | rejected | unfinished
     "session": "int64",  # -1: none
+    "client": "int64",  # -1: unknown
     "arrival_s": "float64",
-    "first_token_s": "float64",  # absolute
-    "finish_s": "float64",  # absolute
-    "num_prompt_tokens": "int64",  # as the language model saw it: retrieved documents included, after clipping
-    "num_output_tokens": "int64",
+    "first_token_s": "float64",  # absolute, as the client receives it
+    "engine_first_token_s": "float64",  # absolute, end of the engine's step
+    "finish_s": "float64",  # absolute, as the client receives the last token
+    "num_prompt_tokens": "int64",  # as the language model saw it: documents and images included, after clipping
+    "num_image_tokens": "int64",  # of these, tokens that stand for images
+    "num_output_tokens": "int64",  # of all samples together
+    "num_samples": "int64",  # answers generated from the one prompt
+    "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_preemptions": "int64",
@@ -31,7 +36,7 @@ REQUESTS: dict[str, str] = {
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
     "cost_usd": "float64",  # share of its engines' rent over the whole run, by engine_s
 }
-"""Metrics derived in analysis: ttft_s, tpot_s, e2e_s, slo_met."""
+"""Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
 
 VISITS: dict[str, str] = {
     "request": "int64",
@@ -42,6 +47,7 @@ VISITS: dict[str, str] = {
     "start_s": "float64",  # first step that scheduled it
     "finish_s": "float64",
     "transfer_s": "float64",  # before arrival_s: moving its input here
+    "tokenize_s": "float64",  # before arrival_s: in the front end, waiting for a tokeniser included
     "queue_s": "float64",  # in the engine but in no step
     "service_s": "float64",  # = compute_s + memory_s + network_s + host_s
     "compute_s": "float64",
@@ -74,10 +80,22 @@ ENGINES: dict[str, str] = {
     "num_recomputed_tokens": "int64",
     "num_cached_tokens": "int64",
     "num_preemptions": "int64",
+    "num_looked_up_blocks": "int64",  # full prompt blocks that the prefix cache was asked for
+    "num_hit_blocks": "int64",  # of these, found
+    "prefix_hit_frac": "float64",  # hit / looked up
+    "num_swapped_blocks": "int64",  # KV blocks copied to the host and back, each way counted
+    "num_copied_blocks": "int64",  # copied on write, for samples that share a prompt
+    "num_drafted_tokens": "int64",  # proposed by speculative decoding
+    "num_accepted_tokens": "int64",  # of these, kept
+    "acceptance_frac": "float64",  # accepted / drafted
+    "tokens_per_decode": "float64",  # output tokens per sequence and decode step, 1 without speculation
+    "speculation_speedup": "float64",  # of decoding, at the mean batch; NaN without speculation
     "num_blocks": "int64",
     "mean_batch": "float64",  # sequences (or jobs) per step, time-weighted
     "mean_kv_used_frac": "float64",  # blocks with an owner, time-weighted
     "peak_kv_used_frac": "float64",
+    "tokenizer_utilization_frac": "float64",  # NaN without tokenisers
+    "detokenizer_utilization_frac": "float64",
     "energy_j": "float64",  # idle time included
     "cost_usd": "float64",
 }
@@ -102,13 +120,89 @@ OPERATORS: dict[str, str] = {
 }
 """One representative step or batch per engine and stage (its mean), operator by operator."""
 
+TIMELINE: dict[str, str] = {
+    "engine": "category",
+    "start_s": "float64",
+    "end_s": "float64",
+    "busy_s": "float64",
+    "compute_s": "float64",
+    "memory_s": "float64",
+    "network_s": "float64",
+    "host_s": "float64",
+    "utilization_frac": "float64",  # busy / (length x lanes)
+    "mfu_frac": "float64",
+    "mbu_frac": "float64",
+    "mean_batch": "float64",  # over the busy time, 0 where idle
+    "mean_kv_used_frac": "float64",  # over the busy time, 0 where idle
+    "num_waiting": "float64",  # mean number of visits that wait for their first step
+    "num_running": "float64",  # mean number of visits between first and last step, preempted ones left out
+    "num_preempted": "float64",  # mean number of visits that wait to go on after a preemption
+    "num_steps": "float64",  # a step across the edge of an interval counts in both by its time in each, also below
+    "num_tokens": "float64",  # computed: prompt tokens and decoded ones
+    "num_output_tokens": "float64",
+    "num_preemptions": "float64",
+    "num_looked_up_blocks": "float64",
+    "num_hit_blocks": "float64",
+    "prefix_hit_frac": "float64",
+    "num_drafted_tokens": "float64",
+    "num_accepted_tokens": "float64",
+    "acceptance_frac": "float64",
+}
+"""One row per engine and interval of the run. Sums over the intervals are the engine's totals."""
+
+STEPS: dict[str, str] = {
+    "engine": "category",
+    "step": "int64",  # of this engine, from 0
+    "start_s": "float64",
+    "end_s": "float64",
+    "num_tokens": "int64",  # computed in the step: prompt tokens, one a decode, drafts
+    "num_decode": "int64",  # sequences that decode
+    "num_prefill": "int64",  # sequences with a prompt or a chunk of one
+    "num_prefill_tokens": "int64",
+    "decode_context_tokens": "int64",  # KV tokens that the decodes read, their new ones included
+    "num_running": "int64",  # in the running list once the step was decided
+    "num_waiting": "int64",  # in the line once the step was decided
+    "num_preempted": "int64",
+    "preempted": "category",  # requests, in order: "17 4"
+    "num_admitted": "int64",
+    "admitted": "category",  # request:tokens found in the prefix cache, in order: "18:0 21:512"
+    "num_finished": "int64",
+    "num_swapped_in_blocks": "int64",
+    "num_swapped_out_blocks": "int64",
+    "num_drafted_tokens": "int64",
+    "num_accepted_tokens": "int64",
+    "num_free_blocks": "int64",  # once the step was decided
+    "kv_used_frac": "float64",
+    "compute_s": "float64",
+    "memory_s": "float64",
+    "network_s": "float64",
+    "host_s": "float64",
+}
+"""One row per step of a token engine, in the order in which they began; where recording was asked for."""
+
+DECISIONS: dict[str, str] = {
+    "engine": "category",
+    "step": "int64",
+    "request": "int64",
+    "sample": "int64",  # 0 but for further samples of one prompt
+    "kind": "category",  # scheduled | preempted | admitted | swapped_out | swapped_in | finished | accepted
+    "amount": "int64",  # scheduled: tokens; preempted: computed tokens lost; admitted: tokens hit; swapped: blocks;
+    # accepted: drafts; finished: output tokens
+}
+"""What the scheduler decided in each step, in its order: the long form of the steps."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
     "engines": ENGINES,
     "links": LINKS,
     "operators": OPERATORS,
+    "timeline": TIMELINE,
 }
+"""Tables of every run."""
+
+RECORDED_SCHEMAS: dict[str, dict[str, str]] = {"steps": STEPS, "decisions": DECISIONS}
+"""Tables of runs that record their steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +214,7 @@ class RunTables:
     engines: Table
     links: Table
     operators: Table
+    timeline: Table
     itl_edges_s: npt.NDArray[np.float64]
     """[num_bins + 1] edges of the histogram of gaps between tokens, ascending."""
     itl_counts: npt.NDArray[np.int64]
@@ -131,3 +226,6 @@ class RunTables:
     num_steps: int
     notes: tuple[str, ...] = field(default=())
     """Things to be named before the user asks: saturated, rejected, clipped ..."""
+    steps: Table | None = None
+    """Where recording was asked for."""
+    decisions: Table | None = None

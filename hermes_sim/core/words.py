@@ -51,5 +51,13 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f" Did you mean {match!r}?" if match is not None else ""
 
 
+def passed_from_python(policy: object, argument: str, register: str) -> str:
+    """Why a file cannot bring back the policy object that a run was made with, and what to do instead."""
+    return (
+        f"the policy {shown(policy)} was passed from Python, and a file runs no code: pass it again with "
+        f"simulate(..., {argument}...), or {register} it in a module and load that with --plugin"
+    )
+
+
 def _bare(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter not in "-_ .")

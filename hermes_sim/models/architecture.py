@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Description, Dtype, NonNegativeInt, PositiveInt, Source
 
@@ -117,8 +117,11 @@ class ModelArchitecture(Description):
     title: str
     hugging_face_ids: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    family: Literal["decoder", "encoder", "state_space", "hybrid"] = "decoder"
+    family: Literal["decoder", "encoder", "encoder_decoder", "state_space", "hybrid"] = "decoder"
     num_layers: int = Field(ge=1, le=10_000)
+    """Encoder-decoder models: of the decoder, each with cross-attention."""
+    num_encoder_layers: int = Field(default=0, ge=0, le=10_000)
+    """Encoder-decoder models only; the same widths as the decoder's layers."""
     hidden_size: PositiveInt
     num_heads: NonNegativeInt
     num_kv_heads: NonNegativeInt
@@ -138,6 +141,8 @@ class ModelArchitecture(Description):
     """Rows of a learned position table; 0 with rotary or ALiBi positions."""
     alibi: bool = False
     """Positions as a bias of the attention scores: no table, no rotation (BLOOM)."""
+    relative_position_buckets: NonNegativeInt = 0
+    """Positions as a learned bias of the scores, one number a bucket and head, shared by a stack's layers (T5)."""
     token_types: NonNegativeInt = 0
     """Rows of a segment table (BERT)."""
     embedding_norm: bool = False
@@ -177,6 +182,19 @@ class ModelArchitecture(Description):
     published_num_parameters: float | None = None
     """For the test: what the authors state."""
     sources: dict[str, Source]
+
+    @model_validator(mode="after")
+    def _an_encoder_of_its_own_or_none(self) -> ModelArchitecture:
+        if (self.family == "encoder_decoder") != (self.num_encoder_layers > 0):
+            raise ValueError("num_encoder_layers and family 'encoder_decoder' belong together")
+        if self.num_encoder_layers and (self.mla or self.moe or self.state_space or self.num_sliding_layers):
+            raise ValueError("an encoder-decoder model has plain attention and plain feed-forward layers only")
+        return self
+
+    @property
+    def has_rotary_positions(self) -> bool:
+        """Queries and keys are rotated by their position."""
+        return not self.learned_positions and not self.alibi and not self.relative_position_buckets
 
     @property
     def num_attention_layers(self) -> int:

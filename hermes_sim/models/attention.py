@@ -31,12 +31,23 @@ class Batch:
     prefill_context_sum: int = 0
     """KV tokens that the chunks read: sum of context + new."""
     num_sampled: int = 0
-    """Sequences that need logits."""
+    """Tokens that need logits."""
+    num_draft_tokens: int = 0
+    """Drafts that the decodes verify beside their one new token, all together."""
 
     @property
     def num_tokens(self) -> int:
         """New tokens of the pass."""
-        return self.num_decode + self.num_prefill_tokens
+        return self.num_decode_tokens + self.num_prefill_tokens
+
+    @property
+    def num_decode_tokens(self) -> int:
+        """New tokens of the decoding sequences."""
+        return self.num_decode + self.num_draft_tokens
+
+    def decode_pairs(self, num_keys: float) -> float:
+        """Query-key pairs of the decodes when they read `num_keys` once for all queries of a sequence."""
+        return num_keys * self.num_decode_tokens / self.num_decode if self.num_draft_tokens else num_keys
 
 
 def context_operators(
@@ -70,6 +81,8 @@ def _attention(
         decode_context = min(decode_context, batch.num_decode * window)
     if model.mla is not None:
         return _latent_attention(model, model.mla, batch, tp, kv_dtype)
+    if model.num_encoder_layers > 0:
+        return _encoder_decoder_attention(model, batch, tp, kv_dtype)
     heads = share(model.num_heads, tp)
     flops_per_pair = 4.0 * heads * model.head_dim
     kv_bytes = 2.0 * share(model.num_kv_heads, tp) * model.head_dim * DTYPE_BYTES[kv_dtype]
@@ -77,7 +90,7 @@ def _attention(
     operators = []
     for phase, num_queries, num_pairs, num_keys in (
         ("prefill", batch.num_prefill_tokens, pairs, context),
-        ("decode", batch.num_decode, decode_context, decode_context),
+        ("decode", batch.num_decode_tokens, batch.decode_pairs(decode_context), decode_context),
     ):
         if num_queries > 0:
             operators.append(
@@ -90,6 +103,46 @@ def _attention(
                     dtype=model.activation_dtype,
                 )
             )
+    return operators
+
+
+def _encoder_decoder_attention(model: ModelArchitecture, batch: Batch, tp: int, kv_dtype: Dtype) -> list[Operator]:
+    """The encoder over whole prompts, all pairs of tokens; the decoder over prompt and generated tokens.
+
+    Cross-attention reads the keys and values of the prompt, self-attention those of the generated tokens: together the
+    context of a decoder-only model, in two calls a layer. The step of a prompt takes its start token through the
+    decoder too.
+    """
+    heads = share(model.num_heads, tp)
+    flops_per_pair = 4.0 * heads * model.head_dim
+    kv_bytes = 2.0 * share(model.num_kv_heads, tp) * model.head_dim
+    query_bytes = 2.0 * heads * model.head_dim * DTYPE_BYTES[model.activation_dtype]
+    new = batch.num_prefill_tokens
+    operators = []
+    if new > 0:
+        operators.append(
+            Operator(
+                "attention_prefill_full",
+                "attention",
+                count=model.num_encoder_layers,
+                flops=flops_per_pair * (2.0 * batch.prefill_token_pairs - new),
+                bytes=kv_bytes * DTYPE_BYTES[model.activation_dtype] * new + query_bytes * new,
+                dtype=model.activation_dtype,
+            )
+        )
+    num_queries = batch.num_decode_tokens + batch.num_prefill
+    if num_queries > 0:
+        context = batch.decode_context_sum + batch.prefill_context_sum
+        operators.append(
+            Operator(
+                "attention_decode_full",
+                "attention",
+                count=model.num_layers,
+                flops=flops_per_pair * (batch.decode_pairs(batch.decode_context_sum) + batch.prefill_context_sum),
+                bytes=kv_bytes * DTYPE_BYTES[kv_dtype] * context + 2.0 * query_bytes * num_queries,
+                dtype=model.activation_dtype,
+            )
+        )
     return operators
 
 
@@ -112,12 +165,12 @@ def _latent_attention(model: ModelArchitecture, mla: Mla, batch: Batch, tp: int,
         return Operator(name, "attention", count=layers, flops=flops, bytes=moved, dtype=model.activation_dtype)
 
     pairs, keys = float(batch.prefill_token_pairs), float(batch.prefill_context_sum)
-    decode_pairs = float(batch.decode_context_sum)
+    decode_keys = float(batch.decode_context_sum)
     operators: list[Operator] = []
     if mla.indexer is not None and batch.num_tokens > 0:
         operators.append(_indexer_scores(model, mla.indexer, batch))
         pairs = min(pairs, float(batch.num_prefill_tokens) * mla.indexer.top_k)
-        decode_pairs = min(decode_pairs, float(batch.num_decode) * mla.indexer.top_k)
+        decode_keys = min(decode_keys, float(batch.num_decode) * mla.indexer.top_k)
     if batch.num_prefill_tokens > 0 and mla.indexer is not None:
         operators.append(on_latent("prefill", batch.num_prefill_tokens, pairs, keys))
     elif batch.num_prefill_tokens > 0:
@@ -137,13 +190,14 @@ def _latent_attention(model: ModelArchitecture, mla: Mla, batch: Batch, tp: int,
             )
         )
     if batch.num_decode > 0:
-        operators.append(on_latent("decode", batch.num_decode, decode_pairs, decode_pairs))
+        pairs = batch.decode_pairs(decode_keys)
+        operators.append(on_latent("decode", batch.num_decode_tokens, pairs, decode_keys))
     return operators
 
 
 def _indexer_scores(model: ModelArchitecture, indexer: SparseIndexer, batch: Batch) -> Operator:
     """Scores of all query-key pairs in fp8, before the top_k are kept; every device of the group computes them all."""
-    pairs = float(batch.prefill_token_pairs + batch.decode_context_sum)
+    pairs = float(batch.prefill_token_pairs + batch.decode_pairs(batch.decode_context_sum))
     keys = float(batch.prefill_context_sum + batch.decode_context_sum)
     return Operator(
         "indexer_scores",

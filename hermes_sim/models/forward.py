@@ -8,11 +8,13 @@ padded. What depends on the number of tokens alone (`token_operators`) is kept a
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import replace
+from math import ceil, comb
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.models.architecture import Mla, ModelArchitecture, Moe, StateSpace
 from hermes_sim.models.attention import Batch, context_operators
+from hermes_sim.models.encoder_decoder import encoder_stack
 from hermes_sim.models.operator import Operator
 from hermes_sim.models.parameters import bytes_per_weight, compute_dtype
 from hermes_sim.models.shards import elementwise, gemm, share
@@ -22,6 +24,7 @@ __all__ = [
     "context_operators",
     "decoder_operators",
     "encoder_operators",
+    "encoder_pass_operators",
     "expected_distinct_experts",
     "sampling_operators",
     "token_operators",
@@ -42,7 +45,15 @@ def decoder_operators(
     """Every operator of one step of a decoder, on one device of a tensor-parallel group of `tp`.
 
     The experts are spread over `ep` shares of the tp devices (ep divides tp); the devices of a share split each expert.
+    An encoder-decoder model takes prompts through its encoder, and each prompt's start token through the decoder.
     """
+    if model.num_encoder_layers > 0:
+        return (
+            *encoder_pass_operators(model, batch.num_prefill_tokens, tp=tp),
+            *token_operators(model, batch.num_decode_tokens + batch.num_prefill, tp=tp),
+            *context_operators(model, batch, tp=tp, kv_dtype=kv_dtype),
+            *sampling_operators(model, batch.num_sampled, tp=tp),
+        )
     return (
         *token_operators(model, batch.num_tokens, tp=tp, ep=ep),
         *context_operators(model, batch, tp=tp, kv_dtype=kv_dtype),
@@ -50,20 +61,28 @@ def decoder_operators(
     )
 
 
-def token_operators(model: ModelArchitecture, num_tokens: int, *, tp: int = 1, ep: int = 1) -> tuple[Operator, ...]:
-    """Operators whose work depends on the number of new tokens alone: all but attention, recurrence and logits."""
+def token_operators(
+    model: ModelArchitecture, num_tokens: int, *, tp: int = 1, ep: int = 1, dp: int = 1
+) -> tuple[Operator, ...]:
+    """Operators whose work depends on the number of new tokens alone: all but attention, recurrence and logits.
+
+    Of an encoder-decoder model: the decoder's. With dp > 1 ranks of `tp` devices, each with `num_tokens` of its own,
+    experts are spread over `ep` shares of all tp x dp devices, and tokens travel to them and back.
+    """
     if num_tokens == 0:
         return ()
     operators = [*_embedding(model, num_tokens, tp), *_norms(model, num_tokens)]
     if model.num_attention_layers > 0:
         attention = _latent_projections if model.mla is not None else _head_projections
         operators += attention(model, num_tokens, tp)
+    if model.num_encoder_layers > 0:
+        operators += _cross_projections(model, num_tokens, tp)
     if model.state_space is not None:
         operators += _state_space_projections(model, model.state_space, num_tokens, tp)
     if model.num_dense_layers > 0:
         operators += _mlp(model, num_tokens, tp)
     if model.moe is not None:
-        operators += _experts(model, model.moe, num_tokens, tp, ep)
+        operators += _experts(model, model.moe, num_tokens, tp, ep, dp)
     return (*operators, *_all_reduces(model, num_tokens, tp))
 
 
@@ -83,12 +102,32 @@ def sampling_operators(model: ModelArchitecture, num_sampled: int, *, tp: int = 
     return logits, Operator("logits_all_gather", "collective", bytes=message), sampler
 
 
+def encoder_pass_operators(model: ModelArchitecture, num_tokens: int, *, tp: int = 1) -> tuple[Operator, ...]:
+    """What an encoder-decoder model does with its prompts, attention apart: encoder, then keys and values for decoding.
+
+    Every layer of the decoder projects the encoder's output to keys and values once and keeps them in the KV cache.
+    Nothing for a model without an encoder of its own.
+    """
+    if num_tokens == 0 or model.num_encoder_layers == 0:
+        return ()
+    encoder = token_operators(encoder_stack(model), num_tokens, tp=tp)
+    key_value = 2 * share(model.num_kv_heads, tp) * model.head_dim
+    layers = model.num_layers
+    return (
+        *(replace(operator, name=f"encoder_{operator.name}") for operator in encoder),
+        gemm(model, "cross_kv", "attention", num_tokens, key_value, model.hidden_size, layers),
+        elementwise(model, "cross_kv_write", 2.0 * num_tokens * key_value, layers),
+    )
+
+
 def encoder_operators(model: ModelArchitecture, num_tokens: int, sequence_len: int) -> tuple[Operator, ...]:
     """One pass over whole sequences of `sequence_len` tokens, `num_tokens` in all, on one device; nothing is cached.
 
-    An encoder attends both ways; a decoder used to embed or to rank attends causally. Then the pooler or the
-    classification head of each sequence.
+    An encoder attends both ways, that of an encoder-decoder model too; a decoder used to embed or to rank attends
+    causally. Then the pooler or the classification head of each sequence.
     """
+    if model.family == "encoder_decoder":
+        model = encoder_stack(model)
     if num_tokens == 0:
         return ()
     sequence_len = max(1, min(sequence_len, num_tokens))
@@ -129,7 +168,8 @@ def _embedding(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Opera
 
 def _norms(model: ModelArchitecture, num_tokens: int) -> list[Operator]:
     """Norms fused with the residual addition: read the layer's output and the residual, write both."""
-    count = model.num_layers * model.num_norms_per_layer + int(model.final_norm) + int(model.embedding_norm)
+    per_layer = model.num_norms_per_layer + int(model.num_encoder_layers > 0)  # one before the cross-attention
+    count = model.num_layers * per_layer + int(model.final_norm) + int(model.embedding_norm)
     return [elementwise(model, "norm", 4.0 * num_tokens * model.hidden_size, count)]
 
 
@@ -143,13 +183,22 @@ def _head_projections(model: ModelArchitecture, num_tokens: int, tp: int) -> lis
     operators = [gemm(model, "qkv", "attention", num_tokens, query + key_value + gate, hidden, layers)]
     if model.qk_norm != "none":
         operators.append(elementwise(model, "qk_norm", 2.0 * num_tokens * (query + key_value / 2.0), layers))
-    if not model.learned_positions and not model.alibi:
+    if model.has_rotary_positions:
         operators.append(elementwise(model, "rope", 2.0 * num_tokens * (query + key_value / 2.0), layers))
     if model.family != "encoder":
         operators.append(elementwise(model, "kv_write", 2.0 * num_tokens * key_value, layers))
     if gate:
         operators.append(elementwise(model, "attention_gate", 3.0 * num_tokens * query, layers))
     return [*operators, gemm(model, "out", "attention", num_tokens, hidden, query, layers)]
+
+
+def _cross_projections(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
+    """Query and output of the cross-attention; its keys and values come from the encoder."""
+    query = share(model.num_heads, tp) * model.head_dim
+    return [
+        gemm(model, "cross_q", "attention", num_tokens, query, model.hidden_size, model.num_layers),
+        gemm(model, "cross_out", "attention", num_tokens, model.hidden_size, query, model.num_layers),
+    ]
 
 
 def _latent_projections(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
@@ -216,22 +265,28 @@ def _mlp(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
     ]
 
 
-def _experts(model: ModelArchitecture, moe: Moe, num_tokens: int, tp: int, ep: int) -> list[Operator]:
-    """Router, the chosen experts as grouped GEMMs, shared experts; rows of a device are the mean of uniform routing."""
+def _experts(model: ModelArchitecture, moe: Moe, num_tokens: int, tp: int, ep: int, dp: int) -> list[Operator]:
+    """Router, the chosen experts as grouped GEMMs, shared experts; rows of a device are the mean of uniform routing.
+
+    A rank routes its own tokens and runs its shared experts; the routed experts see the tokens of all ranks.
+    """
     layers, hidden = model.num_moe_layers, model.hidden_size
     inputs = 2 if model.gated_mlp else 1
-    width = share(moe.expert_intermediate_size, tp // ep)
-    rows = ceil(num_tokens * moe.num_experts_per_token / ep)
+    width = share(moe.expert_intermediate_size, tp * dp // ep)
+    all_tokens = dp * num_tokens
+    rows = ceil(all_tokens * moe.num_experts_per_token / ep)
     scores = moe.num_experts + int(moe.shared_expert_gate)
     router = Operator("router", "gemm", count=layers, m=num_tokens, n=scores, k=hidden, dtype=model.activation_dtype)
     operators = [
         router,
-        _grouped_gemm(model, moe, "experts_up", num_tokens, rows, inputs * width, hidden, ep),
+        _grouped_gemm(model, moe, "experts_up", all_tokens, rows, inputs * width, hidden, ep),
         elementwise(model, "experts_act", (inputs + 1.0) * rows * width, layers),
-        _grouped_gemm(model, moe, "experts_down", num_tokens, rows, hidden, width, ep),
+        _grouped_gemm(model, moe, "experts_down", all_tokens, rows, hidden, width, ep),
         # Each row is read, weighted and added to its token.
         elementwise(model, "experts_combine", float(rows + num_tokens) * hidden, layers),
     ]
+    if dp > 1:
+        operators += _expert_exchange(model, moe, num_tokens, tp, ep, dp)
     if moe.shared_width > 0:
         shared = share(moe.shared_width, tp)
         operators += [
@@ -240,6 +295,33 @@ def _experts(model: ModelArchitecture, moe: Moe, num_tokens: int, tp: int, ep: i
             gemm(model, "shared_down", "shared_experts", num_tokens, hidden, shared, layers),
         ]
     return operators
+
+
+def _expert_exchange(model: ModelArchitecture, moe: Moe, num_tokens: int, tp: int, ep: int, dp: int) -> list[Operator]:
+    """All-to-all before and after the experts of a layer, over the tp x dp devices; `bytes` of one device's tokens.
+
+    Each device of a rank sends its part of the rank's tokens, once to every device of each share that holds one of a
+    token's experts, in the dtype the experts multiply, and gets results in the activations' dtype (DeepSeek-V3, arXiv
+    2412.19437, sections 3.2.2 and 3.3: dispatch in FP8, combine in BF16).
+    """
+    copies = expected_shares_reached(moe.num_experts, moe.num_experts_per_token, ep) * (tp * dp // ep)
+    numbers = num_tokens / tp * model.hidden_size * copies
+    wide = DTYPE_BYTES[model.activation_dtype]
+    narrow = min(DTYPE_BYTES[compute_dtype(model, "experts")], wide)
+    layers = model.num_moe_layers
+    return [
+        Operator("experts_dispatch", "collective", count=layers, bytes=numbers * narrow),
+        Operator("experts_return", "collective", count=layers, bytes=numbers * wide),
+    ]
+
+
+def expected_shares_reached(num_experts: int, num_experts_per_token: int, ep: int) -> float:
+    """Of ep equal shares of the experts, those that hold at least one of a token's k, all choices equally likely.
+
+    ep (1 - C(E - E / ep, k) / C(E, k)): the share is missed if all k are among the other experts.
+    """
+    others = num_experts - max(num_experts // ep, 1)
+    return ep * (1.0 - comb(others, num_experts_per_token) / comb(num_experts, num_experts_per_token))
 
 
 def _grouped_gemm(
@@ -264,11 +346,15 @@ def _grouped_gemm(
 
 
 def _all_reduces(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
-    """After the embedding, and after each row-split matrix: two a layer, one where both branches are summed first."""
+    """After the embedding, and after each row-split matrix: two a layer, one where both branches are summed first.
+
+    One more with cross-attention. Experts that are spread over the tp devices are summed by it as well.
+    """
     if tp == 1:
         return []
     has_mlp = model.num_dense_layers + model.num_moe_layers > 0
     per_layer = 2 if has_mlp and not model.parallel_attention else 1
+    per_layer += int(model.num_encoder_layers > 0)
     message = float(num_tokens) * model.hidden_size * DTYPE_BYTES[model.activation_dtype]
     return [Operator("all_reduce", "collective", count=1 + per_layer * model.num_layers, bytes=message)]
 

@@ -10,13 +10,16 @@ from typing import get_args
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.models.architecture import Mla, ModelArchitecture, Part, StateSpace
+from hermes_sim.models.encoder_decoder import decoder_stack, encoder_stack
 
 
 def part_parameters(model: ModelArchitecture) -> dict[str, int]:
     """Parameters of each group: the keys of `Part`, and embedding, router, and other (norms, biases, pooler).
 
-    A tied output matrix counts once, as embedding.
+    A tied output matrix counts once, as embedding; so does the embedding that encoder and decoder share.
     """
+    if model.num_encoder_layers > 0:
+        return _encoder_decoder_parameters(model)
     moe = model.moe
     hidden = model.hidden_size
     matrices_per_mlp = 3 if model.gated_mlp else 2
@@ -36,6 +39,17 @@ def part_parameters(model: ModelArchitecture) -> dict[str, int]:
         "lm_head": model.vocab_size * hidden if untied_head else 0,
         "other": _norms(model) + _biases(model) + _encoder_head(model),
     }
+
+
+def _encoder_decoder_parameters(model: ModelArchitecture) -> dict[str, int]:
+    """Both stacks, and in each decoder layer cross-attention with a norm before it."""
+    decoder, encoder = part_parameters(decoder_stack(model)), part_parameters(encoder_stack(model))
+    parts = {part: count + encoder[part] for part, count in decoder.items()}
+    parts["embedding"] -= model.vocab_size * (model.embedding_size or model.hidden_size)
+    parts["attention"] += _attention_matrices(model)
+    norm = (2 if model.norm == "layer" else 1) * model.hidden_size
+    parts["other"] += model.num_layers * (norm + _attention_biases(model))
+    return parts
 
 
 def num_parameters(model: ModelArchitecture) -> int:
@@ -115,7 +129,8 @@ def kv_bytes_per_token(model: ModelArchitecture, dtype: Dtype | None = None) -> 
     """KV-cache bytes that one token adds in all attention layers of the whole model.
 
     Sliding layers are counted: they stop growing at their window (see kv_bytes_per_sequence). State-space
-    layers and encoders add nothing.
+    layers and encoders add nothing. A prompt token of an encoder-decoder model leaves its cross-attention's keys and
+    values in every decoder layer, a generated one those of the self-attention: as many bytes.
     """
     if model.family == "encoder":
         return 0.0
@@ -219,13 +234,17 @@ def _recurrence_vectors(recurrent: StateSpace) -> int:
     return vectors + 3 * recurrent.num_heads + recurrent.inner_size
 
 
+def _attention_biases(model: ModelArchitecture) -> int:
+    """Of one layer, sinks included."""
+    biases = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim if model.qkv_bias else 0
+    biases += model.hidden_size if model.output_bias else 0
+    return biases + (model.num_heads if model.attention_sinks else 0)
+
+
 def _biases(model: ModelArchitecture) -> int:
     hidden = model.hidden_size
-    per_attention = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim if model.qkv_bias else 0
-    per_attention += hidden if model.output_bias else 0
-    per_attention += model.num_heads if model.attention_sinks else 0
     inputs_per_mlp = 2 if model.gated_mlp else 1
-    total = model.num_attention_layers * per_attention
+    total = model.num_attention_layers * _attention_biases(model) + model.relative_position_buckets * model.num_heads
     if model.mlp_bias:
         total += model.num_dense_layers * (inputs_per_mlp * model.intermediate_size + hidden)
     if model.moe is not None and model.moe.expert_bias:

@@ -24,6 +24,15 @@ FloatArray = npt.NDArray[np.float64]
 MAX_LAYER_KINDS = 3
 """Full and sliding layers, or latent attention and its indexer."""
 
+_PROMPT_SECONDS = (
+    layer.PREFILL_LAUNCH_S,
+    layer.PAIR_S,
+    layer.LONGEST_ROW_S,
+    layer.PREFILL_BYTE_S,
+    layer.PREFILL_TOKEN_S,
+    layer.HISTORY_S,
+)
+
 _PROBE = 4096
 """Queries and pairs of a probing batch; its context is one or two keys a query, so that no window clips."""
 
@@ -52,6 +61,16 @@ class AttentionLayers:
     history_flops_per_token: float
     """Cached tokens of a prompt's history that are multiplied again (latent attention)."""
     dtype: Dtype
+    num_prompt_layers: int
+    """Layers that prompts go through: num_layers, or those of the encoder."""
+    bidirectional: bool = False
+    """Prompts attend both ways: n^2 pairs instead of n (n + 1) / 2."""
+    num_decode_calls: int = 1
+    """Kernels of one decode layer: self-attention, and cross-attention."""
+
+    def prompt_pairs(self, causal_pairs: float, num_tokens: float) -> float:
+        """Query-key pairs of whole prompts from those under the causal mask."""
+        return 2.0 * causal_pairs - num_tokens if self.bidirectional else causal_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +85,9 @@ class RecurrentLayers:
 
 def attention_layers(model: ModelArchitecture, *, tp: int, kv_dtype: Dtype) -> tuple[AttentionLayers, ...]:
     """One entry per kind of attention layer."""
-    decodes, longer_decodes = (_probe(model, tp, kv_dtype, _decodes(context)) for context in (_PROBE, 2 * _PROBE))
-    prompts, longer_prompts = (_probe(model, tp, kv_dtype, _prompts(context)) for context in (_PROBE, 2 * _PROBE))
+    contexts = (_PROBE, 2 * _PROBE)
+    decodes, longer_decodes = (_probe(model, tp, kv_dtype, _decodes(context), "decode") for context in contexts)
+    prompts, longer_prompts = (_probe(model, tp, kv_dtype, _prompts(context), "prefill") for context in contexts)
     written = {operator.name: operator for operator in token_operators(model, _PROBE, tp=tp)}.get("kv_write")
     found = []
     for kind, decode in decodes.items():
@@ -92,6 +112,9 @@ def attention_layers(model: ModelArchitecture, *, tp: int, kv_dtype: Dtype) -> t
                 cache_write_bytes=written.bytes / _PROBE if written and decode.count == written.count else 0.0,
                 history_flops_per_token=history.flops / _PROBE if history and kind == "latent" else 0.0,
                 dtype=decode.dtype,
+                num_prompt_layers=prompt.count,
+                bidirectional=model.num_encoder_layers > 0,
+                num_decode_calls=2 if model.num_encoder_layers > 0 else 1,
             )
         )
     return tuple(found)
@@ -126,6 +149,7 @@ def layer_coefficients(layers: AttentionLayers, device: Device) -> FloatArray:
     values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
     query_bytes = layers.decode_bytes_per_query + layers.cache_write_bytes
     values[layer.DECODE_SEQUENCE_S] = layers.num_kv_heads * shape.decode_head_s + query_bytes / decode_bytes_per_s
+    values[layer.DECODE_QUERY_S] = query_bytes / decode_bytes_per_s
     head_bytes = layers.decode_bytes_per_token / layers.num_kv_heads
     values[layer.DECODE_LONGEST_S] = head_bytes * device.num_cores / (bandwidth * shape.decode_core_streams)
     values[layer.DECODE_SERIAL_FRAC] = shape.decode_serial_frac
@@ -139,14 +163,32 @@ def layer_coefficients(layers: AttentionLayers, device: Device) -> FloatArray:
     )
     values[layer.PREFILL_SERIAL_FRAC] = shape.prefill_serial_frac
     values[layer.PREFILL_BYTE_S] = layers.prefill_bytes_per_token / bandwidth
-    # own keys and values are read once more than written: to attend to them
-    token_bytes = layers.prefill_bytes_per_query + layers.cache_write_bytes + layers.prefill_bytes_per_token
+    # own keys and values are read once more than written: to attend to them; a decoder's layers are written for all
+    # prompt tokens, however many layers the encoder has
+    cache_write_bytes = layers.cache_write_bytes * layers.num_layers / layers.num_prompt_layers
+    token_bytes = layers.prefill_bytes_per_query + cache_write_bytes + layers.prefill_bytes_per_token
     values[layer.PREFILL_TOKEN_S] = token_bytes / (bandwidth * shape.prefill_memory_frac)
     widened = peak * gemm_efficiency(device, layers.dtype).compute_frac
     values[layer.HISTORY_S] = layers.history_flops_per_token / widened
     values[layer.WINDOW_TOKENS] = layers.window_tokens
     values[layer.NUM_LAYERS] = layers.num_layers
+    if layers.bidirectional:
+        _attend_both_ways(values, layers, shape.decode_head_s)
     return values
+
+
+def _attend_both_ways(values: FloatArray, layers: AttentionLayers, head_s: float) -> None:
+    """Prompts go through the encoder's layers with n^2 = 2 pairs - n pairs; decodes call two kernels a layer.
+
+    The kernel multiplies everything by the decoder's number of layers, so times of prompts are in shares of that.
+    """
+    values[layer.DECODE_LAUNCH_S] *= layers.num_decode_calls
+    values[layer.DECODE_SEQUENCE_S] += (layers.num_decode_calls - 1) * layers.num_kv_heads * head_s
+    values[layer.PAIR_S] *= 2.0
+    values[layer.TOKEN_PAIRS] = -0.5  # no diagonal
+    values[layer.SEQUENCE_PAIRS] /= 2.0
+    for column in _PROMPT_SECONDS:
+        values[column] *= layers.num_prompt_layers / layers.num_layers
 
 
 def _decodes(context: int) -> Batch:
@@ -158,9 +200,11 @@ def _prompts(context: int) -> Batch:
     return Batch(num_prefill=_PROBE, num_prefill_tokens=_PROBE, prefill_token_pairs=_PROBE, prefill_context_sum=context)
 
 
-def _probe(model: ModelArchitecture, tp: int, kv_dtype: Dtype, batch: Batch) -> dict[str, Operator]:
-    """Attention operators of the batch by kind of layer, the others by name."""
-    return {layer_kind(operator): operator for operator in context_operators(model, batch, tp=tp, kv_dtype=kv_dtype)}
+def _probe(model: ModelArchitecture, tp: int, kv_dtype: Dtype, batch: Batch, phase: str) -> dict[str, Operator]:
+    """Attention operators of the batch by kind of layer, the others by name; without those of the other phase."""
+    other = {"prefill": "attention_decode_", "decode": "attention_prefill_"}[phase]
+    operators = context_operators(model, batch, tp=tp, kv_dtype=kv_dtype)
+    return {layer_kind(operator): operator for operator in operators if not operator.name.startswith(other)}
 
 
 def layer_kind(operator: Operator) -> str:

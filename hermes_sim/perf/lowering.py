@@ -6,7 +6,6 @@ number (grouped products apart, whose weights follow the distinct experts), so t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +15,22 @@ import numpy.typing as npt
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.device import Device
-from hermes_sim.models.architecture import ModelArchitecture
-from hermes_sim.models.forward import expected_distinct_experts, sampling_operators, token_operators
+from hermes_sim.models.architecture import ModelArchitecture, Moe
+from hermes_sim.models.forward import (
+    encoder_pass_operators,
+    expected_distinct_experts,
+    sampling_operators,
+    token_operators,
+)
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import gemm_coefficients
-from hermes_sim.perf.operators.collective import all_gather_seconds, all_reduce_seconds, send_seconds
+from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
+from hermes_sim.perf.operators.collective import (
+    all_gather_seconds,
+    all_reduce_seconds,
+    all_to_all_seconds,
+    send_seconds,
+)
 from hermes_sim.perf.operators.elementwise import stream_seconds
 from hermes_sim.perf.operators.gemm import gemm_seconds
 
@@ -30,7 +40,7 @@ COMPUTE, MEMORY, NETWORK, HOST = 0, 1, 2, 3
 NUM_RESOURCES = 4
 RESOURCES = ("compute", "memory", "network", "host")
 
-GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND = 0, 1, 2, 3, 4, 5
+GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL = 0, 1, 2, 3, 4, 5, 6
 
 # Columns of a row
 KIND = 0
@@ -44,9 +54,10 @@ TOKEN_FLOPS = 7  # per call and token
 COEFFICIENTS = 8  # row of the table of GEMM coefficients
 NUM_EXPERTS = 9  # of the whole model
 EXPERTS_PER_TOKEN = 10
-EXPERT_DEVICES = 11  # devices the experts are spread over
+EXPERT_DEVICES = 11  # shares the experts are spread over (ep)
 PRICED_FRAC = 12  # 0 where the kernel's time is counted elsewhere
-NUM_COLUMNS = 13
+EXPERT_RANKS = 13  # ranks whose tokens meet in the experts (dp)
+NUM_COLUMNS = 14
 
 # Settings beside the rows
 TP = 0
@@ -59,9 +70,22 @@ STREAM_FRAC = 6
 STREAM_LAUNCH_S = 7
 EXPERT_SLOWDOWN = 8
 EXPERT_LAUNCH_S = 9  # per grouped product: half of a layer's
-NUM_SETTINGS = 10
+EP_BANDWIDTH = 10
+EP_LATENCY_S = 11
+EP_DEVICES = 12  # devices that the experts' tokens come from and go to: tp x dp
+NUM_SETTINGS = 13
 
-PRICED_WITH_ATTENTION = frozenset({"kv_write"})
+NO_RATES = np.zeros((0, 0))
+"""Every expert alike: formulas instead of a table."""
+
+COLLECTIVES = {
+    "logits_all_gather": ALL_GATHER,
+    "experts_dispatch": ALL_TO_ALL,
+    "experts_return": ALL_TO_ALL,
+}
+"""Those that are no all-reduce."""
+
+PRICED_WITH_ATTENTION = frozenset({"kv_write", "cross_kv_write"})
 """Kernels whose time is part of the measured attention layer; their bytes are counted here."""
 
 
@@ -76,16 +100,19 @@ class LoweredOperators:
     """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
+    expert_rates: FloatArray
+    """[ep, experts of a share] chance that a token chooses the expert; NO_RATES where all are alike."""
 
     def table(self, max_count: int) -> FloatArray:
         """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; row 0 is zero."""
         out = np.zeros((max_count + 1, NUM_RESOURCES))
-        fill_table(self.rows, self.gemm_table, self.settings, out)
+        fill_table(self.rows, self.gemm_table, self.settings, self.expert_rates, out)
         return out
 
     def seconds(self, index: int, count: int) -> tuple[float, int]:
         """Seconds of all calls of one operator, and the resource that limits it."""
-        return row_seconds(self.rows, index, float(count), self.gemm_table, self.settings)
+        num_rows, distinct = skewed_experts(self.expert_rates, count * self.rows[index, EXPERT_RANKS])
+        return row_seconds(self.rows, index, float(count), self.gemm_table, self.settings, num_rows, distinct)
 
     @property
     def num_kernels(self) -> float:
@@ -102,21 +129,40 @@ class LoweredOperators:
             return 0.0
         total = 0.0
         for row in self.rows:
-            if row[KIND] in (ALL_REDUCE, ALL_GATHER, SEND):
+            if row[KIND] in (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL):
                 continue
             weights = row[WEIGHT_BYTES]
             if row[KIND] == GROUPED_GEMM:
-                mean_tokens = num_counts / num_steps
-                weights *= distinct_experts(mean_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+                weights *= self._distinct_experts(row, row[EXPERT_RANKS] * num_counts / num_steps)
             total += float(row[COUNT] * (num_steps * weights + num_counts * row[TOKEN_BYTES]))
         return total
 
+    def _distinct_experts(self, row: FloatArray, num_tokens: float) -> float:
+        """Experts read on a device, on average over the devices."""
+        if self.expert_rates.size > 0:
+            return mean_distinct_experts(self.expert_rates, num_tokens)
+        distinct: float = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+        return distinct
+
 
 def lower_tokens(
-    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, pp: int, ep: int
+    model: ModelArchitecture,
+    device: Device,
+    settings: FloatArray,
+    *,
+    tp: int,
+    pp: int,
+    ep: int,
+    dp: int = 1,
+    expert_rates: FloatArray = NO_RATES,
 ) -> LoweredOperators:
-    """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included."""
-    lowered = _lower(lambda count: token_operators(model, count, tp=tp, ep=ep), model, device, settings, ep)
+    """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included.
+
+    With dp > 1 the tokens are those of one rank; the experts see as many from each of the others.
+    """
+    lowered = _lower(
+        lambda count: token_operators(model, count, tp=tp, ep=ep, dp=dp), model, device, settings, ep, dp, expert_rates
+    )
     if pp == 1:
         return lowered
     row = np.zeros((1, NUM_COLUMNS))
@@ -125,12 +171,17 @@ def lower_tokens(
     hidden_bytes = lowered.rows[all_reduce[0], TOKEN_BYTES] if all_reduce else _hidden_bytes(model)
     row[0, TOKEN_BYTES] = hidden_bytes / tp  # each rank sends its share
     rows = np.concatenate([lowered.rows, row])
-    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, settings)
+    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, settings, expert_rates)
+
+
+def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
+    """What an encoder-decoder model does with its prompts, by the number of their tokens."""
+    return _lower(lambda count: encoder_pass_operators(model, count, tp=tp), model, device, settings)
 
 
 def lower_sampling(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
     """Logits and sampling, by the number of sequences that get a token."""
-    return _lower(lambda count: sampling_operators(model, count, tp=tp), model, device, settings, 1)
+    return _lower(lambda count: sampling_operators(model, count, tp=tp), model, device, settings)
 
 
 def _hidden_bytes(model: ModelArchitecture) -> float:
@@ -143,7 +194,9 @@ def _lower(
     model: ModelArchitecture,
     device: Device,
     settings: FloatArray,
-    ep: int,
+    ep: int = 1,
+    dp: int = 1,
+    expert_rates: FloatArray = NO_RATES,
 ) -> LoweredOperators:
     # Multiples of ep: rows per device come out whole. Large enough that the largest count leaves no rounding.
     few, many = list_operators(64 * ep), list_operators(128 * ep)
@@ -154,14 +207,19 @@ def _lower(
         _fill_row(row, first, second, 64 * ep, dtypes)
         if first.num_groups > 1:
             assert model.moe is not None
-            _fill_groups(row, first, second, model.moe.num_experts, model.moe.num_experts_per_token, ep)
+            _fill_groups(row, first, second, model.moe, ep, dp)
+        elif row[KIND] == ALL_TO_ALL:
+            assert model.moe is not None
+            row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
+            row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
     table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
-    return LoweredOperators(tuple(operator.name for operator in few), rows, table.reshape(len(dtypes), -1), settings)
+    names = tuple(operator.name for operator in few)
+    return LoweredOperators(names, rows, table.reshape(len(dtypes), -1), settings, expert_rates)
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
     if first.kind == "collective":
-        row[KIND] = ALL_GATHER if "gather" in first.name else ALL_REDUCE
+        row[KIND] = COLLECTIVES.get(first.name, ALL_REDUCE)
     elif first.kind == "gemm":
         row[KIND] = GEMM
         row[COEFFICIENTS] = dtypes.index(first.dtype)
@@ -176,44 +234,34 @@ def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dt
     row[PRICED_FRAC] = 0.0 if first.name in PRICED_WITH_ATTENTION else 1.0
 
 
-def _fill_groups(
-    row: FloatArray, first: Operator, second: Operator, num_experts: int, num_experts_per_token: int, ep: int
-) -> None:
-    """bytes(T) = distinct(T) / ep x expert + T x token, at T and at 2 T."""
+def _fill_groups(row: FloatArray, first: Operator, second: Operator, moe: Moe, ep: int, dp: int) -> None:
+    """bytes(T) = distinct(dp T) / ep x expert + T x token, at T and at 2 T."""
+    num_experts, num_experts_per_token = moe.num_experts, moe.num_experts_per_token
     count = 64 * ep
-    once = expected_distinct_experts(num_experts, num_experts_per_token, count) / ep
-    twice = expected_distinct_experts(num_experts, num_experts_per_token, 2 * count) / ep
+    once = expected_distinct_experts(num_experts, num_experts_per_token, dp * count) / ep
+    twice = expected_distinct_experts(num_experts, num_experts_per_token, 2 * dp * count) / ep
     expert_bytes = (second.bytes_per_call - 2.0 * first.bytes_per_call) / (twice - 2.0 * once)
     row[KIND] = GROUPED_GEMM
     row[WEIGHT_BYTES] = expert_bytes
     row[TOKEN_BYTES] = (first.bytes_per_call - once * expert_bytes) / count
-    row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES] = num_experts, num_experts_per_token, ep
-
-
-@compiled
-def busiest_rows(mean_rows: float, num_devices: float) -> float:
-    """Expected rows on the busiest of p devices when rows fall on them at random: mean + sqrt(2 mean ln p).
-
-    Source: Raab and Steger, "Balls into bins", RANDOM 1998, theorem 1 (heavily loaded case).
-    """
-    if num_devices <= 1.0:
-        return mean_rows
-    return min(mean_rows + math.sqrt(2.0 * mean_rows * math.log(num_devices)), mean_rows * num_devices)
-
-
-@compiled
-def distinct_experts(num_tokens: float, num_experts: float, num_experts_per_token: float) -> float:
-    """Experts chosen by at least one token: E (1 - (1 - k / E)^T), as models/forward.py states it for whole models."""
-    if num_experts_per_token >= num_experts:
-        return num_experts
-    return num_experts * (1.0 - math.exp(num_tokens * math.log1p(-num_experts_per_token / num_experts)))
+    row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN] = num_experts, num_experts_per_token
+    row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
 
 
 @compiled
 def row_seconds(
-    rows: FloatArray, index: int, num_tokens: float, gemm_table: FloatArray, settings: FloatArray
+    rows: FloatArray,
+    index: int,
+    num_tokens: float,
+    gemm_table: FloatArray,
+    settings: FloatArray,
+    skewed_rows: float,
+    skewed_distinct: float,
 ) -> tuple[float, int]:
-    """Seconds of all calls of one operator at `num_tokens`, and the resource that limits it."""
+    """Seconds of all calls of one operator at `num_tokens`, and the resource that limits it.
+
+    skewed_rows, skewed_distinct: rows and experts read of the busiest share of the experts; 0 where all are alike.
+    """
     row = rows[index]
     kind = int(row[KIND])
     token_bytes = row[TOKEN_BYTES] * num_tokens
@@ -226,8 +274,12 @@ def row_seconds(
         resource = COMPUTE if is_compute else MEMORY
     elif kind == GROUPED_GEMM:
         mean_rows = row[ROWS_PER_TOKEN] * num_tokens
-        num_rows = busiest_rows(mean_rows, row[EXPERT_DEVICES])
-        distinct = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+        if skewed_rows > 0.0:
+            num_rows, distinct = skewed_rows, skewed_distinct
+        else:
+            num_rows = busiest_rows(mean_rows, row[EXPERT_DEVICES])
+            distinct = distinct_experts(row[EXPERT_RANKS] * num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN])
+            distinct /= row[EXPERT_DEVICES]
         seconds, is_compute = gemm_seconds(
             num_rows / distinct, row[N], row[K], distinct, distinct * row[WEIGHT_BYTES],
             token_bytes * num_rows / mean_rows, gemm_table[int(row[COEFFICIENTS])],
@@ -245,15 +297,28 @@ def row_seconds(
             seconds = all_reduce_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
         elif kind == ALL_GATHER:
             seconds = all_gather_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+        elif kind == ALL_TO_ALL:  # as long as the busiest share takes to receive its rows
+            mean_rows = row[ROWS_PER_TOKEN] * num_tokens
+            num_rows = skewed_rows if skewed_rows > 0.0 else busiest_rows(mean_rows, row[EXPERT_DEVICES])
+            seconds = all_to_all_seconds(
+                token_bytes * num_rows / mean_rows, int(settings[EP_DEVICES]),
+                settings[EP_BANDWIDTH], settings[EP_LATENCY_S],
+            )  # fmt: skip
         else:
             seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
     return row[COUNT] * seconds, resource
 
 
 @compiled
-def fill_table(rows: FloatArray, gemm_table: FloatArray, settings: FloatArray, out: FloatArray) -> None:
+def fill_table(
+    rows: FloatArray, gemm_table: FloatArray, settings: FloatArray, expert_rates: FloatArray, out: FloatArray
+) -> None:
     """out[count, resource] = seconds of all operators at that count; row 0 stays zero."""
+    num_ranks = 1.0
+    for index in range(rows.shape[0]):
+        num_ranks = max(num_ranks, rows[index, EXPERT_RANKS])
     for num_tokens in range(1, out.shape[0]):
+        skewed_rows, distinct = skewed_experts(expert_rates, num_ranks * num_tokens)
         for index in range(rows.shape[0]):
-            seconds, resource = row_seconds(rows, index, float(num_tokens), gemm_table, settings)
+            seconds, resource = row_seconds(rows, index, float(num_tokens), gemm_table, settings, skewed_rows, distinct)
             out[num_tokens, resource] += seconds

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from hermes_sim.models.forward import Batch, context_operators, sampling_operators, token_operators
+from hermes_sim.models.forward import (
+    Batch,
+    context_operators,
+    encoder_pass_operators,
+    sampling_operators,
+    token_operators,
+)
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.attention_layers import layer_kind
 from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
@@ -19,7 +25,7 @@ from hermes_sim.perf.operators.attention import (
 )
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
-    MAX_CAPTURED_SEQS,
+    MAX_CAPTURED_TOKENS,
     RECURRENCE_S,
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
@@ -47,6 +53,16 @@ class StepBatch:
     num_prefill: int = 0
     prefill_token_pairs: int = 0
     prefill_context_sum: int = 0
+    num_draft_tokens: int = 0
+    """Verified beside the token of each decode; counted in num_tokens and num_sampled."""
+
+    @property
+    def num_decode_tokens(self) -> int:
+        return self.num_decode + self.num_draft_tokens
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return self.num_tokens - self.num_decode_tokens
 
 
 class OperatorCost(NamedTuple):
@@ -64,40 +80,53 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
     """In the order of the forward pass, the host last. Work is that of the real batch, time that of the padded one."""
     context = Batch(
         num_decode=batch.num_decode,
+        num_draft_tokens=batch.num_draft_tokens,
         decode_context_sum=batch.decode_context_sum,
         num_prefill=batch.num_prefill,
-        num_prefill_tokens=batch.num_tokens - batch.num_decode,
+        num_prefill_tokens=batch.num_prompt_tokens,
         prefill_token_pairs=batch.prefill_token_pairs,
         prefill_context_sum=batch.prefill_context_sum,
         num_sampled=batch.num_sampled,
     )
-    priced_tokens = batch.num_tokens
-    if batch.num_prefill == 0:
-        priced_tokens = captured_size(batch.num_decode, int(cost.attention[MAX_CAPTURED_SEQS]))
-    operators = token_operators(cost.model, batch.num_tokens, tp=cost.tp, ep=cost.ep)
     sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp)
     host_s = float(cost.seconds(batch)[HOST])
     return [
-        *_counted(cost, cost.token_operators, operators, priced_tokens),
+        *_by_tokens(cost, batch),
         *_contextual(cost, batch, context_operators(cost.model, context, tp=cost.tp, kv_dtype=cost.kv_dtype)),
         *_counted(cost, cost.sampling_operators, sampling, batch.num_sampled),
         OperatorCost("host", 0.0, 0.0, host_s, "host", cost.provenance),
     ]
 
 
-def captured_size(num_seqs: int, max_captured_seqs: int) -> int:
-    """The batch a captured graph runs `num_seqs` decodes at: 1, 2, 4, 8, 16, 24 ... 256, 272 ...; itself where eager.
+def _by_tokens(cost: LlmCost, batch: StepBatch) -> Iterator[OperatorCost]:
+    """What the number of tokens decides. The start tokens of prompts that an encoder reads are decoded beside."""
+    max_captured = int(cost.attention[MAX_CAPTURED_TOKENS])
+    through_encoder = cost.encoder_operators is not None and batch.num_prefill > 0
+    num_tokens = batch.num_decode_tokens + batch.num_prefill if through_encoder else batch.num_tokens
+    alone = batch.num_prefill == 0 or through_encoder
+    if through_encoder:
+        assert cost.encoder_operators is not None
+        encoder = encoder_pass_operators(cost.model, batch.num_prompt_tokens, tp=cost.tp)
+        yield from _counted(cost, cost.encoder_operators, encoder, batch.num_prompt_tokens)
+    operators = token_operators(cost.model, num_tokens, tp=cost.tp, ep=cost.ep, dp=cost.dp)
+    yield from _counted(
+        cost, cost.token_operators, operators, captured_size(num_tokens, max_captured) if alone else num_tokens
+    )
+
+
+def captured_size(num_tokens: int, max_captured: int) -> int:
+    """The batch a captured graph runs `num_tokens` of decodes at: 1, 2, 4, 8, 16, 24 ... 256, 272 ...; itself if eager.
 
     Source: vLLM, VllmConfig._set_cudagraph_sizes (V1).
     """
-    if num_seqs <= 2:
-        size = num_seqs
-    elif num_seqs <= 4:
+    if num_tokens <= 2:
+        size = num_tokens
+    elif num_tokens <= 4:
         size = 4
     else:
-        step = 8 if num_seqs <= 256 else 16
-        size = -(-num_seqs // step) * step
-    return size if size <= max_captured_seqs else num_seqs
+        step = 8 if num_tokens <= 256 else 16
+        size = -(-num_tokens // step) * step
+    return size if size <= max_captured else num_tokens
 
 
 def _counted(
@@ -132,24 +161,34 @@ def _recurrence_seconds(cost: LlmCost, batch: StepBatch) -> float:
 
 
 def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> tuple[float, int]:
-    """Prompts and decodes of one step are one kernel, whose launch is counted with the prompts."""
+    """Prompts and decodes of one step are one kernel, launched with the prompts; an encoder's are not."""
     number = [layers.kind for layers in cost.attention_layers].index(layer_kind(operator))
     start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
+    num_layers = cost.attention_layers[number].num_layers
     total_s, is_compute = 0.0, False
-    if batch.num_decode > 0 and "prefill" not in operator.name:
+    through_encoder = batch.num_prefill > 0 and cost.encoder_operators is not None
+    num_starts = batch.num_prefill if through_encoder else 0
+    if batch.num_decode + num_starts > 0 and "prefill" not in operator.name:
+        context_sum = batch.decode_context_sum + (batch.prefill_context_sum if num_starts else 0)
+        mean_prompt = batch.prefill_context_sum // num_starts if num_starts else 0
         total_s, is_compute = decode_attention_seconds(
-            batch.num_decode, float(batch.decode_context_sum), float(batch.decode_context_max), cost.attention, start
+            batch.num_decode + num_starts,
+            batch.num_decode_tokens + num_starts,
+            float(context_sum),
+            float(max(batch.decode_context_max, mean_prompt)),
+            cost.attention,
+            start,
         )
-        if batch.num_prefill > 0:
+        if batch.num_prefill > 0 and not through_encoder:
             total_s -= float(min(cost.attention[start + DECODE_LAUNCH_S], cost.attention[start + PREFILL_LAUNCH_S]))
     if batch.num_prefill > 0 and "decode" not in operator.name:
         prompt_s, is_compute = prefill_attention_seconds(
             batch.num_prefill,
-            float(batch.num_tokens - batch.num_decode),
+            float(batch.num_prompt_tokens),
             float(batch.prefill_token_pairs),
             float(batch.prefill_context_sum),
             cost.attention,
             start,
         )
         total_s += prompt_s
-    return cost.attention_layers[number].num_layers * total_s, COMPUTE if is_compute else MEMORY
+    return num_layers * total_s, COMPUTE if is_compute else MEMORY

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
 from hermes_sim.perf import lowering
 from hermes_sim.perf.attention_layers import (
     AttentionLayers,
@@ -18,14 +19,19 @@ from hermes_sim.perf.attention_layers import (
     layer_coefficients,
     recurrent_layers,
 )
-from hermes_sim.perf.lowering import HOST, LoweredOperators, lower_sampling, lower_tokens
+from hermes_sim.perf.expert_routing import expert_rates
+from hermes_sim.perf.lowering import HOST, NO_RATES, LoweredOperators, lower_encoder, lower_sampling, lower_tokens
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
+from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
 from hermes_sim.perf.step_kernel import (
+    ENCODER_LAUNCH_FLOOR_S,
     FIRST_KIND,
+    HAS_ENCODER,
+    HOST_SEQUENCE_S,
     HOST_STEP_S,
     LAUNCH_FLOOR_S,
-    MAX_CAPTURED_SEQS,
+    MAX_CAPTURED_TOKENS,
     NUM_ATTENTION_COEFFICIENTS,
     NUM_KINDS,
     RECURRENCE_S,
@@ -47,27 +53,33 @@ SMALL_KERNELS_PER_ATTENTION = 2
 
 @dataclass(frozen=True, slots=True)
 class LlmCost:
-    """What one step of an engine costs. The arrays are what step_cost reads."""
+    """What one step of an engine (with data-parallel attention: of one rank) costs. step_cost reads the arrays."""
 
     linear: FloatArray
-    """[max_tokens + 1, 4] seconds by limiting resource of all that depends on the number of tokens alone."""
+    """[max_tokens + 1, 4] seconds by limiting resource of all that depends on the number of tokens alone.
+
+    With data-parallel attention: by the tokens of the largest rank. Encoder-decoder models: by tokens of prompts.
+    """
     decode_linear: FloatArray
-    """[max_seqs + 1, 4] the same for decode-only steps, padded to the next captured size."""
+    """[max_seqs (1 + max_draft_tokens) + 1, 4] the same for decode-only steps, padded to the next captured size."""
     sampled: FloatArray
-    """[max_seqs + 1, 4] logits, sampling and host time per sequence."""
+    """[max_seqs (1 + max_draft_tokens) + 1, 4] logits, sampling and host time by tokens that get logits."""
     attention: FloatArray
     """[NUM_ATTENTION_COEFFICIENTS]"""
     stage_interval_frac: float
     """Time of the slowest pipeline stage over that of the whole pass; 1 without a pipeline."""
     power_w: FloatArray
-    """[4] watts of all devices of the replica while each resource limits."""
+    """[4] watts of all devices of the replica (of the rank) while each resource limits."""
     idle_w: float
     model: ModelArchitecture
     kv_dtype: Dtype
     tp: int
     ep: int
+    dp: int
     provenance: Provenance
     token_operators: LoweredOperators
+    encoder_operators: LoweredOperators | None
+    """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
     attention_layers: tuple[AttentionLayers, ...]
     recurrent_layers: RecurrentLayers | None
@@ -77,8 +89,8 @@ class LlmCost:
         out = np.zeros(lowering.NUM_RESOURCES)
         step_cost(
             self.linear, self.decode_linear, self.sampled, self.attention,
-            batch.num_tokens, batch.num_sampled, batch.num_decode, batch.decode_context_sum, batch.decode_context_max,
-            batch.num_prefill, batch.prefill_token_pairs, batch.prefill_context_sum, out,
+            batch.num_tokens, batch.num_sampled, batch.num_decode, batch.num_decode_tokens, batch.decode_context_sum,
+            batch.decode_context_max, batch.num_prefill, batch.prefill_token_pairs, batch.prefill_context_sum, out,
         )  # fmt: skip
         return out
 
@@ -90,40 +102,45 @@ class LlmCost:
         decode_context_sum: float,
         prefill_token_pairs: float,
         prefill_context_sum: float,
+        tokens_per_decode: float = 1.0,
     ) -> tuple[float, float]:
-        """FLOPs and bytes of any number of steps, all devices of the replica, for MFU and MBU.
+        """FLOPs and bytes of any number of steps, all devices of the replica (of the rank), for MFU and MBU.
 
-        Exact, but for three things: experts are read as in a step of the mean size, windows clip the sums of all
-        sequences together, and every sampled token is taken for a decode (the last of a prompt is not).
+        tokens_per_decode: mean tokens of a decoding sequence in a step, drafts included. Exact, but for three things:
+        experts are read as in a step of the mean size, windows clip the sums of all sequences together, and every
+        sampled token is taken for a decode (the last of a prompt is not).
         """
         num_prompt_tokens = max(num_tokens - num_sampled, 0.0)
         history = max(prefill_context_sum - num_prompt_tokens, 0.0)
-        flops = self.token_operators.flops(num_tokens) + self.sampling_operators.flops(num_sampled)
-        moved = self.token_operators.bytes(num_steps, num_tokens) + self.sampling_operators.bytes(
-            min(num_steps, num_sampled), num_sampled
-        )
+        flops = self.sampling_operators.flops(num_sampled)
+        moved = self.sampling_operators.bytes(min(num_steps, num_sampled), num_sampled)
+        if self.encoder_operators is None:
+            flops = self.token_operators.flops(num_tokens) + flops
+            moved = self.token_operators.bytes(num_steps, num_tokens) + moved
+        else:
+            flops += self.encoder_operators.flops(num_prompt_tokens) + self.token_operators.flops(num_sampled)
+            moved += self.encoder_operators.bytes(min(num_steps, num_prompt_tokens), num_prompt_tokens)
+            moved += self.token_operators.bytes(num_steps, num_sampled)
         for layers in self.attention_layers:
             pairs, context, decode_context = prefill_token_pairs, prefill_context_sum, decode_context_sum
             if layers.window_tokens:
                 pairs = min(pairs, num_tokens * layers.window_tokens)
                 decode_context = min(decode_context, num_sampled * layers.window_tokens)
-            layer_flops = (
-                decode_context * layers.decode_flops_per_token
-                + pairs * layers.flops_per_pair
-                + history * layers.history_flops_per_token
+            pairs = layers.prompt_pairs(pairs, num_prompt_tokens)
+            prompt_flops = pairs * layers.flops_per_pair + history * layers.history_flops_per_token
+            flops += layers.num_prompt_layers * prompt_flops
+            flops += layers.num_layers * decode_context * tokens_per_decode * layers.decode_flops_per_token
+            moved += layers.num_prompt_layers * (
+                context * layers.prefill_bytes_per_token + num_prompt_tokens * layers.prefill_bytes_per_query
             )
-            flops += layers.num_layers * layer_flops
             moved += layers.num_layers * (
-                decode_context * layers.decode_bytes_per_token
-                + context * layers.prefill_bytes_per_token
-                + num_prompt_tokens * layers.prefill_bytes_per_query
-                + num_sampled * layers.decode_bytes_per_query
+                decode_context * layers.decode_bytes_per_token + num_sampled * layers.decode_bytes_per_query
             )
         if self.recurrent_layers is not None:
             recurrent = self.recurrent_layers
             flops += recurrent.num_layers * num_tokens * recurrent.flops_per_token
             moved += recurrent.num_layers * (
-                num_tokens * recurrent.bytes_per_token + num_sampled * recurrent.bytes_per_sequence
+                num_tokens * recurrent.bytes_per_token + num_sampled / tokens_per_decode * recurrent.bytes_per_sequence
             )
         return flops * self.tp, moved * self.tp
 
@@ -138,11 +155,12 @@ class LlmCost:
         num_prefill: int = 0,
         prefill_token_pairs: int = 0,
         prefill_context_sum: int = 0,
+        num_draft_tokens: int = 0,
     ) -> list[OperatorCost]:
         """Every operator of one step, priced as step_cost prices it; the seconds add up to the step's."""
         batch = StepBatch(
             num_tokens, num_sampled, num_decode, decode_context_sum, decode_context_max,
-            num_prefill, prefill_token_pairs, prefill_context_sum,
+            num_prefill, prefill_token_pairs, prefill_context_sum, num_draft_tokens,
         )  # fmt: skip
         return operator_costs(self, batch)
 
@@ -165,50 +183,73 @@ def build_llm_cost(
     host_per_sequence_s: float,
     graph_capture: bool,
     max_captured_seqs: int,
+    dp: int = 1,
+    ep_bandwidth_bytes_per_s: float = 0.0,
+    ep_latency_s: float = 0.0,
+    layers_per_stage: tuple[int, ...] | None = None,
+    expert_load: ExpertLoad | None = None,
+    max_draft_tokens: int = 0,
 ) -> LlmCost:
-    """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction."""
+    """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
+
+    With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
+    on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
+    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
+    fit the model.
+    """
+    _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
     settings[lowering.TP] = tp
     settings[lowering.TP_BANDWIDTH], settings[lowering.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
     settings[lowering.PP_BANDWIDTH], settings[lowering.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
+    settings[lowering.EP_BANDWIDTH], settings[lowering.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
+    settings[lowering.EP_DEVICES] = tp * dp
     settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
     settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
     settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
     settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.expert_slowdown
     settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.expert_launch_s / GROUPED_PRODUCTS_PER_LAYER
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep)
+    rates = _expert_rates(model, expert_load, ep)
+    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates)
     sampling = lower_sampling(model, device, settings, tp=tp)
+    encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
 
-    largest = max(max_tokens, captured_size(max_seqs, max_captured_seqs if graph_capture else 0))
-    table = lowered.table(largest)
     captured = max_captured_seqs if graph_capture else 0
-    padded = [captured_size(num_seqs, captured) for num_seqs in range(max_seqs + 1)]
-    sampled = sampling.table(max_seqs)
-    sampled[:, HOST] += host_per_sequence_s * np.arange(max_seqs + 1)
+    most_decode_tokens = max_seqs * (1 + max_draft_tokens)
+    table = lowered.table(max(max_tokens, captured_size(most_decode_tokens, captured)))
+    padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
+    decode_linear = table[padded]
+    sampled = sampling.table(most_decode_tokens)
+    sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
 
     num_kernels = lowered.num_kernels + sampling.num_kernels
-    num_kernels += SMALL_KERNELS_PER_ATTENTION * sum(kind.num_layers for kind in layers)
+    num_kernels += SMALL_KERNELS_PER_ATTENTION * sum(kind.num_layers * kind.num_decode_calls for kind in layers)
     attention = np.zeros(NUM_ATTENTION_COEFFICIENTS)
     attention[HOST_STEP_S] = host_per_step_s
+    attention[HOST_SEQUENCE_S] = host_per_sequence_s
     attention[LAUNCH_FLOOR_S] = num_kernels * device.cost_model.kernel_launch_s
-    attention[MAX_CAPTURED_SEQS] = captured
+    attention[MAX_CAPTURED_TOKENS] = captured
     attention[NUM_KINDS] = len(layers)
+    if encoder is not None:
+        num_encoder_kernels = encoder.num_kernels + sum(kind.num_prompt_layers for kind in layers)
+        attention[HAS_ENCODER] = 1.0
+        attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * device.cost_model.kernel_launch_s
     for number, kind in enumerate(layers):
         start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
         attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 
-    decode_linear = table[padded]
+    stages = stage_layers(model.num_layers, pp, layers_per_stage)
     return LlmCost(
-        linear=table[: max_tokens + 1],
+        linear=encoder.table(max_tokens) if encoder is not None else table[: max_tokens + 1],
         decode_linear=decode_linear,
         sampled=sampled,
         attention=attention,
-        stage_interval_frac=_stage_interval_frac(
-            decode_linear[-1].sum(), sampled[-1, :HOST].sum(), model.num_layers, pp
+        stage_interval_frac=stage_interval_frac(
+            stages, float(decode_linear[max_seqs].sum()), float(sampled[max_seqs, :HOST].sum())
         ),
         power_w=_power_w(device, tp * pp),
         idle_w=device.power.idle_w * tp * pp,
@@ -216,12 +257,29 @@ def build_llm_cost(
         kv_dtype=kv_dtype,
         tp=tp,
         ep=ep,
+        dp=dp,
         provenance="estimate" if device.cost_model.source.kind == "estimate" else "analytic",
         token_operators=lowered,
+        encoder_operators=encoder,
         sampling_operators=sampling,
         attention_layers=layers,
         recurrent_layers=recurrent,
     )
+
+
+def _refuse(model: ModelArchitecture, pp: int, dp: int, ep_bandwidth_bytes_per_s: float) -> None:
+    if dp > 1 and ep_bandwidth_bytes_per_s <= 0.0 and model.moe is not None:
+        raise ValueError("ranks that share experts need the bandwidth of the links between them")
+    if model.num_encoder_layers > 0 and pp > 1:
+        raise ValueError(f"{model.name} has an encoder of its own: it cannot be cut into pipeline stages")
+
+
+def _expert_rates(model: ModelArchitecture, expert_load: ExpertLoad | None, ep: int) -> FloatArray:
+    """[ep, experts of a share]; none where all experts are alike."""
+    if model.moe is None or expert_load is None or isinstance(expert_load, UniformLoad):
+        return NO_RATES
+    shares = np.array(expert_load.expert_shares(model.moe.num_experts))
+    return expert_rates(shares, model.moe.num_experts_per_token, ep)
 
 
 def _fill_recurrence(attention: FloatArray, recurrent: RecurrentLayers, device: Device) -> None:
@@ -229,14 +287,6 @@ def _fill_recurrence(attention: FloatArray, recurrent: RecurrentLayers, device: 
     attention[RECURRENCE_S] = recurrent.num_layers * device.cost_model.elementwise_launch_s
     attention[RECURRENCE_SEQUENCE_S] = recurrent.num_layers * recurrent.bytes_per_sequence / bandwidth
     attention[RECURRENCE_TOKEN_S] = recurrent.num_layers * recurrent.bytes_per_token / bandwidth
-
-
-def _stage_interval_frac(layers_s: float, sampling_s: float, num_layers: int, pp: int) -> float:
-    """Slowest stage over the whole pass: most layers, or the last stage with the logits (full decode batch)."""
-    if pp == 1:
-        return 1.0
-    most, last = -(-num_layers // pp) / num_layers, (num_layers // pp) / num_layers
-    return float(max(most * layers_s, last * layers_s + sampling_s) / (layers_s + sampling_s))
 
 
 def _power_w(device: Device, num_devices: int) -> FloatArray:

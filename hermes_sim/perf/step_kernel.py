@@ -25,12 +25,15 @@ FloatArray = npt.NDArray[np.float64]
 
 HOST_STEP_S = 0  # host time of every step
 LAUNCH_FLOOR_S = 1  # host time to launch all kernels of a step that is not captured
-MAX_CAPTURED_SEQS = 2  # decode batches up to this size replay a captured graph
+MAX_CAPTURED_TOKENS = 2  # decode batches up to this size replay a captured graph
 NUM_KINDS = 3  # kinds of attention layers
 RECURRENCE_S = 4  # launches of the recurrent layers
 RECURRENCE_SEQUENCE_S = 5  # state read and written, per sequence
 RECURRENCE_TOKEN_S = 6  # per new token
-FIRST_KIND = 7
+HOST_SEQUENCE_S = 7  # host time of a sequence; `sampled` has it for every token with logits, drafts included
+HAS_ENCODER = 8  # 1: prompts go through an encoder of their own
+ENCODER_LAUNCH_FLOOR_S = 9  # host time to launch the encoder's kernels
+FIRST_KIND = 10
 NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS
 
 
@@ -43,6 +46,7 @@ def step_cost(
     num_tokens: int,
     num_sampled: int,
     num_decode: int,
+    num_decode_tokens: int,
     decode_context_sum: int,
     decode_context_max: int,
     num_prefill: int,
@@ -52,29 +56,50 @@ def step_cost(
 ) -> float:
     """Seconds of one step, host included; `out` is overwritten with the parts by limiting resource.
 
-    num_tokens: new tokens of the step, num_tokens - num_decode of them in prompts. decode_context_sum and _max: KV
-    tokens that the decodes read, each one's new token included. prefill_token_pairs: query-key pairs of the prompt
-    chunks, sum of new x context + new (new + 1) / 2. prefill_context_sum: sum of context + new. Kernels that are not
-    captured are launched ahead of the device, so the launches show only where the device is faster than the host.
+    num_tokens: new tokens of the step, num_tokens - num_decode_tokens of them in prompts. num_sampled: tokens that get
+    logits. num_decode_tokens: tokens of the num_decode decoding sequences, more than one each where drafts are
+    verified. decode_context_sum and _max: KV tokens of the decoding sequences, their new tokens included.
+    prefill_token_pairs: query-key pairs of the prompt chunks, sum of new x context + new (new + 1) / 2.
+    prefill_context_sum: sum of context + new. Kernels that are not captured are launched ahead of the device, so the
+    launches show only where the device is faster than the host. With an encoder, the step of a prompt takes its start
+    token through the decoder as well, as one more decode that attends to the prompt. All counts may be zero: the host.
     """
-    captured = num_prefill == 0 and num_decode <= attention[MAX_CAPTURED_SEQS]
-    tokens_s = decode_linear[num_decode] if num_prefill == 0 else linear[num_tokens]
+    num_prompt_tokens = num_tokens - num_decode_tokens
+    num_drafts = num_decode_tokens - num_decode
+    captured = num_prefill == 0 and num_decode_tokens <= attention[MAX_CAPTURED_TOKENS]
+    has_encoder = num_prefill > 0 and attention[HAS_ENCODER] > 0.0
+    if has_encoder:
+        num_decode += num_prefill
+        num_decode_tokens += num_prefill
+        decode_context_sum += prefill_context_sum
+        decode_context_max = max(decode_context_max, prefill_context_sum // num_prefill)
+        for resource in range(4):
+            out[resource] = linear[num_prompt_tokens, resource] + decode_linear[num_decode_tokens, resource]
+    else:
+        tokens_s = decode_linear[num_decode_tokens] if num_prefill == 0 else linear[num_tokens]
+        for resource in range(4):
+            out[resource] = tokens_s[resource]
     for resource in range(4):
-        out[resource] = tokens_s[resource] + sampled[num_sampled, resource]
+        out[resource] += sampled[num_sampled, resource]
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
         num_layers = attention[start + NUM_LAYERS]
         if num_decode > 0:
             seconds, is_compute = decode_attention_seconds(
-                num_decode, float(decode_context_sum), float(decode_context_max), attention, start
+                num_decode,
+                num_decode_tokens,
+                float(decode_context_sum),
+                float(decode_context_max),
+                attention,
+                start,
             )
-            if num_prefill > 0:  # one kernel for both: launched once
+            if num_prefill > 0 and not has_encoder:  # one kernel for both: launched once
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
         if num_prefill > 0:
             seconds, is_compute = prefill_attention_seconds(
                 num_prefill,
-                float(num_tokens - num_decode),
+                float(num_prompt_tokens),
                 float(prefill_token_pairs),
                 float(prefill_context_sum),
                 attention,
@@ -89,8 +114,13 @@ def step_cost(
         )
     if not captured:
         device_s = out[COMPUTE] + out[MEMORY] + out[NETWORK]
-        if device_s < attention[LAUNCH_FLOOR_S]:
-            out[HOST] += attention[LAUNCH_FLOOR_S] - device_s
+        launch_s = attention[LAUNCH_FLOOR_S]
+        if has_encoder:
+            launch_s += attention[ENCODER_LAUNCH_FLOOR_S]
+        if device_s < launch_s:
+            out[HOST] += launch_s - device_s
+    if num_drafts > 0:
+        out[HOST] -= num_drafts * attention[HOST_SEQUENCE_S]
     out[HOST] += attention[HOST_STEP_S]
     total_s: float = out[COMPUTE] + out[MEMORY] + out[NETWORK] + out[HOST]
     return total_s

@@ -19,6 +19,8 @@ class Router:
     choose: Callable[..., Any]
     reads_loads: bool
     """Whether the candidates must be brought to the present first."""
+    in_python: bool = False
+    """`state` is then the arrays (state/arrays.py EngineArrays), not the handle of compiled code."""
 
 
 # Places in `options`.

@@ -9,7 +9,7 @@ import numpy as np
 from hermes_sim.core.compiled import compiled
 from hermes_sim.routing.least import least_tokens
 from hermes_sim.routing.router import Router
-from hermes_sim.state.blocks import mix
+from hermes_sim.state.hashes import mix
 
 
 @compiled

@@ -13,6 +13,7 @@ from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, 
 from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
+from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import WorkloadFile
 
@@ -24,6 +25,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     layout = Layout(hardware)
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
+    problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
@@ -71,8 +73,11 @@ def placed_engines(hardware: Hardware) -> list[Placed]:
 
 def _placed(hardware: Hardware, engine: Engine) -> Placed:
     model = hardware.models[engine.model] if engine.model is not None else None
+    drafting = engine.speculative.draft.model_names() if engine.speculative is not None else ()
+    draft = hardware.models[drafting[0]] if drafting else None
     for node in hardware.cluster.nodes:
         if engine.node in (None, node.name) and all(name in node.devices for name in engine.placement):
             profiles = {name: node.devices[name].profile for name in engine.placement}
-            return Placed(engine, model, {name: hardware.devices[profile] for name, profile in profiles.items()})
-    return Placed(engine, model, {})
+            devices = {name: hardware.devices[profile] for name, profile in profiles.items()}
+            return Placed(engine, model, devices, draft)
+    return Placed(engine, model, {}, draft)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections import ChainMap
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, model_validator
 
 from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES, DynamicBatching, TokenBatching
 from hermes_sim.core.schema import (
@@ -17,11 +18,16 @@ from hermes_sim.core.schema import (
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    name_in,
     not_required,
     one_of,
 )
+from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
 """Stage kinds of a token engine; all others are jobs."""
@@ -51,16 +57,21 @@ class Placement(Description):
 
 
 class Parallel(Description):
-    """Degrees of parallelism of one replica; tp x pp is its number of devices."""
+    """Degrees of parallelism of one replica; tp x pp x dp is its number of devices."""
 
     tp: PositiveInt = 1
     pp: PositiveInt = 1
+    dp: PositiveInt = 1
+    """Ranks with a queue and a KV cache of their own that step together (DP attention); experts span all of them."""
     ep: PositiveInt = 1
-    """Experts over the tensor-parallel devices; divides tp."""
+    """Experts over so many of the tp x dp devices; 1, or a divisor of their number."""
+    layers_per_stage: tuple[PositiveInt, ...] | None = None
+    """Layers of each of the pp stages; split evenly if not given."""
 
     @property
     def num_devices(self) -> int:
-        return self.tp * self.pp
+        """Of one replica."""
+        return self.tp * self.pp * self.dp
 
 
 class KvCache(Description):
@@ -70,6 +81,14 @@ class KvCache(Description):
     """Share of device memory the engine may use: weights, activations and KV together."""
     block_tokens: PositiveInt = 16
     prefix_caching: bool = True
+    prefix_cache: Literal["hash", "radix"] = "hash"
+    """Blocks found by a chained hash and evicted one by one (vLLM), or kept in a tree and evicted from its leaves, each
+    content once (SGLang)."""
+    insert_at: Literal["schedule", "step_end"] = "schedule"
+    """When a full block can be found: as soon as it is scheduled, so by a later sequence of the same step (vLLM V1), or
+    at the end of the step."""
+    swap_space_bytes: Bytes = Field(default=4.0 * 2**30, alias="swap_space")
+    """Host memory per device for the KV of preempted sequences (`preemption: swap`)."""
     dtype: Dtype | None = None
     """As the model says if not given."""
     num_gpu_blocks: PositiveInt | None = None
@@ -78,14 +97,34 @@ class KvCache(Description):
     """Peak activations and runtime per device; modelled if not given."""
 
 
+class Tokenize(Description):
+    """Workers that turn the text of a request into tokens before it enters the line."""
+
+    per_request_s: Seconds = Field(default=0.0, alias="per_request")
+    per_token_s: Seconds = Field(default=0.0, alias="per_token")
+    num_workers: PositiveInt = 1
+
+
+class Detokenize(Description):
+    """Workers that turn tokens into text before the client sees them."""
+
+    per_message_s: Seconds = Field(default=0.0, alias="per_message")
+    num_workers: PositiveInt = 1
+
+
 class Host(Description):
-    """Time the host adds to steps and sequences."""
+    """Time the host adds to steps and sequences, and what it does before and after the engine."""
 
     per_step_s: Seconds = Field(default=2.0e-4, alias="per_step")
     per_sequence_s: Seconds = Field(default=2.0e-6, alias="per_sequence")
     graph_capture: bool = True
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
+    tokenize: Tokenize | None = None
+    """No time of its own if not given."""
+    detokenize: Detokenize | None = None
+    stream_interval: PositiveInt = 1
+    """Tokens between two messages to the client; the first token is always sent at once."""
 
 
 class Engine(Description):
@@ -103,24 +142,40 @@ class Engine(Description):
     """Node group; may be left out when only one has the device groups of `placement`."""
     placement: dict[str, Placement] = Field(min_length=1)
     """Device group -> share of one replica. `gpu: 4` is short for `gpu: {devices: 4}`."""
+    engine_preset: Annotated[str, name_in(ENGINE_PRESETS, "engine preset")] | None = None
+    """Defaults of a named engine for the keys below (docs/engine-presets.md); what the file states wins."""
     parallel: Parallel = Parallel()
-    batching: Annotated[TokenBatching | DynamicBatching, one_of(TOKEN_POLICIES | JOB_POLICIES, "batching policy")]
+    batching: Annotated[
+        TokenBatching | DynamicBatching, one_of(ChainMap(JOB_POLICIES, TOKEN_POLICIES), "batching policy")
+    ]
     """If left out: chunked_prefill where prefill or decode is served, else dynamic."""
     kv_cache: KvCache = KvCache()
+    experts: Annotated[ExpertLoad, one_of(EXPERT_LOADS, "kind of expert load")] = UniformLoad()
+    """How tokens spread over the experts of a mixture-of-experts model."""
+    speculative: Speculative | None = None
+    """No drafts if not given."""
     host: Host = Host()
 
     @model_validator(mode="before")
     @classmethod
-    def _default_batching(cls, data: Any) -> Any:
-        """Names the batching policy that the file leaves out."""
+    def _defaults(cls, data: Any) -> Any:
+        """Fills in the engine preset, and names the batching policy that the file leaves out."""
         if not isinstance(data, dict):
             return data
-        given = data.get("batching", {})
         serves = data.get("serves")
-        if not isinstance(given, dict) or "kind" in given or not isinstance(serves, list | tuple):
+        if not isinstance(serves, list | tuple):
             return data
         takes_tokens = any(isinstance(kind, str) and kind in TOKEN_STAGES for kind in serves)
-        return {**data, "batching": {"kind": "chunked_prefill" if takes_tokens else "dynamic", **given}}
+        if takes_tokens:
+            data = under_preset(data)
+        batching = data.get("batching", {})
+        if not isinstance(batching, dict):
+            return data
+        if batching.get("kind") == "python":
+            raise ValueError(passed_from_python(batching.get("policy"), "batching=", "register_batching"))
+        if "kind" in batching:
+            return data
+        return {**data, "batching": {"kind": "chunked_prefill" if takes_tokens else "dynamic", **batching}}
 
 
 class ClusterFile(Description):
@@ -132,8 +187,8 @@ class ClusterFile(Description):
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
     engines: tuple[Engine, ...] = Field(min_length=1)
-    routing: RoutingConfig = RoutingConfig()
-    routing_per_stage: dict[str, RoutingConfig] = Field(default_factory=dict)
+    routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
+    routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
     pue: float = Field(default=1.2, ge=1.0)

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from pydantic import BaseModel
 
@@ -14,10 +14,12 @@ from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.schema import Description
 from hermes_sim.core.words import did_you_mean, listed, with_article
-from hermes_sim.routing.config import RoutingConfig, RoutingKind
+from hermes_sim.routing import ROUTERS, RoutingConfig
+from hermes_sim.routing.router import Router
 from hermes_sim.scenario.check import evidence_of, serving_evidence, weakest_source
 from hermes_sim.scenario.document import shown_path
 from hermes_sim.scenario.dump import dump_yaml
+from hermes_sim.scenario.engine_presets import ENGINE_PRESETS
 from hermes_sim.scenario.files import SCHEMAS, read_description
 from hermes_sim.scenario.json_schema import attribute_docs, schema_of
 from hermes_sim.scenario.library import Entry, FileKind, NotFound, entries, find, plural
@@ -29,10 +31,9 @@ from hermes_sim.scenario.yaml_reader import read_yaml
 from hermes_sim.stages import STAGES
 
 FILE_KINDS: Final[dict[str, FileKind]] = {plural(kind): kind for kind in SCHEMAS}
-KINDS: Final = (*FILE_KINDS, "policies", "stages")
+KINDS: Final = (*FILE_KINDS, "policies", "stages", "presets")
 """What `list` and `show` take; the singular as well."""
 
-BATCHING_POLICIES: Final[dict[str, type[Description]]] = {**TOKEN_POLICIES, **JOB_POLICIES}
 Row = tuple[str, str, Evidence]
 """Name, title, and the kinds of source behind what sets the speed of a device, a link or a cluster."""
 
@@ -44,6 +45,8 @@ def list_names(kind: str) -> list[Row]:
         return [(name, title, {}) for name, title in _policies()]
     if kind == "stages":
         return [(name, _first_line(stage.__doc__), {}) for name, stage in STAGES.items()]
+    if kind == "presets":
+        return [(name, preset.title, {}) for name, preset in ENGINE_PRESETS.items()]
     return [_file_row(FILE_KINDS[kind], entry) for entry in entries(FILE_KINDS[kind])]
 
 
@@ -57,6 +60,8 @@ def show(kind: str, name: str) -> str:
         return _show_class(kind, name, STAGES)
     if kind == "policies":
         return _show_policy(name)
+    if kind == "presets":
+        return _show_preset(name)
     try:
         path = find(FILE_KINDS[kind], name)
     except NotFound as missing:
@@ -74,7 +79,7 @@ def json_schema(kind: str) -> dict[str, Any]:
     """JSON Schema of the files of one kind: cluster, workload, device, link, model, pipeline, scenario, or of a stage
     kind or batching policy by its name. Raises ConfigError."""
     schemas: dict[str, type[Description]] = {str(name): schema for name, schema in SCHEMAS.items()}
-    schemas |= {"scenario": Scenario, "routing": RoutingConfig, **STAGES, **BATCHING_POLICIES}
+    schemas |= {"scenario": Scenario, "routing": RoutingConfig, **STAGES, **_batching_policies()}
     singular = FILE_KINDS.get(kind, kind)
     if singular not in schemas:
         message = f"there is no schema {kind!r} ({listed(schemas)}).{did_you_mean(kind, schemas)}"
@@ -92,7 +97,7 @@ def source_words(file: str | Path) -> list[str]:
 
 def _kind(kind: str) -> str:
     singular: dict[str, str] = {known: name for name, known in FILE_KINDS.items()}
-    singular |= {"policy": "policies", "stage": "stages"}
+    singular |= {"policy": "policies", "stage": "stages", "preset": "presets"}
     if kind in KINDS:
         return kind
     if kind in singular:
@@ -118,25 +123,57 @@ def _listed_evidence(kind: FileKind, path: Path) -> Evidence:
     return evidence_of(path)
 
 
-def _policies() -> Iterator[tuple[str, str]]:
-    from hermes_sim.routing.table import ROUTERS
+def definition(name: str) -> str | None:
+    """What a policy or an engine preset is, in a line; None for other words."""
+    if name in ENGINE_PRESETS:
+        return f"engine preset: {ENGINE_PRESETS[name].title} (hermes-sim show preset/{name})"
+    title = dict(_policies()).get(name)
+    return f"{title} (hermes-sim show policy/{name})" if title is not None else None
 
-    for name, policy in BATCHING_POLICIES.items():
+
+def _batching_policies() -> dict[str, type[Description]]:
+    return {**TOKEN_POLICIES, **JOB_POLICIES}
+
+
+def _policies() -> Iterator[tuple[str, str]]:
+    for name, policy in _batching_policies().items():
         yield name, f"batching: {_first_line(policy.__doc__)}"
-    for name, router in ROUTERS.items():
-        is_alone = router.choose.__name__ == "choose"  # in its file, whose first line then says what it does
-        doc = sys.modules[router.choose.__module__].__doc__ if is_alone else router.choose.__doc__
-        yield name, f"routing: {_first_line(doc)}"
+    for name, routing in ROUTERS.items():
+        yield name, f"routing: {_first_line(_routing_doc(routing))}"
+
+
+def _routing_doc(routing: Any) -> str | None:
+    if not isinstance(routing, Router):
+        return inspect.getdoc(routing)
+    is_alone = routing.choose.__name__ == "choose"  # in its file, whose first line then says what it does
+    return sys.modules[routing.choose.__module__].__doc__ if is_alone else routing.choose.__doc__
 
 
 def _show_policy(name: str) -> str:
-    routing = get_args(RoutingKind)
-    if name not in routing:
-        return _show_class("policies", name, BATCHING_POLICIES, routing)
+    if name not in ROUTERS:
+        return _show_class("policies", name, _batching_policies(), tuple(ROUTERS))
     options = [line for line in _keys(RoutingConfig).splitlines() if f"# {name}: " in line]
     words = dict(_policies())[name]
     title = f"# {words}\n# policy of a cluster: `routing`, or `routing_per_stage`"
     return "\n".join([title, f"kind: {name}", *options, ""])
+
+
+def _show_preset(name: str) -> str:
+    """The keys of an engine that it fills in, each with where the value is stated."""
+    if name not in ENGINE_PRESETS:
+        message = f"{name!r} is not an engine preset ({listed(ENGINE_PRESETS)}).{did_you_mean(name, ENGINE_PRESETS)}"
+        raise ConfigError([Problem("", None, "", message)])
+    preset = ENGINE_PRESETS[name]
+    lines = [f"# {preset.title}", f"# keys of an engine with `engine_preset: {name}`; what the file states wins"]
+    section = ""
+    for path, default in preset.values.items():
+        own, key = path.split(".")
+        if own != section:
+            section = own
+            lines.append(f"{section}:")
+        typical = "" if default.is_sure else "typical: "
+        lines.append(f"  {dump_yaml({key: default.value}).strip()}  # {typical}{default.where}")
+    return "\n".join([*lines, ""])
 
 
 def _show_class(kind: str, name: str, table: Mapping[str, type[Description]], more: tuple[str, ...] = ()) -> str:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES, TokenBatching
 from hermes_sim.core.schema import Dtype
-from hermes_sim.core.units import format_quantity
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
-from hermes_sim.scenario.cluster import Engine
+from hermes_sim.models.expert_load import GivenLoad, UniformLoad
+from hermes_sim.scenario.cluster import Engine, Parallel
+from hermes_sim.scenario.combination_checks import Finding, check_combinations
+from hermes_sim.scenario.engine_memory import check_memory
 from hermes_sim.stages import STAGES
-
-if TYPE_CHECKING:
-    from hermes_sim.perf.memory import MemoryPlan
-
-Finding = tuple[tuple[str | int, ...], str]
-"""Key path below the engine, and what is wrong there."""
 
 LARGEST_STEP_TOKENS = 1_000_000
 LARGEST_STEP_SEQS = 65_536
@@ -35,6 +30,8 @@ class Placed:
     model: ModelArchitecture | None
     devices: dict[str, Device]
     """By device group of the placement."""
+    draft: ModelArchitecture | None = None
+    """Language model that drafts, for speculative decoding."""
 
     @property
     def takes_tokens(self) -> bool:
@@ -51,10 +48,15 @@ def check_engine(placed: Placed) -> Iterator[Finding]:
     """All that is wrong with one engine; memory last, and only where the rest is right."""
     found = [*_serves(placed), *_batching(placed)]
     if placed.takes_tokens:
-        found += [*_model(placed), *_parallel(placed), *_dtypes(placed)]
+        found += [*_model(placed), *_parallel(placed), *_experts(placed), *_draft(placed), *_dtypes(placed)]
+        if isinstance(placed.engine.batching, TokenBatching):
+            found += check_combinations(placed.engine, placed.engine.batching, placed.model)
+    else:
+        found += _of_tokens_only(placed.engine)
     yield from found
-    if not found and placed.takes_tokens:
-        yield from _memory(placed)
+    if not found and placed.takes_tokens and placed.model is not None:
+        for device in placed.devices.values():
+            yield from check_memory(placed.engine, placed.model, placed.draft, device)
 
 
 def engine_notes(placed: Placed) -> Iterator[str]:
@@ -110,6 +112,17 @@ def _batching(placed: Placed) -> Iterator[Finding]:
         )
 
 
+def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
+    """Keys that would do nothing where whole jobs run."""
+    served = listed(engine.serves)
+    for key, is_set in (("engine_preset", engine.engine_preset), ("speculative", engine.speculative)):
+        if is_set is not None:
+            yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
+    if engine.parallel.dp > 1:
+        message = f"DP attention is for engines that serve prefill or decode: needs dp 1, got {engine.parallel.dp}"
+        yield ("parallel", "dp"), message
+
+
 def _model(placed: Placed) -> Iterator[Finding]:
     if placed.engine.model is None:
         yield ("model",), f"is missing: an engine that serves {listed(placed.engine.serves)} needs one"
@@ -121,19 +134,28 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
     engine, model, parallel = placed.engine, placed.model, placed.engine.parallel
     if model is not None:
         yield from _tensor_parallel(model, parallel.tp)
-        yield from _expert_parallel(model, parallel.ep, parallel.tp)
-        if parallel.pp > model.num_layers:
-            yield ("parallel", "pp"), f"{parallel.pp} is more than the {model.num_layers} layers of {model.name}"
+        yield from _expert_parallel(model, parallel)
+        yield from _layers(model, parallel)
     if len(engine.placement) > 1:
         groups = listed(engine.placement)
         yield ("placement",), f"an engine that serves prefill or decode runs on one device group, not {groups}"
     elif parallel.num_devices != placed.num_devices:
         (group,) = engine.placement
+        ranks = f" x dp {parallel.dp}" if parallel.dp > 1 else ""
         yield (
             ("parallel",),
-            f"tp {parallel.tp} x pp {parallel.pp} makes {parallel.num_devices} devices, "
+            f"tp {parallel.tp} x pp {parallel.pp}{ranks} makes {parallel.num_devices} devices, "
             f"placement gives a replica {placed.num_devices} {group}",
         )
+
+
+def _layers(model: ModelArchitecture, parallel: Parallel) -> Iterator[Finding]:
+    if parallel.pp > model.num_layers:
+        yield ("parallel", "pp"), f"{parallel.pp} is more than the {model.num_layers} layers of {model.name}"
+    stages = parallel.layers_per_stage
+    if stages is not None and sum(stages) != model.num_layers:
+        words = f"makes {sum(stages)} layers, {model.name} has {model.num_layers}"
+        yield ("parallel", "layers_per_stage"), words
 
 
 def _tensor_parallel(model: ModelArchitecture, tp: int) -> Iterator[Finding]:
@@ -156,7 +178,8 @@ def _tensor_parallel(model: ModelArchitecture, tp: int) -> Iterator[Finding]:
         )
 
 
-def _expert_parallel(model: ModelArchitecture, ep: int, tp: int) -> Iterator[Finding]:
+def _expert_parallel(model: ModelArchitecture, parallel: Parallel) -> Iterator[Finding]:
+    ep, num_ranks = parallel.ep, parallel.tp * parallel.dp
     if ep == 1:
         return
     if model.moe is None:
@@ -164,8 +187,26 @@ def _expert_parallel(model: ModelArchitecture, ep: int, tp: int) -> Iterator[Fin
     elif model.moe.num_experts % ep:
         experts = model.moe.num_experts
         yield ("parallel", "ep"), f"{ep} does not divide {experts} experts of {model.name} ({_divisors(experts)})"
-    elif tp % ep:
-        yield ("parallel", "ep"), f"{ep} does not divide tp {tp} ({_divisors(tp)})"
+    elif num_ranks % ep:
+        ranks = f"tp {parallel.tp}" if parallel.dp == 1 else f"tp x dp = {num_ranks}"
+        yield ("parallel", "ep"), f"{ep} does not divide {ranks} ({_divisors(num_ranks)})"
+
+
+def _experts(placed: Placed) -> Iterator[Finding]:
+    load, model = placed.engine.experts, placed.model
+    if model is None or isinstance(load, UniformLoad):
+        return
+    if model.moe is None:
+        yield ("experts",), f"{model.name} has no experts"
+    elif isinstance(load, GivenLoad) and len(load.shares) != model.moe.num_experts:
+        words = f"needs one share for each of the {model.moe.num_experts} experts of {model.name}"
+        yield ("experts", "shares"), f"{words}, got {len(load.shares)}"
+
+
+def _draft(placed: Placed) -> Iterator[Finding]:
+    if placed.draft is not None and placed.draft.family in ("encoder", "encoder_decoder"):
+        has = "is an encoder" if placed.draft.family == "encoder" else "has an encoder"
+        yield ("speculative", "draft", "model"), f"{placed.draft.name} {has}: it drafts no tokens"
 
 
 def _divisors(number: int) -> str:
@@ -191,46 +232,3 @@ def _compute_dtypes(model: ModelArchitecture) -> list[Dtype]:
     """Of the matrix multiplies, each once."""
     quantization = model.quantization
     return list(dict.fromkeys([model.weight_dtype, *([quantization.compute_dtype] if quantization else [])]))
-
-
-def plan_memory(placed: Placed, device: Device, model: ModelArchitecture) -> MemoryPlan:
-    """Memory of one device of a replica."""
-    from hermes_sim.perf.memory import memory_plan
-
-    engine, batching, kv_cache = placed.engine, placed.engine.batching, placed.engine.kv_cache
-    assert isinstance(batching, TokenBatching)
-    return memory_plan(
-        model, device, tp=engine.parallel.tp, pp=engine.parallel.pp, ep=engine.parallel.ep,
-        memory_fraction=kv_cache.memory_fraction, block_tokens=kv_cache.block_tokens,
-        kv_dtype=kv_cache.dtype or model.kv_dtype, max_num_batched_tokens=batching.max_num_batched_tokens,
-        max_num_seqs=batching.max_num_seqs, activation_reserve_bytes=kv_cache.activation_reserve_bytes,
-        num_gpu_blocks=kv_cache.num_gpu_blocks,
-    )  # fmt: skip
-
-
-def _memory(placed: Placed) -> Iterator[Finding]:
-    """Weights, activations and at least one block of KV in every device of a replica."""
-    engine, model = placed.engine, placed.model
-    if model is None or not placed.devices:
-        return
-    (device,) = placed.devices.values()
-    plan = plan_memory(placed, device, model)
-    usable_bytes = device.memory.capacity_bytes * engine.kv_cache.memory_fraction
-    if plan.shortfall_bytes > 0:
-        yield (
-            ("model",),
-            f"{model.name} does not fit: {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of "
-            f"activations per device, {device.name} x memory_fraction {engine.kv_cache.memory_fraction:g} has "
-            f"{_size(usable_bytes)}: {_size(plan.shortfall_bytes)} short",
-        )
-    elif plan.num_blocks < 1:
-        left_bytes = usable_bytes - plan.weights_bytes - plan.activation_bytes
-        yield (
-            ("kv_cache",),
-            f"no room for a single KV block of {engine.kv_cache.block_tokens} tokens: {_size(left_bytes)} left per "
-            f"device beside {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of activations",
-        )
-
-
-def _size(num_bytes: float) -> str:
-    return format_quantity(num_bytes, "bytes")

@@ -30,7 +30,11 @@ def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _own_docs(model: type[BaseModel]) -> dict[str, str]:
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    try:
+        source = inspect.getsource(model)
+    except (OSError, TypeError):  # made at run time, or in a notebook
+        return {}
+    (body,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(body, ast.ClassDef)
     docs: dict[str, str] = {}
     for statement, after in zip(body.body, body.body[1:], strict=False):

@@ -102,6 +102,7 @@ def read_scenario(
         problems.of(expand_pipelines, document.part("workload"))
         problems.of(resolve_paths, document.part("workload"))
     problems.add(_seed_problems(seed))
+    problems.add([_late_preset(override) for override in inside if override.path[-1] == "engine_preset"])
     problems.stop()
     scenario = validate(Scenario, document)
     if seed is None and any((override.target, override.path) == ("workload", ("seed",)) for override in parsed):
@@ -141,6 +142,12 @@ def _override(cluster: Document, workload: Document, overrides: Sequence[Overrid
         problems.of(apply_overrides, document, [override for override in overrides if override.target == target])
     problems.of(expand_pipelines, workload)
     problems.of(resolve_paths, workload)
+
+
+def _late_preset(override: Override) -> Problem:
+    """A saved scenario has every key, so that there is nothing left for a preset to fill in."""
+    message = "a saved run states every key of its engines, a preset would change none: set the keys themselves"
+    return Problem(override.shown, None, "", message)
 
 
 def _seed_problems(seed: int | None) -> list[Problem]:

@@ -172,11 +172,14 @@ def _link_names(cluster: ClusterFile) -> list[Named]:
 
 
 def _engine_models(cluster: ClusterFile) -> list[Named]:
-    return [
-        (engine.model, ("engines", index, "model"))
-        for index, engine in enumerate(cluster.engines)
-        if engine.model is not None
-    ]
+    names: list[Named] = []
+    for index, engine in enumerate(cluster.engines):
+        if engine.model is not None:
+            names.append((engine.model, ("engines", index, "model")))
+        if engine.speculative is not None:
+            path = ("engines", index, "speculative", "draft", "model")
+            names += [(name, path) for name in engine.speculative.draft.model_names()]
+    return names
 
 
 def _stage_models(workload: WorkloadFile) -> list[Named]:

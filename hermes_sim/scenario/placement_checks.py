@@ -37,7 +37,7 @@ class Layout:
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
-        for step in (self._names, self._sizes, self._place, self._links_inside):
+        for step in (self._names, self._sizes, self._place, self._shared, self._links_inside):
             found = list(step())
             yield from found
             if found:
@@ -109,6 +109,22 @@ class Layout:
                 short = next((name for name in wants if f" {name}, " in str(error)), next(iter(wants)))
                 path = ("nodes", self._cluster.nodes.index(node), "devices", short, "count")
                 yield path, f"engine {engine.name!r} {error}"
+
+    def _shared(self) -> Iterator[Finding]:
+        """DP ranks step together: nobody else may hold up one of them."""
+        owners: dict[Endpoint, set[str]] = {}
+        for name, replicas in self.replicas.items():
+            for endpoint in (endpoint for endpoints in replicas for endpoint in endpoints):
+                owners.setdefault(endpoint, set()).add(name)
+        for index, engine in enumerate(self._cluster.engines):
+            if engine.parallel.dp == 1:
+                continue
+            own = [endpoint for endpoints in self.replicas[engine.name] for endpoint in endpoints]
+            others = sorted(set().union(*(owners[endpoint] for endpoint in own)) - {engine.name})
+            if others or len(set(own)) < len(own):
+                with_whom = listed(repr(other) for other in others) or "another replica"
+                words = f"DP ranks step together and share no device: {engine.name!r} shares some with {with_whom}"
+                yield ("engines", index, "parallel", "dp"), words
 
     def _links_inside(self) -> Iterator[Finding]:
         """The devices of a replica that computes one model together can talk with each other."""

@@ -17,11 +17,13 @@ def simulate_scenario(
     scenario: Scenario,
     *,
     requests: RequestTable | None = None,
+    steps: bool = False,
     progress: Callable[[float, int, int], None] | None = None,
 ) -> RunTables:
     """Run a scenario to its end. Pure: the same scenario gives the same tables, byte for byte.
 
-    `requests` stand in for the traffic of the workload file, if given.
+    `requests` stand in for the traffic of the workload file, if given. `steps`: record every step and decision of the
+    token engines, with one event per step.
     `progress(simulated_s, num_done, num_requests)` is called about ten times a second. Raises SimulationError where
     the run cannot go on.
     """
@@ -33,6 +35,6 @@ def simulate_scenario(
 
     if requests is None:
         requests = generate_requests(scenario.workload.traffic, scenario.seed)
-    coordinator = Coordinator(lower(scenario, requests), progress)
+    coordinator = Coordinator(lower(scenario, requests), progress, steps=steps)
     coordinator.run()
     return collect(coordinator)

@@ -8,19 +8,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from hermes_sim.batching.decided import carry_out
 from hermes_sim.core.compiled import compiled
-from hermes_sim.sim.ranks import STEP_DONE
-from hermes_sim.sim.steps import begin_step, end_step, grant_reservations, reserve_now, set_next_start
+from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
+from hermes_sim.routing.in_loop import choose_by_number, reads_loads
+from hermes_sim.sim.lockstep import begin_ranks
+from hermes_sim.sim.samples import fork_samples
+from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
 from hermes_sim.sim.stretch import stretch
+from hermes_sim.sim.token_steps import grant_reservations, reserve_now
 from hermes_sim.state.arrays import (
     HAS_KV,
     JOBS,
     TOKENS,
     WATCHED,
 )
-from hermes_sim.state.blocks import release
-from hermes_sim.state.queues import push_back, push_by_priority
+from hermes_sim.state.blocks import release, seal
+from hermes_sim.state.clients import client_enters
+from hermes_sim.state.queues import push_back, push_new
+
+IntArray = npt.NDArray[np.int64]
+
+NO_ENGINES: IntArray = np.zeros(0, np.int64)
 
 
 @compiled
@@ -81,7 +92,16 @@ def advance(state: Any, group: int, horizon_s: float, rank: int, limit_in_flight
             taken = stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s)
             if taken > 0:
                 continue
-        begin_step(state, starter, start_s)
+        begin(state, group, starter, start_s)
+
+
+@compiled
+def begin(state: Any, group: int, e: int, time_s: float) -> None:
+    """Begin a step of one engine, or of all ranks of a data-parallel replica."""
+    if state.group_lockstep[group] != 0:
+        begin_ranks(state, group, time_s)
+    else:
+        begin_step(state, e, time_s)
 
 
 @compiled
@@ -112,26 +132,6 @@ def earliest_outputs(state: Any, group: int) -> Any:
 
 
 @compiled
-def run_until(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
-    """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
-    num_groups = state.group_first.size
-    progress = True
-    while progress and state.outbox_count[0] == 0:
-        progress = False
-        for group in range(num_groups):
-            if not everything and not is_watched(state, group):
-                continue
-            before = steps_and_flights(state, group)
-            in_flight_s, idle_s = earliest_outputs(state, group)
-            advance(state, group, horizon_s, rank, in_flight_s, idle_s)
-            if state.outbox_count[0] > 0:
-                break
-            if steps_and_flights(state, group) != before:
-                progress = True
-    return state.outbox_count[0]
-
-
-@compiled
 def steps_and_flights(state: Any, group: int) -> int:
     """A number that grows with every begin and every end in the group."""
     first = state.group_first[group]
@@ -149,21 +149,14 @@ def pull(state: Any, e: int, time_s: float, rank: int) -> None:
 
 
 @compiled
-def pull_all(state: Any, engines: Any, time_s: float, rank: int) -> None:
-    """Bring several engines to the present."""
-    for e in engines:
-        advance(state, state.group_of[e], time_s, rank, np.inf, np.inf)
-
-
-@compiled
-def push(state: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> None:
-    """A visit joins an engine's queue."""
-    pull(state, e, time_s, rank)
+def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
+    """A visit joins the queue of an engine that has been pulled."""
+    has_kv = state.row_flags[row] & HAS_KV != 0
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
     state.row_order[row] = state.num_pushed[e]
     state.num_pushed[e] += 1
-    if state.row_flags[row] & HAS_KV == 0:  # else it counts since its blocks were asked for
+    if not has_kv:  # else it counts since its blocks were asked for
         add_load(state, e, row)
     if state.row_flags[row] & WATCHED:
         state.num_watched[e] += 1
@@ -174,10 +167,14 @@ def push(state: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> 
         push_back(state, queue, row)
         if state.queue_length[queue] == state.max_batch_size[e]:
             state.queue_full_s[queue] = time_s
-    elif state.by_priority[e] != 0:
-        push_by_priority(state, queue, row)
     else:
-        push_back(state, queue, row)
+        client_enters(state, e, row)
+        push_new(state, e, queue, row)
+        if has_kv:
+            slot = np.int64(state.row_slot[row])
+            seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
+            if state.row_num_samples[row] > 1:
+                fork_samples(state, e, slot, row, time_s, False)
     wake(state, e, time_s)
 
 
@@ -205,9 +202,38 @@ def wake(state: Any, e: int, time_s: float) -> None:
 
 
 @compiled
-def reserve(state: Any, e: int, row: int, time_s: float, rank: int) -> bool:
+def next_action(state: Any, group: int) -> Any:
+    """(time, 1 if it is a begin) of the group's next step end or begin, for one event a step."""
+    end_s, _, _ = find_end(state, group)
+    start_s, _ = find_start(state, group)
+    if end_s <= start_s:
+        return end_s, 0
+    return start_s, 1
+
+
+@compiled
+def run_groups(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
+    """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
+    num_groups = state.group_first.size
+    progress = True
+    while progress and state.outbox_count[0] == 0:
+        progress = False
+        for group in range(num_groups):
+            if not everything and not is_watched(state, group):
+                continue
+            before = steps_and_flights(state, group)
+            in_flight_s, idle_s = earliest_outputs(state, group)
+            advance(state, group, horizon_s, rank, in_flight_s, idle_s)
+            if state.outbox_count[0] > 0:
+                break
+            if steps_and_flights(state, group) != before:
+                progress = True
+    return state.outbox_count[0]
+
+
+@compiled
+def reserve_or_wait(state: Any, e: int, row: int) -> bool:
     """Reserve blocks for a visit whose KV is to be sent here; False: it waits, and GRANTED will be sent."""
-    pull(state, e, time_s, rank)
     state.row_engine[row] = e
     add_load(state, e, row)
     if state.reserve_head[e] < 0 and reserve_now(state, e, row):
@@ -223,30 +249,137 @@ def reserve(state: Any, e: int, row: int, time_s: float, rank: int) -> bool:
 
 
 @compiled
-def release_kv(state: Any, e: int, row: int, time_s: float, rank: int) -> None:
+def release_sent(state: Any, e: int, row: int, time_s: float) -> None:
     """The KV of a visit has been sent away: its blocks are free from now on."""
-    pull(state, e, time_s, rank)
     release(state, e, state.row_slot[row])
     grant_reservations(state, e, time_s)
     wake(state, e, time_s)
 
 
 @compiled
-def next_action(state: Any, group: int) -> Any:
-    """(time, 1 if it is a begin) of the group's next step end or begin, for one event a step."""
-    end_s, _, _ = find_end(state, group)
-    start_s, _ = find_start(state, group)
-    if end_s <= start_s:
-        return end_s, 0
-    return start_s, 1
-
-
-@compiled
-def act(state: Any, group: int) -> None:
+def act_once(state: Any, group: int) -> None:
     """Do the group's next end or begin, exactly one."""
     end_s, e, lane = find_end(state, group)
     start_s, starter = find_start(state, group)
     if e >= 0 and end_s <= start_s:
         end_step(state, e, lane)
     elif starter >= 0:
-        begin_step(state, starter, start_s)
+        begin(state, group, starter, start_s)
+
+
+@compiled
+def launch_decided(state: Any, e: int, decisions: Any, time_s: float) -> int:
+    """Carry out what a Python policy decided and begin the step; 0, or 1 + the index of a decision that cannot be."""
+    wrong = carry_out(state, e, decisions, time_s)
+    if wrong == 0:
+        launched = False
+        for place in range(state.num_running[e]):
+            launched = launched or state.slot_scheduled[e, state.running[e, place]] > 0
+        if launched:
+            launch(state, e, time_s)
+    return wrong
+
+
+@compiled
+def arrive(state: Any, first: int, last: int) -> None:
+    """Arrivals that were laid out before the run (sim/bulk_arrivals.py): route and push, one after the other."""
+    for number in range(first, last):
+        time_s = state.bulk_time_s[number]
+        row = np.int64(state.bulk_row[number])
+        plan = state.bulk_plan[number]
+        candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
+        e = candidates[0]
+        if candidates.size > 1:
+            router = state.plan_router[plan]
+            if reads_loads(router):
+                for engine in candidates:
+                    pull(state, engine, time_s, ARRIVAL)
+            turn = state.plan_turns[plan]
+            state.plan_turns[plan] += 1
+            draw = state.bulk_draw[number]
+            e = choose_by_number(state, router, candidates, row, turn, draw, state.plan_options[plan])
+        pull(state, e, time_s, ARRIVAL)
+        add_visit(state, e, state.first_queue[e], row, time_s)
+
+
+RUN_WATCHED = 0
+RUN_ALL = 1
+PULL = 2
+PUSH = 3
+RESERVE = 4
+RELEASE = 5
+ACT = 6
+APPLY = 7
+ARRIVE = 8
+
+
+@compiled
+def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> int:
+    """The one way from Python into the engines, so that the step loop is compiled into one function only."""
+    if operation <= RUN_ALL:
+        return run_groups(state, time_s, rank, operation == RUN_ALL)
+    if operation == PULL:
+        for engine in numbers:
+            pull(state, engine, time_s, rank)
+        return 0
+    if operation == ACT:
+        act_once(state, e)
+        return 0
+    if operation == APPLY:
+        return launch_decided(state, e, numbers, time_s)
+    if operation == ARRIVE:
+        arrive(state, e, row)
+        return 0
+    pull(state, e, time_s, rank)
+    if operation == PUSH:
+        add_visit(state, e, queue, row, time_s)
+        return 0
+    if operation == RESERVE:
+        return 1 if reserve_or_wait(state, e, row) else 0
+    release_sent(state, e, row, time_s)
+    return 0
+
+
+def run_until(handle: Any, horizon_s: float, rank: int, everything: bool) -> int:
+    """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
+    return int(enter(handle, RUN_ALL if everything else RUN_WATCHED, NO_ENGINES, 0, 0, 0, horizon_s, rank))
+
+
+def pull_all(handle: Any, engines: IntArray, time_s: float, rank: int) -> None:
+    """Bring several engines to the present."""
+    enter(handle, PULL, engines, 0, 0, 0, time_s, rank)
+
+
+def push(handle: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> None:
+    """A visit joins an engine's queue."""
+    enter(handle, PUSH, NO_ENGINES, e, queue, row, time_s, rank)
+
+
+def reserve(handle: Any, e: int, row: int, time_s: float, rank: int) -> bool:
+    """Reserve blocks for a visit whose KV is to be sent here; False: it waits, and GRANTED will be sent."""
+    return bool(enter(handle, RESERVE, NO_ENGINES, e, 0, row, time_s, rank))
+
+
+def release_kv(handle: Any, e: int, row: int, time_s: float, rank: int) -> None:
+    """The KV of a visit has been sent away: its blocks are free from now on."""
+    enter(handle, RELEASE, NO_ENGINES, e, 0, row, time_s, rank)
+
+
+def push_arrivals(handle: Any, first: int, last: int) -> None:
+    """Route and push the arrivals number `first` to `last` - 1 of those laid out in state.bulk_row."""
+    enter(handle, ARRIVE, NO_ENGINES, first, 0, last, 0.0, 0)
+
+
+def act(handle: Any, group: int) -> None:
+    """Do the group's next end or begin, exactly one."""
+    enter(handle, ACT, NO_ENGINES, group, 0, 0, 0.0, 0)
+
+
+def apply_decisions(
+    handle: Any, e: int, rows: IntArray, num_tokens: IntArray, preempt_rows: IntArray, time_s: float
+) -> int:
+    """Begin the step that a Python policy has decided. 0, or 1 + the index of the first decision (preemptions first)
+    that the engine cannot carry out."""
+    pairs = np.column_stack((rows, num_tokens)).astype(np.int64).ravel()
+    decisions = np.concatenate(([len(preempt_rows)], preempt_rows, pairs)).astype(np.int64)
+    return int(enter(handle, APPLY, decisions, e, 0, 0, time_s, 0))

@@ -13,6 +13,7 @@ from hermes_sim.core.rng import stream
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
 from hermes_sim.scenario.workload import Pipeline
+from hermes_sim.sim.sample_rows import Samples, draw_samples
 from hermes_sim.stages.stage import Stage
 from hermes_sim.workload.requests import RequestTable
 
@@ -51,6 +52,14 @@ class Lengths:
     first_row: IntArray
     row_request: IntArray
     row_stage: IntArray
+    samples: Samples
+
+    @property
+    def longest_sequence(self) -> int:
+        """Prompt and output tokens of the longest one."""
+        longest = int((self.num_prompt + self.num_output).max(initial=1))
+        of_samples = self.num_prompt[self.row_request[self.samples.visit]] + self.samples.longest
+        return max(longest, int(of_samples.max(initial=1)))
 
     @staticmethod
     def of(scenario: Scenario, requests: RequestTable, request_pipeline: IntArray) -> Lengths:
@@ -76,8 +85,9 @@ class Lengths:
         first_row = np.concatenate(([0], np.cumsum(per_request))).astype(np.int64)
         row_request = np.repeat(np.arange(requests.num_requests), per_request)
         row_stage = np.arange(first_row[-1]) - first_row[row_request]
+        samples = draw_samples(pipelines, request_pipeline, first_row, num_output, limits - num_prompt, scenario.seed)
         return Lengths(
-            num_prompt, num_output, num_clipped, added, request_pipeline, first_row, row_request, row_stage,
+            num_prompt, num_output, num_clipped, added, request_pipeline, first_row, row_request, row_stage, samples,
         )  # fmt: skip
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.core.errors import SimulationError
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
-from hermes_sim.routing.table import ROUTERS
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
 from hermes_sim.scenario.workload import Pipeline, stage_kind
 from hermes_sim.sim.replicas import Replica
+from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.stage import Stage
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,6 +39,11 @@ class StagePlan:
     """Prefill: the decode stage that follows directly, if any."""
     same_engine: frozenset[int]
     """Prefill: candidates that serve that decode stage too."""
+
+    @property
+    def may_split(self) -> bool:
+        """Prefill: decode may have to go on in another engine."""
+        return self.decode is not None and len(self.same_engine) < len(self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def plan_pipeline(scenario: Scenario, pipeline: Pipeline, replicas: Sequence[Rep
                     e: next((q for q in queues.of_engine(e) if queues.owners[q][1] == label), queues.first[e])
                     for e in candidates[number]
                 },
-                router=ROUTERS[routing.kind],
+                router=routing.router(),
                 options=router_options(routing),
                 decode=decode,
                 same_engine=frozenset(candidates[number]) & frozenset(candidates[decode])
@@ -129,12 +135,24 @@ def plan_pipeline(scenario: Scenario, pipeline: Pipeline, replicas: Sequence[Rep
                 else frozenset(),
             )
         )
+    check_samples(pipeline.name, plans)
     return PipelinePlan(
         name=pipeline.name,
         stages=tuple(plans),
         roots=tuple(n for n, before in enumerate(after) if not before),
         terminals=tuple(n for n in range(len(stages)) if not successors[n]),
     )
+
+
+def check_samples(pipeline: str, plans: Sequence[StagePlan]) -> None:
+    """Samples fork from the sequence whose prompt a prefill has just computed."""
+    forking = {plan.decode for plan in plans}
+    for number, plan in enumerate(plans):
+        if isinstance(plan.stage, Decode) and plan.stage.num_samples > 1 and number not in forking:
+            raise SimulationError(
+                f"pipeline '{pipeline}': stage '{plan.stage.name}' has {plan.stage.num_samples} samples, so it must "
+                "come after one prefill, directly, with probability 1"
+            )
 
 
 def router_options(routing: RoutingConfig) -> FloatArray:

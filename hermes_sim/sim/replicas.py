@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,34 +11,42 @@ import numpy.typing as npt
 from hermes_sim.batching import DynamicBatching, TokenBatching
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.network import Endpoint, GroupLink, Network
+from hermes_sim.hardware.network import Endpoint, GroupLink, Network, NoRouteError
 from hermes_sim.hardware.placement import Slots
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.parameters import kv_bytes_per_token
-from hermes_sim.perf.memory import MemoryPlan, memory_plan
-from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
+from hermes_sim.perf.memory import MemoryPlan
+from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks
 from hermes_sim.sim.lengths import Lengths
 
 FloatArray = npt.NDArray[np.float64]
 
+LONGEST_SEQUENCE = 1 << 31
+"""No model holds more tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One engine instance: where it is and what its steps cost."""
+    """One engine instance: a replica of an engine of the cluster file, or one data-parallel rank of a replica."""
 
     name: str
-    """llm[0]"""
+    """llm[0], or llm[0].dp1"""
     engine: Engine
+    number: int
+    """Of the replica."""
+    rank: int
     endpoints: tuple[Endpoint, ...]
+    """Its own devices, not those of other ranks."""
     device: Device
     num_cores: int
     """Of all its devices together."""
     link: GroupLink
     model: ModelArchitecture | None
-    plan: MemoryPlan | None
-    cost: LlmCost | None
+    costs: EngineCosts | None
+    """Of a token engine."""
     idle_w: float
     power_w: FloatArray
     """[4] while limited by compute, memory, network, host."""
@@ -48,136 +56,162 @@ class Replica:
     def num_devices(self) -> int:
         return len(self.endpoints)
 
+    @property
+    def plan(self) -> MemoryPlan | None:
+        return None if self.costs is None else self.costs.plan
 
-def build_replicas(scenario: Scenario, network: Network, lengths: Lengths) -> tuple[Replica, ...]:
-    """All engine instances, in the order of the cluster file."""
-    slots = Slots(scenario.cluster.nodes, scenario.devices)
-    replicas: list[Replica] = []
-    costs: dict[tuple[str, GroupLink, GroupLink], tuple[MemoryPlan, LlmCost]] = {}
-    nodes = {node.name: node for node in scenario.cluster.nodes}
-    for engine in scenario.cluster.engines:
-        wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
-        placed = slots.allocate_replicas(engine.node, wants, engine.replicas)
-        for number, endpoints in enumerate(placed):
-            group, name = endpoints[0].node_group, endpoints[0].device_group
-            device = scenario.devices[nodes[group].devices[name].profile]
-            link = network.tp_link(endpoints[: engine.parallel.tp])
-            cores = engine.placement[name].cores or device.num_cores * len(endpoints)
-            model = scenario.models[engine.model] if engine.model is not None else None
-            plan = cost = None
-            if isinstance(engine.batching, TokenBatching):
-                if model is None:
-                    raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
-                pipeline_link = network.pp_link(endpoints, engine.parallel.tp)
-                key = (engine.name, link, pipeline_link)  # a replica over two nodes has other links than its twins
-                if key not in costs:
-                    costs[key] = build_costs(engine, model, device, link, pipeline_link, lengths)
-                plan, cost = costs[key]
-            share = cores / (device.num_cores * len(endpoints))
-            power = device.power
-            bound = np.array(
-                [power.compute_bound_frac, power.memory_bound_frac, power.network_bound_frac, power.host_bound_frac]
+    @property
+    def cost(self) -> LlmCost | None:
+        return None if self.costs is None else self.costs.cost
+
+
+class ReplicaBuilder:
+    """Places engines and prices them; equal engines over equal links share their tables."""
+
+    def __init__(self, scenario: Scenario, network: Network, lengths: Lengths) -> None:
+        self._scenario = scenario
+        self._network = network
+        self._longest_sequence = lengths.longest_sequence
+        self._nodes = {node.name: node for node in scenario.cluster.nodes}
+        self._known: dict[tuple[str, Links], EngineCosts] = {}
+
+    def build(self) -> Iterator[Replica]:
+        """All engine instances, in the order of the cluster file; the ranks of a replica one after the other."""
+        slots = Slots(self._scenario.cluster.nodes, self._scenario.devices)
+        for engine in self._scenario.cluster.engines:
+            wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
+            placed = slots.allocate_replicas(engine.node, wants, engine.replicas)
+            for number, endpoints in enumerate(placed):
+                for rank in range(engine.parallel.dp):
+                    yield self._rank(engine, number, rank, endpoints)
+
+    def _rank(self, engine: Engine, number: int, rank: int, endpoints: Sequence[Endpoint]) -> Replica:
+        """One rank of a replica on these devices, or all of a replica that has only one."""
+        num_ranks = engine.parallel.dp
+        size = len(endpoints) // num_ranks
+        own = tuple(endpoints[rank * size : (rank + 1) * size])
+        device = self._device(own[0])
+        cores = engine.placement[own[0].device_group].cores or device.num_cores * len(endpoints)
+        share = cores / (device.num_cores * len(endpoints))
+        costs = self._costs(engine, own, endpoints) if isinstance(engine.batching, TokenBatching) else None
+        power = device.power
+        bound = np.array(
+            [power.compute_bound_frac, power.memory_bound_frac, power.network_bound_frac, power.host_bound_frac]
+        )
+        return Replica(
+            name=f"{engine.name}[{number}]" + (f".dp{rank}" if num_ranks > 1 else ""),
+            engine=engine,
+            number=number,
+            rank=rank,
+            endpoints=own,
+            device=device,
+            num_cores=cores // num_ranks,
+            link=self._network.tp_link(own[: engine.parallel.tp]),
+            model=self._scenario.models[engine.model] if engine.model is not None else None,
+            costs=costs,
+            idle_w=power.idle_w * len(own) * share,
+            power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
+            price_usd_per_h=device.price_usd_per_h * len(own) * share,
+        )
+
+    def _costs(self, engine: Engine, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> EngineCosts:
+        if engine.model is None:
+            raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
+        assert isinstance(engine.batching, TokenBatching)
+        tensor = self._network.tp_link(own[: engine.parallel.tp])
+        links = Links(
+            tensor=tensor,
+            pipeline=self._network.pp_link(own, engine.parallel.tp),
+            experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
+            host_bytes_per_s=self._host_bandwidth(engine, own) if engine.batching.preemption == "swap" else 0.0,
+        )
+        key = (engine.name, links)  # a replica over two nodes has other links than its twins
+        if key not in self._known:
+            draft = draft_model_name(engine)
+            self._known[key] = build_engine_costs(
+                engine,
+                self._scenario.models[engine.model],
+                self._scenario.models[draft] if draft is not None else None,
+                self._device(own[0]),
+                links,
+                self._longest_sequence,
             )
-            replicas.append(
-                Replica(
-                    name=f"{engine.name}[{number}]",
-                    engine=engine,
-                    endpoints=tuple(endpoints),
-                    device=device,
-                    num_cores=cores,
-                    link=link,
-                    model=model,
-                    plan=plan,
-                    cost=cost,
-                    idle_w=power.idle_w * len(endpoints) * share,
-                    power_w=cost.power_w if cost is not None else power.tdp_w * bound * len(endpoints) * share,
-                    price_usd_per_h=device.price_usd_per_h * len(endpoints) * share,
-                )
+        return self._known[key]
+
+    def _device(self, endpoint: Endpoint) -> Device:
+        return self._scenario.devices[self._nodes[endpoint.node_group].devices[endpoint.device_group].profile]
+
+    def _host_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
+        """What each device reaches to the host's memory [bytes/s]: its best way to a CPU of its node; the slowest's."""
+        return min(self._way_to_host(engine, endpoint) for endpoint in endpoints)
+
+    def _way_to_host(self, engine: Engine, endpoint: Endpoint) -> float:
+        if self._device(endpoint).kind == "cpu":
+            return self._device(endpoint).memory.bandwidth_bytes_per_s
+        ways = []
+        for name, group in self._nodes[endpoint.node_group].devices.items():
+            if self._scenario.devices[group.profile].kind != "cpu":
+                continue
+            for index in range(group.count):
+                host = Endpoint(endpoint.node_group, endpoint.node_index, name, index)
+                try:
+                    ways.append(self._network.route(endpoint, host).bandwidth_bytes_per_s)
+                except NoRouteError:
+                    continue
+        if not ways:
+            raise SimulationError(
+                f"engine '{engine.name}' swaps KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
+                f"with its '{endpoint.device_group}'"
             )
-    return tuple(replicas)
+        return max(ways)
 
 
-def build_costs(
-    engine: Engine,
-    model: ModelArchitecture,
-    device: Device,
-    link: GroupLink,
-    pipeline_link: GroupLink,
-    lengths: Lengths,
-) -> tuple[MemoryPlan, LlmCost]:
-    """Memory plan and cost tables of one engine."""
-    batching = engine.batching
-    assert isinstance(batching, TokenBatching)
-    kv_dtype = engine.kv_cache.dtype or model.kv_dtype
-    parallel = engine.parallel
-    plan = memory_plan(
-        model,
-        device,
-        tp=parallel.tp,
-        pp=parallel.pp,
-        ep=parallel.ep,
-        memory_fraction=engine.kv_cache.memory_fraction,
-        block_tokens=engine.kv_cache.block_tokens,
-        kv_dtype=kv_dtype,
-        max_num_batched_tokens=batching.max_num_batched_tokens,
-        max_num_seqs=batching.max_num_seqs,
-        activation_reserve_bytes=engine.kv_cache.activation_reserve_bytes,
-        num_gpu_blocks=engine.kv_cache.num_gpu_blocks,
-    )
-    longest = int((lengths.num_prompt + lengths.num_output).max(initial=1))
-    max_tokens = batching.max_num_batched_tokens
-    if not batching.switches().chunk_prefill:
-        max_tokens = max_tokens + longest
-    cost = build_llm_cost(
-        model,
-        device,
-        tp=parallel.tp,
-        pp=parallel.pp,
-        ep=parallel.ep,
-        max_tokens=max_tokens,
-        max_seqs=batching.max_num_seqs,
-        tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
-        tp_latency_s=link.latency_s,
-        pp_bandwidth_bytes_per_s=pipeline_link.bandwidth_bytes_per_s,
-        pp_latency_s=pipeline_link.latency_s,
-        kv_dtype=kv_dtype,
-        host_per_step_s=engine.host.per_step_s,
-        host_per_sequence_s=engine.host.per_sequence_s,
-        graph_capture=engine.host.graph_capture,
-        max_captured_seqs=engine.host.max_captured_seqs,
-    )
-    return plan, cost
-
-
-def num_slots(engine: Engine) -> int:
-    """Sequences that may hold blocks: running ones, and as many whose KV is on its way."""
+def num_slots(engine: Engine, num_samples: int) -> int:
+    """Sequences that may hold blocks: running ones, as many whose KV is on its way, and their waiting samples."""
     batching = engine.batching
     if not isinstance(batching, TokenBatching):
         return 1
     both = {"prefill", "decode"} <= set(engine.serves)
-    return batching.max_num_seqs * (1 if both else 2)
+    return batching.max_num_seqs * ((1 if both else 2) + num_samples - 1)
 
 
 def num_lanes(engine: Engine) -> int:
-    """Steps in flight: pipeline stages of a token engine, workers of a job engine."""
+    """Steps in flight: pipeline stages or asynchronous steps of a token engine, workers of a job engine."""
     if isinstance(engine.batching, DynamicBatching):
         return engine.batching.num_workers
-    return engine.parallel.pp
+    return 2 if engine.batching.async_scheduling else engine.parallel.pp
 
 
-def contention_groups(replicas: Sequence[Replica]) -> list[list[int]]:
-    """Engines that share a device, together: they compete for its memory bandwidth. Others stand alone."""
-    owner: dict[Endpoint, int] = {}
+def engine_groups(replicas: Sequence[Replica]) -> list[list[int]]:
+    """Engines that move together: those that share a device compete for its memory bandwidth, ranks keep in step."""
+    owner: dict[Hashable, int] = {}
     members: dict[int, list[int]] = {}
     for e, replica in enumerate(replicas):
-        found = sorted({owner[endpoint] for endpoint in replica.endpoints if endpoint in owner})
+        ties: list[Hashable] = [*replica.endpoints, (replica.engine.name, replica.number)]
+        found = sorted({owner[tie] for tie in ties if tie in owner})
         target = found[0] if found else e
         for other in found[1:]:
             members[target] += members.pop(other)
-        owner.update((endpoint, target) for endpoint in owner if owner[endpoint] in found)
-        owner.update(dict.fromkeys(replica.endpoints, target))
+        owner.update((tie, target) for tie in owner if owner[tie] in found)
+        owner.update(dict.fromkeys(ties, target))
         members.setdefault(target, []).append(e)
     return [sorted(members[key]) for key in sorted(members)]
+
+
+def most_tokens(replica: Replica) -> int:
+    """Longest sequence that the blocks of a token engine can hold; 0 for other engines."""
+    if replica.plan is None:
+        return 0
+    low, high = 0, 1
+    while most_blocks(replica.engine, replica.plan, high) <= replica.plan.num_blocks and high < LONGEST_SEQUENCE:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if most_blocks(replica.engine, replica.plan, middle) <= replica.plan.num_blocks:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def kv_transfer_bytes(replica: Replica, num_tokens: int) -> float:

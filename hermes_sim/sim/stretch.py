@@ -6,28 +6,42 @@ from typing import Any
 
 import numpy as np
 
-from hermes_sim.batching.schedule import (
+from hermes_sim.batching.batch import (
+    DECODE_CONTEXT_SUM,
+    NUM_DECODE_TOKENS,
+    NUM_DRAFTED,
+    NUM_TOKENS,
+    PREFILL_CONTEXT_SUM,
+    PREFILL_TOKEN_PAIRS,
     is_decoding,
 )
 from hermes_sim.core.compiled import compiled
-from hermes_sim.perf.step_cost import step_cost
+from hermes_sim.perf.step_kernel import step_cost
+from hermes_sim.sim.gaps import count_gap
+from hermes_sim.sim.lanes import add_shares
+from hermes_sim.sim.pricing import SHORTEST_STEP_S, total_s
 from hermes_sim.sim.ranks import STEP_DONE
-from hermes_sim.sim.steps import SHORTEST_STEP_S, add_shares, count_gap
+from hermes_sim.sim.timeline import pass_points
 from hermes_sim.state.blocks import grow, seal
+from hermes_sim.state.clients import charge_output
 
 
 @compiled
 def can_stretch(state: Any, e: int) -> bool:
-    """Nothing but decodes runs, and nothing can be admitted."""
+    """Nothing but decodes runs, one token each, at a constant price in blocks, and nothing can be admitted."""
     number = state.num_running[e]
     if number == 0 or number > state.max_num_batched_tokens[e] or state.reserve_head[e] >= 0:
         return False
     if state.queue_head[state.first_queue[e]] >= 0 and number < state.max_num_seqs[e]:
         return False
+    if state.share_by_sums[e] == 0 or state.radix[e] != 0 or state.full_layers[e] == 0 or state.python_policy[e] != 0:
+        return False
     for place in range(number):
         slot = np.int64(state.running[e, place])
         row = state.slot_row[e, slot]
         if not is_decoding(state, e, slot) or not np.isnan(state.row_last_token_s[row]):
+            return False
+        if state.window_groups[e] > 0 and state.slot_blocks[e, slot] < state.window_blocks[e]:
             return False
     return True
 
@@ -71,6 +85,7 @@ def stretch(
     state.lane_num_tokens[e, 0] = number
     state.lane_num_scheduled[e, 0] = number
     taken = np.int64(0)
+    counted = np.int64(0)
     time_s = start_s
     while taken < most and time_s < horizon_s and time_s < limit_in_flight_s and time_s <= limit_idle_s:
         num_needed = crossing[taken % block_tokens]
@@ -84,6 +99,7 @@ def stretch(
             number,
             number,
             number,
+            number,
             context_sum,
             context_max,
             0,
@@ -91,7 +107,7 @@ def stretch(
             0,
             seconds,
         )
-        duration_s = seconds[0] + seconds[1] + seconds[2] + seconds[3]
+        duration_s = total_s(seconds)
         if duration_s < SHORTEST_STEP_S:
             break
         end_s = time_s + duration_s
@@ -106,31 +122,63 @@ def stretch(
         add_shares(state, e, 0, end_s - time_s)
         count_gap(state, end_s, end_s - time_s, number)
         state.total_decode_context[e] += context_sum
+        taken += 1
+        if end_s >= state.timeline_next_s[e]:
+            count_tokens(state, e, (taken - counted) * number)
+            counted = taken
+            describe_step(state, e, number, context_sum)
+            pass_points(state, e, 0, max(time_s, state.last_end_s[e]), end_s, number)
+        state.last_end_s[e] = end_s
         context_sum += number
         context_max += 1
-        taken += 1
         time_s = end_s
     if taken == 0:
         return 0
+    count_tokens(state, e, (taken - counted) * number)
     grow_stretch(state, e, taken)
     for place in range(number):
         slot = np.int64(state.running[e, place])
+        row = state.slot_row[e, slot]
         state.slot_computed[e, slot] += taken
-        state.row_generated[state.slot_row[e, slot]] += taken
+        state.slot_done[e, slot] += taken
+        state.row_generated[row] += taken
+        charge_output(state, e, row, taken)
     state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
-    state.total_tokens[e] += taken * number
-    state.total_sampled[e] += taken * number
-    state.total_decode_tokens[e] += taken * number
     state.load_tokens[e] -= taken * number
     state.load_output_tokens[e] -= taken * number
+    state.decodes_left_out[e] = 0
     state.now_s[e] = time_s
     state.next_start_s[e] = time_s
     return taken
 
 
 @compiled
+def count_tokens(state: Any, e: int, num_tokens: int) -> None:
+    """Add decoded tokens to the totals."""
+    state.total_tokens[e] += num_tokens
+    state.total_sampled[e] += num_tokens
+    state.total_decode_tokens[e] += num_tokens
+
+
+@compiled
+def describe_step(state: Any, e: int, number: int, context_sum: int) -> None:
+    """What the last step added, for the timeline."""
+    batch = state.lane_batch[e, 0]
+    batch[NUM_TOKENS] = number
+    batch[NUM_DECODE_TOKENS] = number
+    batch[DECODE_CONTEXT_SUM] = context_sum
+    batch[PREFILL_TOKEN_PAIRS] = 0
+    batch[PREFILL_CONTEXT_SUM] = 0
+    batch[NUM_DRAFTED] = 0
+
+
+@compiled
 def grow_stretch(state: Any, e: int, num_steps: int) -> None:
-    """Hand out and seal blocks in the order in which single steps would: by step, then by place in the batch."""
+    """Hand out and seal blocks in the order in which single steps would: by step, then by place in the batch.
+
+    In a step, a sequence whose last block is full gets a new one; one that fills its block has it sealed, at once
+    (then both in the order of the batch) or at the end of the step (then after all new blocks).
+    """
     number = state.num_running[e]
     block_tokens = state.block_tokens[e]
     crossing = state.scratch_phase
@@ -145,13 +193,20 @@ def grow_stretch(state: Any, e: int, num_steps: int) -> None:
         phase = (block_tokens - computed % block_tokens) % block_tokens
         order[offsets[phase]] = place
         offsets[phase] += 1
+    at_once = state.seal_at_schedule[e] != 0
     for step in range(num_steps):
         phase = step % block_tokens
-        for index in range(offsets[phase] - crossing[phase], offsets[phase]):
-            slot = np.int64(state.running[e, order[index]])
-            grow(state, e, slot, (state.slot_computed[e, slot] + step) // block_tokens + 1)
+        growing, last_growing = offsets[phase] - crossing[phase], offsets[phase]
         phase = (step + 1) % block_tokens
-        for index in range(offsets[phase] - crossing[phase], offsets[phase]):
-            slot = np.int64(state.running[e, order[index]])
-            computed = np.int64(state.slot_computed[e, slot]) + step
-            seal(state, e, slot, computed, computed + 1)
+        sealing, last_sealing = offsets[phase] - crossing[phase], offsets[phase]
+        while growing < last_growing or sealing < last_sealing:
+            if growing < last_growing and (
+                not at_once or sealing == last_sealing or order[growing] <= order[sealing]
+            ):
+                slot = np.int64(state.running[e, order[growing]])
+                grow(state, e, slot, (state.slot_computed[e, slot] + step) // block_tokens + 1)
+                growing += 1
+            else:
+                slot = np.int64(state.running[e, order[sealing]])
+                seal(state, e, slot, np.int64(state.slot_computed[e, slot]) + step + 1)
+                sealing += 1

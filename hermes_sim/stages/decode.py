@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from hermes_sim.core.schema import PositiveInt
 from hermes_sim.stages.stage import Stage
 
 
@@ -15,6 +16,9 @@ class Decode(Stage):
     kind: Literal["decode"] = "decode"
     model: str | None = None
     """The engine's model if not given."""
+    num_samples: PositiveInt = 1
+    """Answers to one prompt (n, best of n). They share its KV blocks; the lengths of the others are those of other
+    requests of the pipeline, drawn at random. The request ends with the last of them."""
 
     def model_names(self) -> tuple[str, ...]:
         return (self.model,) if self.model else ()

@@ -30,6 +30,8 @@ DONE = 0
 """A watched visit has ended."""
 GRANTED = 1
 """Blocks were reserved for a visit that waited for them."""
+NEED_SCHEDULE = 2
+"""A step of an engine under a Python policy is to be decided; the outbox's row is the engine."""
 
 NUM_SHARES = 6
 """Accumulated per row: seconds limited by compute, memory, network, host; joules; engine seconds (by tokens)."""
@@ -39,6 +41,47 @@ ENGINE_TIME = 5
 NUM_RESOURCES = 3
 """Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
 assigned, so only the memory column is ever above zero today."""
+
+BATCH_SIZE = 16
+"""Numbers that describe a batch (batching/batch.py)."""
+
+# Columns of the timeline: what an engine has done since the start.
+(
+    TIMELINE_BUSY_S,
+    TIMELINE_COMPUTE_S,
+    TIMELINE_MEMORY_S,
+    TIMELINE_NETWORK_S,
+    TIMELINE_HOST_S,
+    TIMELINE_BATCH_INTEGRAL_S,
+    TIMELINE_BLOCKS_INTEGRAL_S,
+    TIMELINE_STEPS,
+    TIMELINE_TOKENS,
+    TIMELINE_SAMPLED,
+    TIMELINE_DECODE_TOKENS,
+    TIMELINE_DECODE_CONTEXT,
+    TIMELINE_PREFILL_PAIRS,
+    TIMELINE_PREFILL_CONTEXT,
+    TIMELINE_PREEMPTIONS,
+    TIMELINE_HIT_BLOCKS,
+    TIMELINE_LOOKED_UP_BLOCKS,
+    TIMELINE_DRAFTED,
+    TIMELINE_ACCEPTED,
+) = range(19)
+TIMELINE_COLUMNS = 19
+TIMELINE_POINTS = 512
+"""Points kept per engine; when time runs over the last one, every second is dropped."""
+TIMELINE_FIRST_INTERVAL_S = 2.0**-6
+
+# Kinds of decisions, recorded when somebody wants to read them.
+(
+    SCHEDULED,
+    PREEMPTED,
+    ADMITTED,
+    SWAPPED_OUT,
+    SWAPPED_IN,
+    FINISHED_ROW,
+    ACCEPTED,
+) = range(7)
 
 ITL_BINS_PER_OCTAVE_LOG2 = 6
 ITL_LOWEST_EXPONENT = -20
@@ -62,9 +105,40 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "num_blocks": (_I8, ("engines",), 0),
     "watermark_blocks": (_I8, ("engines",), 0),
     "chunk_prefill": (_I8, ("engines",), 1),
+    "mix_steps": (_I8, ("engines",), 1),
+    "waiting_first": (_I8, ("engines",), 0),
+    "decodes_first": (_I8, ("engines",), 0),
+    "static_batch": (_I8, ("engines",), 0),
+    "prompt_padding": (_I8, ("engines",), 0),  # 0 none, 1 padded, 2 packed
+    "by_layers": (_I8, ("engines",), 0),
+    "layer_group_tokens": (_I8, ("engines",), 512),
+    "num_layers": (_I8, ("engines",), 1),
     "full_sequence_gate": (_I8, ("engines",), 1),
-    "by_priority": (_I8, ("engines",), 0),
+    "queue_order": (_I8, ("engines",), 0),  # state/queues.py
+    "output_reserve_frac": (_F8, ("engines",), 0.0),
+    "fewest_generated": (_I8, ("engines",), 0),
+    "async_scheduling": (_I8, ("engines",), 0),
+    "python_policy": (_I8, ("engines",), 0),
+    "share_by_sums": (_I8, ("engines",), 1),  # one lane, one token a decode: shares as differences of running sums
     "prefix_caching": (_I8, ("engines",), 1),
+    "seal_at_schedule": (_I8, ("engines",), 1),
+    "radix": (_I8, ("engines",), 0),
+    "swap_blocks": (_I8, ("engines",), 0),  # room on the host; 0: preempted sequences are computed again
+    "swap_block_s": (_F8, ("engines",), 0.0),
+    "copy_block_s": (_F8, ("engines",), 0.0),
+    "full_layers": (_I8, ("engines",), 1),  # 0: every layer looks back over a window only
+    "window_blocks": (_I8, ("engines",), 0),
+    "window_groups": (_I8, ("engines",), 0),  # pool blocks that each of the first window_blocks costs beside its own
+    "draft_tokens": (_I8, ("engines",), 0),
+    "tree_width": (_I8, ("engines",), 1),
+    "adaptive_drafts": (_I8, ("engines",), 0),
+    "draft_max_seqs": (_I8, ("engines",), 0),
+    "accept_kind": (_I8, ("engines",), 0),  # 0: probability per position, 1: a list of accepted counts
+    "accept_size": (_I8, ("engines",), 0),
+    "accept": (_F8, ("engines", "accept_table"), 0.0),
+    "draft_cost_kind": (_I8, ("engines",), -1),
+    "draft_step_s": (_F8, ("engines",), 0.0),
+    "speculative_seed": (_I8, ("engines",), 0),
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
@@ -77,6 +151,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "group_size": (_I8, ("groups",), 1),
     "group_members": (_I8, ("engines",), 0),
     "group_contended": (_I8, ("groups",), 0),
+    "group_lockstep": (_I8, ("groups",), 0),  # data-parallel ranks: all begin and end together
     "feeds": (np.uint8, ("groups", "groups"), 0),
     # -- cost tables
     "cost_linear": (_F8, ("cost_kinds", "step_tokens", "four"), 0.0),
@@ -90,6 +165,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     # -- engines: running state
     "now_s": (_F8, ("engines",), 0.0),
     "next_start_s": (_F8, ("engines",), np.inf),
+    "last_end_s": (_F8, ("engines",), 0.0),
     "num_in_flight": (_I8, ("engines",), 0),
     "num_running": (_I8, ("engines",), 0),
     "running": (_I4, ("engines", "slots"), 0),
@@ -97,6 +173,14 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "decodes_left_out": (_I8, ("engines",), 0),
+    "wave_groups": (_I8, ("engines",), 0),  # layer groups of the prompts under way; 0: no wave
+    "wave_done": (_I8, ("engines",), 0),
+    "num_swapped_blocks": (_I8, ("engines",), 0),
+    "pending_swaps": (_I8, ("engines",), 0),
+    "pending_copies": (_I8, ("engines",), 0),
+    "client_counter": (_I8, ("engines", "clients"), 0),
+    "client_inside": (_I8, ("engines", "clients"), 0),
     "load_requests": (_I8, ("engines",), 0),
     "load_tokens": (_I8, ("engines",), 0),
     "load_output_tokens": (_I8, ("engines",), 0),
@@ -121,21 +205,40 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
     "lane_jobs": (_I4, ("engines", "lanes", "jobs"), 0),
+    "lane_slots": (_I4, ("engines", "lanes", "slots"), -1),  # -1: preempted while in flight
+    "lane_slot_tokens": (_I4, ("engines", "lanes", "slots"), 0),
+    "lane_slot_kind": (np.uint8, ("engines", "lanes", "slots"), 0),  # batching/batch.py
+    "lane_batch": (_I8, ("engines", "lanes", "batch"), 0),
+    "lane_entry_s": (_F8, ("engines", "lanes"), 0.0),  # the next step may enter after so long
+    "lane_exit_s": (_F8, ("engines", "lanes"), 0.0),  # and leaves no sooner than that after this one
     # -- sequences that hold KV blocks
     "slot_row": (_I4, ("engines", "slots"), -1),
     "slot_computed": (_I4, ("engines", "slots"), 0),
     "slot_blocks": (_I4, ("engines", "slots"), 0),
-    "slot_scheduled": (_I4, ("engines", "slots"), 0),
-    "slot_lane": (_I4, ("engines", "slots"), -1),
+    "slot_done": (_I4, ("engines", "slots"), 0),  # computed in steps that have ended
+    "slot_scheduled": (_I4, ("engines", "slots"), 0),  # in the step that is being decided
+    "slot_drafted": (_I4, ("engines", "slots"), 0),  # of those, drafts
+    "slot_in_flight": (_I4, ("engines", "slots"), 0),
+    "slot_pending": (_I4, ("engines", "slots"), 0),
+    "slot_sealed": (_I4, ("engines", "slots"), 0),
+    "slot_private": (_I8, ("engines", "slots"), 0),  # index of the first block whose hash is entered when it is needed
+    "slot_full": (_I4, ("engines", "slots"), 0),  # blocks that count as sealed
+    "slot_first": (_I4, ("engines", "slots"), 0),
+    "slot_extras": (_I4, ("engines", "slots"), 0),
+    "slot_gone": (np.uint8, ("engines", "slots"), 0),  # leaves the running list at the end of this step
+    "slot_drafts": (_I4, ("engines", "slots"), 0),
     "slot_hash": (np.uint64, ("engines", "slots"), 0),
     "slot_base": (_F8, ("engines", "slots", "shares"), 0.0),
     "block_table": (_I4, ("engines", "slots", "table_blocks"), 0),
+    "window_table": (_I4, ("engines", "slots", "window_entries"), 0),
     # -- KV blocks: free queue (doubly linked, sentinel at num blocks), owners, hashes
     "block_next": (_I4, ("engines", "blocks_and_sentinel"), 0),
     "block_previous": (_I4, ("engines", "blocks_and_sentinel"), 0),
     "num_free_blocks": (_I8, ("engines",), 0),
     "block_owners": (_I4, ("engines", "blocks"), 0),
     "block_hash": (np.uint64, ("engines", "blocks"), 0),
+    "block_parent": (_I4, ("engines", "radix_blocks"), -1),
+    "block_children": (_I4, ("engines", "radix_blocks"), 0),
     "hash_keys": (np.uint64, ("engines", "hash_slots"), 0),
     "hash_blocks": (_I4, ("engines", "hash_slots"), 0),
     # -- accumulators
@@ -155,6 +258,16 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "total_recomputed_tokens": (_I8, ("engines",), 0),
     "total_cached_tokens": (_I8, ("engines",), 0),
     "total_preemptions": (_I8, ("engines",), 0),
+    "total_hit_blocks": (_I8, ("engines",), 0),
+    "total_looked_up_blocks": (_I8, ("engines",), 0),
+    "total_drafted": (_I8, ("engines",), 0),
+    "total_accepted": (_I8, ("engines",), 0),
+    "total_swapped_blocks": (_I8, ("engines",), 0),
+    "total_copied_blocks": (_I8, ("engines",), 0),
+    "timeline": (_F8, ("engines", "timeline_points", "timeline_columns"), 0.0),
+    "timeline_filled": (_I8, ("engines",), 0),
+    "timeline_next_s": (_F8, ("engines",), 0.0),
+    "timeline_interval_s": (_F8, ("one",), TIMELINE_FIRST_INTERVAL_S),
     "total_units": (_F8, ("queues",), 0.0),
     "total_jobs": (_I8, ("queues",), 0),
     "total_batches": (_I8, ("queues",), 0),
@@ -167,6 +280,13 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_generated": (_I4, ("rows",), 0),
     "row_priority": (_I4, ("rows",), 0),
     "row_order": (_I8, ("rows",), 0),
+    "row_key": (_F8, ("rows",), 0.0),
+    "row_client": (_I4, ("rows",), 0),
+    "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
+    "row_first_sample": (_I4, ("rows",), -1),
+    "row_num_samples": (_I4, ("rows",), 1),
+    "row_parent": (_I4, ("rows",), -1),
+    "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
     "row_seconds": (_F8, ("rows",), 0.0),
     "row_continues_as": (_I4, ("rows",), -1),
@@ -190,6 +310,17 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "hash_offsets": (_I8, ("requests_and_one",), 0),
     "hash_ids": (_I8, ("hash_ids",), 0),
     "hash_block_tokens": (_I8, ("one",), 512),
+    "seal_private_late": (_I8, ("one",), 0),  # no request has two visits or samples that could share its own text
+    # -- arrivals that are known before the run and pushed many at a time (sim/bulk_arrivals.py)
+    "bulk_row": (_I4, ("bulk",), 0),
+    "bulk_time_s": (_F8, ("bulk",), 0.0),
+    "bulk_plan": (_I4, ("bulk",), 0),
+    "bulk_draw": (_F8, ("bulk",), 0.0),
+    "plan_router": (_I8, ("plans",), 0),
+    "plan_turns": (_I8, ("plans",), 0),
+    "plan_num_candidates": (_I8, ("plans",), 0),
+    "plan_candidates": (_I8, ("plans", "engines"), 0),
+    "plan_options": (_F8, ("plans", "router_options"), 0.0),
     # -- outward events and scratch space
     "outbox_count": (_I8, ("one",), 0),
     "outbox_time_s": (_F8, ("outbox",), 0.0),
@@ -198,8 +329,15 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "scratch_phase": (_I8, ("phases",), 0),
     "scratch_offsets": (_I8, ("phases",), 0),
     "scratch_order": (_I8, ("slots",), 0),
+    "scratch_room": (_I8, ("slots",), 0),
     "scratch_seconds": (_F8, ("four",), 0.0),
-    "scratch_batch": (_I8, ("eight",), 0),
+    "scratch_batch": (_I8, ("batch",), 0),
+    "record_decisions": (_I8, ("one",), 0),
+    "decision_count": (_I8, ("one",), 0),
+    "decision_engine": (_I4, ("decisions",), 0),
+    "decision_kind": (_I4, ("decisions",), 0),
+    "decision_row": (_I4, ("decisions",), 0),
+    "decision_value": (_I8, ("decisions",), 0),
 }
 
 WATCHED = 1
@@ -207,10 +345,14 @@ WATCHED = 1
 HOLDS_KV = 2
 """Row flag: at its end the blocks stay, until they have been sent elsewhere."""
 HAS_KV = 4
-"""Row flag: its KV was computed elsewhere; blocks are reserved here."""
+"""Row flag: it owns a slot with its KV already, from another engine or from the sequence that it was forked from."""
+ENDED = 8
+"""Row flag: it has all its tokens and keeps its place in a static batch."""
+FORKED = 16
+"""Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
 
-FIXED_SIZES = {"one": 1, "two": 2, "four": 4, "eight": 8, "shares": NUM_SHARES, "resources": NUM_RESOURCES,
-               "itl_bins": ITL_NUM_BINS}  # fmt: skip
+FIXED_SIZES = {"one": 1, "router_options": 3, "two": 2, "four": 4, "batch": BATCH_SIZE, "shares": NUM_SHARES, "resources": NUM_RESOURCES,
+               "itl_bins": ITL_NUM_BINS, "timeline_points": TIMELINE_POINTS, "timeline_columns": TIMELINE_COLUMNS}  # fmt: skip
 
 
 class EngineArrays(SimpleNamespace):

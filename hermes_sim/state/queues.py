@@ -1,10 +1,24 @@
-"""Waiting lists threaded through the rows: push at the back, at the front or in order of priority; pop the head."""
+"""Waiting lists threaded through the rows: push at the back, at the front or in the engine's order; pop the head."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hermes_sim.core.compiled import compiled
+
+# Orders of a waiting list (engines[].batching.queue_order).
+FCFS = 0
+PRIORITY = 1
+SJF = 2
+LEAST_SLACK = 3
+FAIR_SHARE = 4
+LONGEST_PREFIX = 5
+
+
+@compiled
+def is_sorted(order: int) -> bool:
+    """Whether the list is kept in order of a key that a row has from the start; others choose when they admit."""
+    return order == PRIORITY or order == SJF or order == LEAST_SLACK
 
 
 @compiled
@@ -30,22 +44,25 @@ def push_front(state: Any, queue: int, row: int) -> None:
 
 
 @compiled
-def goes_before(state: Any, row: int, other: int) -> bool:
-    """Order of a priority queue: smaller priority value, then earlier arrival here."""
-    if state.row_priority[row] != state.row_priority[other]:
-        return state.row_priority[row] < state.row_priority[other]
+def goes_before(state: Any, order: int, row: int, other: int) -> bool:
+    """Smaller priority value or smaller key; then earlier arrival here."""
+    if order == PRIORITY:
+        if state.row_priority[row] != state.row_priority[other]:
+            return state.row_priority[row] < state.row_priority[other]
+    elif state.row_key[row] != state.row_key[other]:
+        return state.row_key[row] < state.row_key[other]
     return state.row_order[row] < state.row_order[other]
 
 
 @compiled
-def push_by_priority(state: Any, queue: int, row: int) -> None:
-    """Into its place by (priority, arrival)."""
+def push_sorted(state: Any, queue: int, order: int, row: int) -> None:
+    """Into its place."""
     head = state.queue_head[queue]
-    if head < 0 or goes_before(state, row, head):
+    if head < 0 or goes_before(state, order, row, head):
         push_front(state, queue, row)
         return
     before = head
-    while state.row_next[before] >= 0 and not goes_before(state, row, state.row_next[before]):
+    while state.row_next[before] >= 0 and not goes_before(state, order, row, state.row_next[before]):
         before = state.row_next[before]
     if state.row_next[before] < 0:
         push_back(state, queue, row)
@@ -53,6 +70,26 @@ def push_by_priority(state: Any, queue: int, row: int) -> None:
     state.row_next[row] = state.row_next[before]
     state.row_next[before] = row
     state.queue_length[queue] += 1
+
+
+@compiled
+def push_new(state: Any, e: int, queue: int, row: int) -> None:
+    """A visit arrives."""
+    order = state.queue_order[e]
+    if is_sorted(order):
+        push_sorted(state, queue, order, row)
+    else:
+        push_back(state, queue, row)
+
+
+@compiled
+def push_again(state: Any, e: int, queue: int, row: int) -> None:
+    """A preempted visit comes back, or a fork joins: next in line, or where the order puts it."""
+    order = state.queue_order[e]
+    if is_sorted(order):
+        push_sorted(state, queue, order, row)
+    else:
+        push_front(state, queue, row)
 
 
 @compiled
@@ -65,3 +102,14 @@ def pop(state: Any, queue: int) -> int:
     state.row_next[row] = -1
     state.queue_length[queue] -= 1
     return row
+
+
+@compiled
+def bring_forward(state: Any, queue: int, before: int) -> None:
+    """The row after `before` becomes the head of the line."""
+    row = state.row_next[before]
+    state.row_next[before] = state.row_next[row]
+    if state.row_next[before] < 0:
+        state.queue_tail[queue] = before
+    state.queue_length[queue] -= 1
+    push_front(state, queue, row)

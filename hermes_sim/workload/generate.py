@@ -9,9 +9,11 @@ import numpy as np
 
 from hermes_sim.core.rng import stream
 from hermes_sim.workload.arrivals import Arrivals
+from hermes_sim.workload.clients import with_clients
+from hermes_sim.workload.images import with_images
 from hermes_sim.workload.lengths import Lengths
 from hermes_sim.workload.paths import ResolvePath
-from hermes_sim.workload.requests import ClosedLoop, FloatArray, RequestTable, request_table
+from hermes_sim.workload.requests import ClosedLoop, FloatArray, RequestTable, first_of_session, request_table
 from hermes_sim.workload.sessions import Sessions, pauses, turns_table
 from hermes_sim.workload.traffic import ClosedLoopUsers, SharedPrefix, Traffic
 
@@ -21,16 +23,26 @@ def generate_requests(traffic: Traffic, seed: int, *, resolve_path: ResolvePath 
 
     `resolve_path` turns a path as written into a file. Raises TraceError where a file cannot be read.
     """
+    table = _source(traffic, seed, resolve_path)
+    if traffic.images is not None:
+        table = with_images(table, traffic.images, stream(seed, "images"))
+    if traffic.prefix is not None:
+        table = _with_prefix(table, traffic.prefix, stream(seed, "prefix"))
+    if traffic.clients is not None:
+        table = with_clients(table, traffic.clients, stream(seed, "clients"))
+    return table
+
+
+def _source(traffic: Traffic, seed: int, resolve_path: ResolvePath) -> RequestTable:
+    """Requests of the trace, or drawn ones without what is added to their prompts."""
     if traffic.trace is not None:
         return traffic.trace.requests(seed, resolve_path)
     assert traffic.lengths is not None
     if traffic.closed_loop is not None:
         assert traffic.num_requests is not None
-        table = _closed_loop(traffic.closed_loop, traffic.lengths, traffic.num_requests, seed, resolve_path)
-    else:
-        assert traffic.arrivals is not None
-        table = _open_loop(traffic, traffic.arrivals, traffic.lengths, seed, resolve_path)
-    return table if traffic.prefix is None else _with_prefix(table, traffic.prefix, stream(seed, "prefix"))
+        return _closed_loop(traffic.closed_loop, traffic.lengths, traffic.num_requests, seed, resolve_path)
+    assert traffic.arrivals is not None
+    return _open_loop(traffic, traffic.arrivals, traffic.lengths, seed, resolve_path)
 
 
 def _open_loop(
@@ -93,10 +105,7 @@ def _closed_loop(
 def _with_prefix(table: RequestTable, prefix: SharedPrefix, rng: np.random.Generator) -> RequestTable:
     """Turns of one session share their first turn's system prompt."""
     for_share, for_group = rng.random((table.num_requests, 2)).T
-    rows = np.arange(table.num_requests)
-    if (table.session >= 0).any():
-        _, first, inverse = np.unique(table.session, return_index=True, return_inverse=True)
-        rows = first[inverse]
+    rows = first_of_session(table)
     shares = for_share[rows] < prefix.share
     group = (for_group[rows] * prefix.groups).astype(np.int64)
     return replace(

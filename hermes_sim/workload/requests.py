@@ -63,6 +63,10 @@ class RequestTable:
     pipeline: IntArray | None = None
     """Index into pipeline_names, -1: drawn by the pipelines' weights. None: all are drawn."""
     pipeline_names: tuple[str, ...] = ()
+    client: IntArray | None = None
+    """Who sent the request (a user, a tenant), -1 for unknown; None: all unknown."""
+    num_image_tokens: IntArray | None = None
+    """Of the prompt tokens, those of pictures; None: none."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
@@ -93,6 +97,8 @@ def request_table(
     notes: tuple[str, ...] = (),
     pipeline: npt.ArrayLike | None = None,
     pipeline_names: tuple[str, ...] = (),
+    client: npt.ArrayLike | None = None,
+    num_image_tokens: npt.ArrayLike | None = None,
 ) -> RequestTable:
     """Table from the columns a source has; the others say "none". Rows must be in order of arrival."""
     num_requests = len(np.asarray(arrival_s))
@@ -120,6 +126,8 @@ def request_table(
         notes=notes,
         pipeline=None if pipeline is None else integers(pipeline, -1),
         pipeline_names=pipeline_names,
+        client=None if client is None else integers(client, -1),
+        num_image_tokens=None if num_image_tokens is None else integers(num_image_tokens, 0),
     )
 
 
@@ -159,10 +167,23 @@ def select_requests(table: RequestTable, rows: IntArray, arrival_s: FloatArray |
         hash_ids=hash_ids,
         closed_loop=closed_loop,
         pipeline=None if table.pipeline is None else table.pipeline[rows],
+        client=None if table.client is None else table.client[rows],
+        num_image_tokens=None if table.num_image_tokens is None else table.num_image_tokens[rows],
     )
 
 
-_NON_NEGATIVE = ("arrival_s", "num_prompt_tokens", "num_output_tokens", "think_s", "prefix_tokens", "hash_ids")
+def first_of_session(table: RequestTable) -> IntArray:
+    """[num_requests] row of the first request of each one's session; without a session its own."""
+    rows = np.arange(table.num_requests)
+    in_session = np.flatnonzero(table.session >= 0)
+    _, first, inverse = np.unique(table.session[in_session], return_index=True, return_inverse=True)
+    rows[in_session] = in_session[first[inverse]]
+    return rows
+
+
+_NON_NEGATIVE = (
+    "arrival_s", "num_prompt_tokens", "num_output_tokens", "think_s", "prefix_tokens", "hash_ids", "num_image_tokens",
+)  # fmt: skip
 _NOT_PER_REQUEST = ("hash_offsets", "hash_ids")
 
 
@@ -177,6 +198,8 @@ def _check_columns(table: RequestTable) -> None:
             _refuse(column < 0, f"{column_field.name} is negative")
     _refuse(table.prefix_tokens > table.num_prompt_tokens, "prefix_tokens exceeds num_prompt_tokens")
     _refuse((table.prefix_tokens > 0) & (table.prefix_group < 0), "prefix_tokens without a prefix_group")
+    if table.num_image_tokens is not None:
+        _refuse(table.num_image_tokens > table.num_prompt_tokens, "num_image_tokens exceeds num_prompt_tokens")
     _refuse(np.isinf(table.arrival_s), "arrival_s is infinite")
     _refuse(~np.isfinite(table.think_s), "think_s is not finite")
     if table.pipeline is not None:

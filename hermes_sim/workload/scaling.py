@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.errors import TraceError
-from hermes_sim.workload.requests import FloatArray, IntArray, RequestTable, request_table, select_requests
+from hermes_sim.workload.requests import (
+    FloatArray,
+    IntArray,
+    RequestTable,
+    first_of_session,
+    request_table,
+    select_requests,
+)
 
 
 def cut_window(table: RequestTable, from_s: float, to_s: float) -> RequestTable:
@@ -35,7 +42,7 @@ def scale_rate(table: RequestTable, factor: float, rng: np.random.Generator) -> 
 
     Each is taken floor(factor) times, and once more with the remaining probability. A copy arrives at random between
     its original and the next arrival, and its content (hash ids, history) is its own: copies never hit each other's
-    prefixes. Shared system prompts (prefix_group) stay shared.
+    prefixes. Shared system prompts (prefix_group) stay shared, and a copy is its original's client's.
     """
     if factor == 1.0:
         return table
@@ -62,11 +69,7 @@ def first_turns(table: RequestTable) -> IntArray:
 
 def _groups(table: RequestTable) -> IntArray:
     """[num_requests] row that stands for all requests to be kept or dropped together."""
-    first = first_turns(table)
-    in_session = np.flatnonzero(table.session >= 0)
-    _, first_of_session, session_index = np.unique(table.session[in_session], return_index=True, return_inverse=True)
-    first[in_session] = in_session[first_of_session[session_index]]
-    return first
+    return np.where(table.session >= 0, first_of_session(table), first_turns(table))
 
 
 def _copy(table: RequestTable, rows: IntArray, number: int, rng: np.random.Generator) -> RequestTable:
@@ -118,5 +121,7 @@ def _merge(tables: Sequence[RequestTable]) -> RequestTable:
         notes=tables[0].notes,
         pipeline=None if tables[0].pipeline is None else joined("pipeline"),
         pipeline_names=tables[0].pipeline_names,
+        client=None if tables[0].client is None else joined("client"),
+        num_image_tokens=None if tables[0].num_image_tokens is None else joined("num_image_tokens"),
     )
     return replace(select_requests(unordered, order), arrival_s=joined("arrival_s")[order], previous=previous)

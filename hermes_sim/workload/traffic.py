@@ -16,6 +16,8 @@ from hermes_sim.core.schema import (
     one_of,
 )
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
+from hermes_sim.workload.clients import Clients
+from hermes_sim.workload.images import Images
 from hermes_sim.workload.lengths import LENGTHS, Lengths
 from hermes_sim.workload.readers import TRACE_FORMATS, Trace
 from hermes_sim.workload.replay import Replay
@@ -60,6 +62,9 @@ class Traffic(Description):
     sessions: Sessions | None = None
     """Each arrival starts a session of several turns; num_requests counts turns."""
     prefix: SharedPrefix | None = None
+    images: Images | None = None
+    clients: Clients | None = None
+    """Who sends the requests, for queue_order: fair_share; takes the place of the clients that a trace names."""
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -103,4 +108,4 @@ class Traffic(Description):
         return ", ".join(parts)
 
 
-_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix")
+_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix", "images")

@@ -23,15 +23,6 @@ from tests.docs.blocks import REPOSITORY, blocks
 
 PAGE = REPOSITORY / "docs" / "extending.md"
 
-JOINS_THE_TABLES = """
-from typing import Literal, get_args
-from hermes_sim.routing import config, table
-table.ROUTERS["fewest_running"] = ROUTER
-config.RoutingConfig.model_fields["kind"].annotation = Literal[*get_args(config.RoutingKind), "fewest_running"]
-config.RoutingConfig.model_rebuild(force=True)
-"""
-"""What the page has one write into routing/table.py and routing/config.py."""
-
 RUN = """
 import json
 from pathlib import Path
@@ -110,7 +101,7 @@ def test_a_routing_policy(tmp_path: Path) -> None:
     """Idle engines tie, and the first gets the request; while it has one in service the second does."""
     cluster = s.cluster(s.llm(replicas=2), routing={"kind": "fewest_running"})
     workload = s.workload(traffic=arriving_at("0 s", "1 s", "100 s", "200 s", "200.5 s", prompt=100, output=400))
-    tables = run_after(block_under("A routing policy") + JOINS_THE_TABLES, tmp_path, cluster, workload)
+    tables = run_after(block_under("A routing policy"), tmp_path, cluster, workload)
     prefills = tables["visits"].query("kind == 'prefill'").sort_values("request")
     assert prefills["engine"].tolist() == ["llm[0]", "llm[1]", "llm[0]", "llm[0]", "llm[1]"]
     assert set(tables["requests"]["status"]) == {"finished"}

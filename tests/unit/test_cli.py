@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,8 +18,9 @@ from hermes_sim import __version__, cli, run
 from hermes_sim.analysis.results import Results
 from hermes_sim.core.errors import ConfigError, HermesError, Problem, SimulationError
 from hermes_sim.core.tables import RunTables
+from hermes_sim.scenario.scenario import Scenario
 from tests import scenarios
-from tests.unit.analysis.conftest import tables
+from tests.unit.analysis.conftest import table, tables
 
 __all__ = ["tables"]
 
@@ -97,6 +99,35 @@ def test_options_reach_the_scenario(folder: Path) -> None:
     assert (scenario.seed, scenario.exact_steps) == (7, True)
     assert scenario.workload.traffic.num_requests == 9
     assert scenario.cluster.pue == 1.5
+
+
+def test_steps_are_printed_and_saved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tables: RunTables
+) -> None:
+    recorded = replace(
+        tables,
+        steps=table("steps", [{"engine": "llm[0]", "step": step, "end_s": 0.5, "num_tokens": 7} for step in range(30)]),
+        decisions=table("decisions", [{"engine": "llm[0]", "request": 3, "kind": "scheduled", "amount": 7}]),
+    )
+    asked: list[bool] = []
+
+    def finished(scenario: Scenario, *, steps: bool, **_: object) -> RunTables:
+        asked.append(steps and scenario.exact_steps)
+        return recorded
+
+    monkeypatch.setattr(run, "simulate_scenario", finished)
+    assert hermes_sim(*MAIN_JOB, "--steps", "--out", "here") == 0
+    assert asked == [True], "steps are recorded with one event per step"
+    out = capsys.readouterr().out
+    assert "\nsteps (20 of 30)\n" in out
+    assert out.endswith("steps.parquet, decisions.parquet, ...)\n")
+    loaded = Results.load(folder / "here")
+    assert loaded.steps is not None
+    assert loaded.decisions is not None
+    assert len(loaded.steps) == 30
+    assert list(loaded.decisions["request"]) == [3]
+    assert hermes_sim(*MAIN_JOB, "--steps", "--replications", "2") == 2
+    assert capsys.readouterr().err == "error: steps are recorded of one run: leave out replications, or steps\n"
 
 
 def test_a_saved_run_runs_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

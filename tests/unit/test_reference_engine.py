@@ -5,41 +5,9 @@ Unless a case says otherwise: blocks of 4 tokens, every step takes 1 s, and no t
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from tests.reference_engine import Arrival, BatchCounts, ReferenceEngine, StepRecord
-
-
-def one_second(*counts: int) -> float:
-    return 1.0
-
-
-def own_content(row: int, index: int) -> int:
-    return 1_000_000 * (row + 1) + index
-
-
-def same_content(row: int, index: int) -> int:
-    return index
-
-
-def build(**options: Any) -> ReferenceEngine:
-    defaults: dict[str, Any] = {
-        "num_blocks": 100,
-        "block_tokens": 4,
-        "max_num_seqs": 8,
-        "max_num_batched_tokens": 16,
-        "content": own_content,
-        "cost": one_second,
-    }
-    return ReferenceEngine(**{**defaults, **options})
-
-
-def scheduled(records: list[StepRecord]) -> list[tuple[tuple[int, int], ...]]:
-    return [record.scheduled for record in records]
+from tests.reference_cases import begin, build, own_content, push, same_content, scheduled
+from tests.reference_records import Arrival, BatchCounts, Seconds
 
 
 class TestLifeOfOneRequest:
@@ -52,7 +20,7 @@ class TestLifeOfOneRequest:
         assert [record.free_blocks for record in records] == [98, 98, 98]
         assert engine.first_token_s == {0: 1.25}
         assert engine.finish_s == {0: 3.25}
-        assert len(engine.pool.free) == 100
+        assert len(engine.cache.pool.free) == 100
 
     def test_one_token_ends_with_the_prompt(self) -> None:
         engine = build()
@@ -150,7 +118,7 @@ class TestPreemption:
         assert [record.preempted for record in records] == [(), (), (1,), *[()] * 15]
         assert [record.free_blocks for record in records[:11]] == [0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1]
         assert records[10].admitted == ((1, 0),)
-        assert records[10].counts == BatchCounts(9, 1, 0, 0, 0, 1, 45, 9)
+        assert records[10].counts == BatchCounts(9, 1, 0, 0, 0, 0, 1, 45, 9)
         assert engine.first_token_s == {0: 1.0, 1: 1.0}
         assert engine.finish_s == {0: 10.0, 1: 18.0}
 
@@ -163,7 +131,7 @@ class TestPreemption:
         assert scheduled(records) == [((0, 7), (1, 7)), ((0, 1), (1, 1)), ((0, 1),), ((1, 1),), ((1, 1),)]
         assert [record.preempted for record in records] == [(), (), (1,), (), ()]
         assert records[3].admitted == ((1, 8),)
-        assert records[3].counts == BatchCounts(1, 1, 1, 9, 9, 0, 0, 0)
+        assert records[3].counts == BatchCounts(1, 1, 1, 1, 9, 9, 0, 0, 0)
         assert records[3].free_blocks == 2
         assert engine.first_token_s[1] == 1.0
 
@@ -183,13 +151,13 @@ class TestPreemption:
         # 1 goes, in front of row 2.
         engine = build(num_blocks=6)
         for row in range(3):
-            engine.push(row, 7, 12)
+            push(engine, row, 7, 12)
         for step in range(7):
-            record = engine.begin_step(float(step))
+            record = begin(engine, float(step))
             assert record.preempted == {2: (2,), 6: (1,)}.get(step, ())
             engine.end_step()
-        assert [sequence.row for sequence in engine.running] == [0]
-        assert [sequence.row for sequence in engine.waiting] == [1, 2]
+        assert [sequence.row for sequence in engine.scheduler.running] == [0]
+        assert [sequence.row for sequence in engine.scheduler.line.line] == [1, 2]
 
     def test_admission_never_evicts(self) -> None:
         # Row 0 owns 2 of 3 blocks for good (7 in, 2 out); row 1 wants 2 and has to wait, whatever its priority.
@@ -272,14 +240,14 @@ class TestPriority:
     def test_evicted_sequence_returns_to_its_place_among_the_waiting(self) -> None:
         # Same as above with a more urgent request waiting: it comes before the evicted ones.
         engine = build(num_blocks=3, block_tokens=2, queue_order="priority")
-        engine.push(0, 2, 3, priority=1)
-        engine.push(1, 2, 2, priority=0)
-        engine.push(2, 2, 2, priority=1)
-        engine.begin_step(0.0)
-        engine.push(3, 2, 1, priority=0)
+        push(engine, 0, 2, 3, priority=1)
+        push(engine, 1, 2, 2, priority=0)
+        push(engine, 2, 2, 2, priority=1)
+        begin(engine, 0.0)
+        push(engine, 3, 2, 1, priority=0)
         engine.end_step()
-        assert engine.begin_step(1.0).preempted == (2, 0)
-        assert [sequence.row for sequence in engine.waiting] == [3, 0, 2]
+        assert begin(engine, 1.0).preempted == (2, 0)
+        assert [sequence.row for sequence in engine.scheduler.line.line] == [3, 0, 2]
 
 
 class TestAdmission:
@@ -335,16 +303,16 @@ class TestAdmission:
     def test_request_larger_than_the_pool_is_refused(self) -> None:
         # 2 blocks of 4: 5 in and 4 out store 8 tokens, one more output 9. Without output the prompt is stored whole.
         engine = build(num_blocks=2)
-        assert engine.push(0, 5, 4)
-        assert not engine.push(1, 5, 5)
-        assert engine.push(2, 8, 0)
-        assert not engine.push(3, 9, 0)
+        assert push(engine, 0, 5, 4)
+        assert not push(engine, 1, 5, 5)
+        assert push(engine, 2, 8, 0)
+        assert not push(engine, 3, 9, 0)
         assert engine.rejected == [1, 3]
-        assert [sequence.row for sequence in engine.waiting] == [0, 2]
+        assert [sequence.row for sequence in engine.scheduler.line.line] == [0, 2]
 
     def test_empty_prompt_is_an_error(self) -> None:
-        with pytest.raises(ValueError, match="request 7 has an empty prompt"):
-            build().push(7, 0, 1)
+        with pytest.raises(ValueError, match="visit 7 has an empty prompt"):
+            push(build(), 7, 0, 1)
 
 
 class TestPrefixCache:
@@ -356,11 +324,14 @@ class TestPrefixCache:
             assert records[1].admitted == ((1, num_hit),)
             assert records[1].scheduled == ((1, num_prompt - num_hit),)
 
-    def test_blocks_are_sealed_when_the_step_ends(self) -> None:
-        # Rows 0 and 1 are equal and start together: neither can hit. Row 2 comes a step later and can.
-        engine = build(content=same_content, max_num_batched_tokens=32)
-        records = engine.run([Arrival(0.0, 0, 9, 1), Arrival(0.0, 1, 9, 1), Arrival(1.0, 2, 9, 1)])
-        assert [record.admitted for record in records] == [((0, 0), (1, 0)), ((2, 8),)]
+    def test_blocks_are_sealed_when_scheduled_or_when_the_step_ends(self) -> None:
+        # Rows 0 and 1 are equal and start together: row 1 hits what row 0 is about to compute if blocks are sealed when
+        # they are scheduled, as vLLM does. Row 2 comes a step later and hits in any case.
+        arrivals = [Arrival(0.0, 0, 9, 1), Arrival(0.0, 1, 9, 1), Arrival(1.0, 2, 9, 1)]
+        for insert_at, num_hit in [("schedule", 8), ("step_end", 0)]:
+            engine = build(content=same_content, max_num_batched_tokens=32, insert_at=insert_at)
+            records = engine.run(arrivals)
+            assert [record.admitted for record in records] == [((0, 0), (1, num_hit)), ((2, 8),)]
 
     def test_look_up_stops_at_the_first_miss(self) -> None:
         # Row 1 differs in block 1 only: block 2 has the same content under another parent.
@@ -387,7 +358,7 @@ class TestPrefixCache:
         def content(row: int, index: int) -> int:
             return own_content(row, index) if row == 2 else index
 
-        engine = build(num_blocks=5, content=content)
+        engine = build(num_blocks=5, content=content, insert_at="step_end")
         arrivals = [Arrival(0.0, 0, 4, 1), Arrival(0.0, 1, 9, 1), Arrival(1.0, 2, 8, 1), Arrival(2.0, 3, 9, 1)]
         records = engine.run(arrivals)
         assert [record.admitted for record in records] == [((0, 0), (1, 0)), ((2, 0),), ((3, 0),)]
@@ -402,15 +373,15 @@ class TestPrefixCache:
         # Rows 0 (4 in) and 1 (9 in) compute the same first block in one step; block 0 of the pool carries the hash, the
         # copy in block 1 none. The second block of row 1, block 2 of the pool, is chained to the content, not to
         # the copy: row 2 hits pool blocks 0 and 2.
-        engine = build(content=same_content)
-        engine.push(0, 4, 1)
-        engine.push(1, 9, 1)
-        engine.begin_step(0.0)
+        engine = build(content=same_content, insert_at="step_end")
+        push(engine, 0, 4, 1)
+        push(engine, 1, 9, 1)
+        begin(engine, 0.0)
         engine.end_step()
-        assert [block.block_hash is not None for block in engine.pool.blocks[:4]] == [True, False, True, False]
-        engine.push(2, 13, 2)
-        assert engine.begin_step(1.0).admitted == ((2, 8),)
-        assert [block.block_id for block in engine.running[0].blocks[:2]] == [0, 2]
+        assert [block.block_hash is not None for block in engine.cache.pool.blocks[:4]] == [True, False, True, False]
+        push(engine, 2, 13, 2)
+        assert begin(engine, 1.0).admitted == ((2, 8),)
+        assert [block.block_id for block in engine.scheduler.running[0].blocks[:2]] == [0, 2]
 
     def test_generated_tokens_are_cached_too(self) -> None:
         # 6 in, 3 out: 8 tokens are stored, the second block half prompt, half output. The next turn begins with them.
@@ -431,20 +402,20 @@ class TestPrefixCache:
             return own_content({3: 0, 4: 1}.get(row, row), index)
 
         engine = build(num_blocks=6, content=content, max_num_batched_tokens=64)
-        engine.push(0, 8, 1)
-        engine.push(1, 8, 1)
-        engine.begin_step(0.0)
+        push(engine, 0, 8, 1)
+        push(engine, 1, 8, 1)
+        begin(engine, 0.0)
         assert engine.end_step() == [0, 1]
-        assert [block.block_id for block in engine.pool.free] == [4, 5, 1, 0, 3, 2]
-        engine.push(2, 12, 1)
-        engine.begin_step(1.0)
+        assert [block.block_id for block in engine.cache.pool.free] == [4, 5, 1, 0, 3, 2]
+        push(engine, 2, 12, 1)
+        begin(engine, 1.0)
         engine.end_step()
-        assert [block.block_id for block in engine.pool.free] == [0, 3, 2, 1, 5, 4]
-        engine.push(3, 9, 1)
-        engine.push(4, 9, 1)
-        assert engine.begin_step(2.0).admitted == ((3, 4), (4, 0))
+        assert [block.block_id for block in engine.cache.pool.free] == [0, 3, 2, 1, 5, 4]
+        push(engine, 3, 9, 1)
+        push(engine, 4, 9, 1)
+        assert begin(engine, 2.0).admitted == ((3, 4), (4, 0))
         # Row 3 took block 0 by its hit, then 3 and 2 from the head: row 1's blocks are gone before row 4 is looked up.
-        assert [block.block_id for block in engine.running[0].blocks] == [0, 3, 2]
+        assert [block.block_id for block in engine.scheduler.running[0].blocks] == [0, 3, 2]
 
     def test_hit_takes_a_block_out_of_the_free_queue(self) -> None:
         # 4 blocks, free queue 2, 3, 1, 0 after row 0. Row 1 shares 1 and 0 and adds 2, 3: the pool is used to the last.
@@ -520,130 +491,55 @@ class TestBatchCounts:
         # Step 1: row 0 decodes over 6 tokens; row 1 computes 15 over 11 (15 x 11 + 120 = 285 pairs), context 26.
         # Step 2: row 0 decodes over 7; row 1 computes its last 14 over 26 (364 + 105 = 469), context 40.
         # Step 3: both decode, over 8 and 41.
-        seen: list[tuple[int, ...]] = []
+        seen: list[BatchCounts] = []
 
-        def cost(*counts: int) -> float:
+        def cost(counts: BatchCounts) -> Seconds:
             seen.append(counts)
-            return 0.5
+            return Seconds(0.5)
 
         engine = build(cost=cost)
         records = engine.run([Arrival(0.0, 0, 5, 5), Arrival(0.0, 1, 40, 2)])
         assert [record.counts for record in records[:4]] == [
-            BatchCounts(16, 1, 0, 0, 0, 2, 81, 16),
-            BatchCounts(16, 1, 1, 6, 6, 1, 285, 26),
-            BatchCounts(15, 2, 1, 7, 7, 1, 469, 40),
-            BatchCounts(2, 2, 2, 49, 41, 0, 0, 0),
+            BatchCounts(16, 1, 0, 0, 0, 0, 2, 81, 16),
+            BatchCounts(16, 1, 1, 1, 6, 6, 1, 285, 26),
+            BatchCounts(15, 2, 1, 1, 7, 7, 1, 469, 40),
+            BatchCounts(2, 2, 2, 2, 49, 41, 0, 0, 0),
         ]
-        assert seen[1] == (16, 1, 1, 6, 6, 1, 285, 26)
+        assert seen[1] == records[1].counts
 
     def test_prompt_of_one_token_is_prefill(self) -> None:
-        assert build().run([Arrival(0.0, 0, 1, 1)])[0].counts == BatchCounts(1, 1, 0, 0, 0, 1, 1, 1)
+        assert build().run([Arrival(0.0, 0, 1, 1)])[0].counts == BatchCounts(1, 1, 0, 0, 0, 0, 1, 1, 1)
 
     def test_last_single_token_of_a_chunked_prompt_is_prefill(self) -> None:
         # 17 = 16 + 1: one token to schedule, but no output yet.
-        assert build().run([Arrival(0.0, 0, 17, 1)])[1].counts == BatchCounts(1, 1, 0, 0, 0, 1, 17, 17)
+        assert build().run([Arrival(0.0, 0, 17, 1)])[1].counts == BatchCounts(1, 1, 0, 0, 0, 0, 1, 17, 17)
 
     def test_one_token_of_a_longer_chunk_is_prefill(self) -> None:
         # Row 1 gets the last token of the budget in step 0; its other 3 follow.
         records = build().run([Arrival(0.0, 0, 15, 1), Arrival(0.0, 1, 4, 1)])
-        assert records[0].counts == BatchCounts(16, 1, 0, 0, 0, 2, 121, 16)
+        assert records[0].counts == BatchCounts(16, 1, 0, 0, 0, 0, 2, 121, 16)
 
 
 class TestLawsAreChecked:
     def test_lost_block_is_noticed(self) -> None:
         engine = build()
-        engine.push(0, 5, 3)
-        engine.pool.free.pop()
+        push(engine, 0, 5, 3)
+        engine.cache.pool.free.pop()
         with pytest.raises(AssertionError):
-            engine.begin_step(0.0)
+            begin(engine, 0.0)
 
     def test_lost_request_is_noticed(self) -> None:
         engine = build()
-        engine.push(0, 5, 3)
-        engine.push(1, 5, 3)
-        engine.waiting.pop()
+        push(engine, 0, 5, 3)
+        push(engine, 1, 5, 3)
+        engine.scheduler.line.line.pop()
         with pytest.raises(AssertionError):
-            engine.begin_step(0.0)
+            begin(engine, 0.0)
 
     def test_wrong_hash_is_noticed(self) -> None:
         engine = build()
-        engine.push(0, 5, 3)
-        engine.begin_step(0.0)
-        engine.pool.seal(engine.pool.blocks[0], 99)
+        push(engine, 0, 5, 3)
+        begin(engine, 0.0)
+        engine.cache.pool.seal(engine.cache.pool.blocks[0], 99, 0)
         with pytest.raises(AssertionError):
             engine.end_step()
-
-
-@st.composite
-def workloads(draw: st.DrawFn) -> list[Arrival]:
-    """Up to 12 requests; arrivals in half seconds, so that many fall on step boundaries."""
-    arrivals = []
-    half_seconds = 0
-    for row in range(draw(st.integers(1, 12))):
-        half_seconds += draw(st.integers(0, 4))
-        num_prompt, num_output = draw(st.integers(1, 40)), draw(st.integers(0, 20))
-        arrivals.append(Arrival(half_seconds / 2, row, num_prompt, num_output, draw(st.integers(0, 2))))
-    return arrivals
-
-
-ENGINES = st.fixed_dictionaries(
-    {
-        "num_blocks": st.integers(4, 24),
-        "block_tokens": st.sampled_from([1, 3, 4, 8]),
-        "max_num_seqs": st.integers(1, 6),
-        "max_num_batched_tokens": st.integers(1, 32),
-        "policy": st.sampled_from(["chunked_prefill", "continuous"]),
-        "prefix_caching": st.booleans(),
-        "full_sequence_gate": st.booleans(),
-        "watermark_frac": st.sampled_from([0.0, 0.1, 0.5]),
-        "long_prefill_token_threshold": st.sampled_from([0, 1, 7]),
-        "queue_order": st.sampled_from(["fcfs", "priority"]),
-    }
-)
-
-
-class TestRandomWorkloads:
-    @settings(max_examples=150, deadline=None)
-    @given(arrivals=workloads(), options=ENGINES, num_groups=st.integers(1, 4))
-    def test_everything_ends_and_every_token_is_computed_once(
-        self, arrivals: list[Arrival], options: dict[str, Any], num_groups: int
-    ) -> None:
-        def content(row: int, index: int) -> int:
-            return index if index < 2 else 100 * (row % num_groups) + index
-
-        engine = build(**options, content=content)
-        records = engine.run(arrivals)
-        served = [arrival for arrival in arrivals if arrival.row not in engine.rejected]
-        assert sorted(engine.finish_s) == [arrival.row for arrival in served]
-        assert len(engine.pool.free) == options["num_blocks"]
-        for arrival in served:
-            finish_s = engine.finish_s[arrival.row]
-            first_token_s = engine.first_token_s.get(arrival.row, finish_s)
-            assert arrival.arrival_s + 1 <= first_token_s <= finish_s
-            assert (arrival.row in engine.first_token_s) == (arrival.num_output > 0)
-            assert finish_s - first_token_s >= max(arrival.num_output, 1) - 1
-        # What admissions found cached plus what steps computed is what had to be known, evictions apart.
-        num_preempted = sum(len(record.preempted) for record in records)
-        num_hit = sum(hit for record in records for _, hit in record.admitted)
-        num_computed = sum(record.counts.num_tokens for record in records)
-        num_known = sum(arrival.num_prompt + max(arrival.num_output, 1) - 1 for arrival in served)
-        assert num_hit + num_computed >= num_known
-        if num_preempted == 0:
-            assert num_hit + num_computed == num_known
-        assert sum(record.counts.num_sampled for record in records) == sum(max(a.num_output, 1) for a in served)
-
-    @settings(max_examples=60, deadline=None)
-    @given(arrivals=workloads(), options=ENGINES)
-    def test_cache_changes_nothing_when_no_content_is_shared_and_nobody_is_evicted(
-        self, arrivals: list[Arrival], options: dict[str, Any]
-    ) -> None:
-        options = {**options, "num_blocks": 200, "block_tokens": 4}
-        with_cache = build(**{**options, "prefix_caching": True}).run(arrivals)
-        without_cache = build(**{**options, "prefix_caching": False}).run(arrivals)
-        assert with_cache == without_cache
-
-    @settings(max_examples=60, deadline=None)
-    @given(arrivals=workloads(), options=ENGINES)
-    def test_enough_blocks_means_no_eviction(self, arrivals: list[Arrival], options: dict[str, Any]) -> None:
-        engine = build(**{**options, "num_blocks": 200, "block_tokens": 4, "watermark_frac": 0.0})
-        assert all(record.preempted == () for record in engine.run(arrivals))

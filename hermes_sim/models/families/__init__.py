@@ -6,16 +6,20 @@ transformers.
 
 from __future__ import annotations
 
-from hermes_sim.models.families import dense, encoders, experts, recurrent
+from hermes_sim.models.families import dense, encoder_decoders, encoders, experts, recurrent
 from hermes_sim.models.families.keys import Config, Fields, Reader
 
 FAMILIES: dict[str, Reader] = {
+    "bart": encoder_decoders.bart,
     "bert": encoders.bert,
     "bloom": dense.bloom,
     "deepseek_v2": experts.deepseek_v2,
     "deepseek_v3": experts.deepseek_v3,
     "deepseek_v32": experts.deepseek_v32,
     "falcon": dense.falcon,
+    "gemma2": dense.gemma2,
+    "gemma3": dense.gemma3,
+    "gemma3_text": dense.gemma3,
     "glm_moe_dsa": experts.glm_moe_dsa,
     "gpt_oss": experts.gpt_oss,
     "internlm": dense.internlm,
@@ -25,6 +29,7 @@ FAMILIES: dict[str, Reader] = {
     "llama4": experts.llama4,
     "llama4_text": experts.llama4,
     "mamba2": recurrent.mamba2,
+    "mbart": encoder_decoders.bart,
     "minimax_m2": experts.minimax_m2,
     "mistral": dense.mistral,
     "mixtral": experts.mixtral,
@@ -42,6 +47,7 @@ FAMILIES: dict[str, Reader] = {
     "RefinedWeb": dense.falcon,
     "RefinedWebModel": dense.falcon,
     "roberta": encoders.bert,
+    "t5": encoder_decoders.t5,
     "xlm-roberta": encoders.bert,
 }
 """model_type of config.json -> reader."""

@@ -47,6 +47,29 @@ def qwen3(config: Config) -> Fields:
     return {**qwen2(config), "qkv_bias": bias, "output_bias": bias, "qk_norm": "per_head"}
 
 
+def gemma2(config: Config) -> Fields:
+    """Every other layer slides, the first one too; four norms a layer."""
+    fields = decoder({"tie_word_embeddings": True, **config})
+    return {
+        **fields,
+        "num_norms_per_layer": 4,
+        "sliding_window": int(config.get("sliding_window") or 4096),
+        "num_sliding_layers": (fields["num_layers"] + 1) // 2,
+    }
+
+
+def gemma3(config: Config) -> Fields:
+    """Every sixth layer looks at everything. Keys that config.json leaves out are those of Gemma3TextConfig."""
+    defaults = {"vocab_size": 262_208, "max_position_embeddings": 131_072, "num_attention_heads": 8}
+    fields = gemma2({**defaults, "num_key_value_heads": 4, "head_dim": 256, **config})
+    return {
+        **fields,
+        "qk_norm": "per_head",
+        "num_sliding_layers": fields["num_layers"]
+        - fields["num_layers"] // int(config.get("sliding_window_pattern") or 6),
+    }
+
+
 def phi(config: Config) -> Fields:
     return {
         **decoder(config),

@@ -32,17 +32,25 @@ PREFILL_TOKEN_S = 13  # seconds per new token: its query, output and cache write
 HISTORY_S = 14  # seconds per cached token that is computed again (MLA expands its latent)
 WINDOW_TOKENS = 15  # 0: looks at everything
 NUM_LAYERS = 16
-NUM_LAYER_COEFFICIENTS = 17
+DECODE_QUERY_S = 17  # seconds per query of a sequence beyond its first: query, output and cache write
+NUM_LAYER_COEFFICIENTS = 18
 
 
 @compiled
 def decode_attention_seconds(
-    num_decode: int, context_sum: float, context_max: float, coefficients: FloatArray, start: int
+    num_decode: int,
+    num_decode_tokens: int,
+    context_sum: float,
+    context_max: float,
+    coefficients: FloatArray,
+    start: int,
 ) -> tuple[float, bool]:
-    """Seconds of one layer for `num_decode` single-token queries, and whether compute limits it.
+    """Seconds of one layer for the queries of `num_decode` sequences, and whether compute limits it.
 
-    context_sum, context_max: KV tokens read by all queries and by the longest. `coefficients[start:]` describes a layer
-    kind; a window clips the mean context, exact where all contexts are on one side of it.
+    num_decode_tokens: queries of all sequences, more than sequences where drafts are verified: a sequence's cache is
+    read once for all of its queries, arithmetic and the bytes of queries grow with their number. context_sum,
+    context_max: KV tokens of all sequences and of the longest. `coefficients[start:]` describes a layer kind; a window
+    clips the mean context, exact where all contexts are on one side of it.
     """
     window = coefficients[start + WINDOW_TOKENS]
     if window > 0.0:
@@ -52,6 +60,9 @@ def decode_attention_seconds(
     longest_s = context_max * coefficients[start + DECODE_LONGEST_S]
     compute_s = context_sum * coefficients[start + DECODE_FLOP_S]
     blocks_s = num_decode * coefficients[start + DECODE_SEQUENCE_S]
+    if num_decode_tokens > num_decode:
+        compute_s *= num_decode_tokens / num_decode
+        blocks_s += (num_decode_tokens - num_decode) * coefficients[start + DECODE_QUERY_S]
     most_s = max(memory_s, longest_s, blocks_s)
     stream_s = most_s + coefficients[start + DECODE_SERIAL_FRAC] * (memory_s + longest_s + blocks_s - most_s)
     return coefficients[start + DECODE_LAUNCH_S] + max(stream_s, compute_s), compute_s > stream_s

@@ -37,7 +37,8 @@ _LONE_WINDOW_S: Final = 600.0
 class ServeGen(Trace):
     """Requests drawn from a service's statistics; without `limit` as many as its rates say.
 
-    Within a window each client's gaps follow its law, scaled so that they fill the window: the rate is kept exactly.
+    Within a window each client's gaps follow its law, scaled so that they fill the window: the rate is kept exactly. A
+    folder says which client sends which request; totals do not.
     """
 
     published: ClassVar[str] = "ServeGen statistics are published at https://github.com/alibaba/ServeGen (Apache-2.0)."
@@ -63,37 +64,42 @@ class ServeGen(Trace):
             from_s, until_s = from_s + window_s[0], from_s + window_s[1]
         for_arrivals, for_lengths = stream(seed, "arrivals"), stream(seed, "lengths")
         none = np.zeros(0, np.int64)
-        blocks: list[tuple[FloatArray, IntArray, IntArray]] = [(np.zeros(0), none, none)]
+        blocks: list[tuple[FloatArray, IntArray, IntArray, IntArray]] = [(np.zeros(0), none, none, none)]
         num_drawn = 0
         for start_s, end_s, present in _windows(clients, from_s, until_s):
             if num_rows is not None and num_drawn >= num_rows:
                 break
-            rate_per_s = rate_scale * sum(client.rate_per_s[window] for client, window in present)
+            rate_per_s = rate_scale * sum(clients[number].rate_per_s[window] for number, window in present)
             if num_drawn + rate_per_s * (end_s - start_s) > _MOST_REQUESTS:
                 raise TraceError(f"{path}: more than {_MOST_REQUESTS:,} requests: set window, limit or rate_scale")
             drawn = [
-                _requests(client, window, start_s, end_s, rate_scale, for_arrivals, for_lengths)
-                for client, window in present
+                _requests(clients[number], window, start_s, end_s, rate_scale, for_arrivals, for_lengths)
+                for number, window in present
             ]
+            sent_by = np.repeat([number for number, _ in present], [len(times_s) for times_s, *_ in drawn])
             times_s, prompt, output = (np.concatenate(column) for column in zip(*drawn, strict=True))
             order = np.argsort(times_s, kind="stable")
-            blocks.append((times_s[order] - from_s, prompt[order], output[order]))
+            blocks.append((times_s[order] - from_s, prompt[order], output[order], sent_by[order]))
             num_drawn += len(times_s)
-        times_s, prompt, output = (np.concatenate(column)[:num_rows] for column in zip(*blocks, strict=True))
-        return request_table(times_s, prompt, output, num_bad_rows=bad_rows.num_bad_rows)
+        times_s, prompt, output, sent_by = (np.concatenate(column)[:num_rows] for column in zip(*blocks, strict=True))
+        return request_table(
+            times_s, prompt, output, num_bad_rows=bad_rows.num_bad_rows, client=sent_by if path.is_dir() else None
+        )
 
 
 def _windows(
     clients: Sequence[Client], from_s: float, until_s: float
-) -> Iterator[tuple[float, float, list[tuple[Client, int]]]]:
-    """(start, end, clients with their own window's number), in order of time, cut to [from_s, until_s)."""
+) -> Iterator[tuple[float, float, list[tuple[int, int]]]]:
+    """(start, end, [(client, its own window)] by number), in order of time, cut to [from_s, until_s)."""
     starts_s = np.unique(np.concatenate([np.zeros(0), *(client.starts_s for client in clients)]))
     last_s = np.diff(starts_s)[-1] if len(starts_s) > 1 else _LONE_WINDOW_S
     for start_s, end_s in zip(starts_s, np.append(starts_s[1:], starts_s[-1:] + last_s), strict=True):
         if end_s <= from_s or start_s >= until_s:
             continue
         present = [
-            (client, int(np.searchsorted(client.starts_s, start_s))) for client in clients if start_s in client.starts_s
+            (number, int(np.searchsorted(client.starts_s, start_s)))
+            for number, client in enumerate(clients)
+            if start_s in client.starts_s
         ]
         yield max(float(start_s), from_s), min(float(end_s), until_s), present
 

@@ -21,13 +21,19 @@ def visit(kind: str, arrival_s: float, finish_s: float, service_s: float, transf
     }  # fmt: skip
 
 
-def parts_of(visits: list[dict[str, object]], first_token_s: float, arrival_s: float = 0.0) -> dict[str, float]:
+def parts_of(
+    visits: list[dict[str, object]],
+    first_token_s: float,
+    arrival_s: float = 0.0,
+    engine_first_token_s: float | None = None,
+) -> dict[str, float]:
+    engine_first_token_s = first_token_s if engine_first_token_s is None else engine_first_token_s
     columns = {
         name: np.array([row[name] for row in visits], dtype=object if dtype == "category" else dtype)
         for name, dtype in VISITS.items()
     }
     request = {"request": [0], "arrival_s": [arrival_s], "first_token_s": [first_token_s]}
-    requests = pd.DataFrame(request).assign(ttft_s=first_token_s - arrival_s)
+    requests = pd.DataFrame(request).assign(ttft_s=first_token_s - arrival_s, engine_first_token_s=engine_first_token_s)
     parts = ttft_parts(requests, data_frame(columns, VISITS)).iloc[0]
     return {str(name): float(value) for name, value in parts.items()}
 
@@ -80,6 +86,14 @@ def test_the_input_was_sent_off_when_the_stage_before_ended() -> None:
     moved = [visit("retrieve", 0.0, 1.0, 1.0), visit("prefill", 1.5, 3.0, 1.0, transfer_s=0.5)]
     assert parts_of(moved, 3.0) == pytest.approx(
         {"queue": 0.5, "retrieve": 1.0, "prefill": 1.0, "transfer": 0.5, "host": 0.0, "other": 0.0}
+    )
+
+
+def test_the_front_end_is_before_the_engine_and_after_it() -> None:
+    # 0.2 s with a tokeniser from the arrival at 0, the engine from 0.2 s to 1.2 s, 0.05 s to the client.
+    parts = parts_of([{**visit("prefill", 0.2, 1.2, 0.7), "tokenize_s": 0.2}], 1.25, engine_first_token_s=1.2)
+    assert parts == pytest.approx(
+        {"queue": 0.3, "prefill": 0.7, "transfer": 0.0, "host": 0.0, "front_end": 0.25, "other": 0.0}
     )
 
 

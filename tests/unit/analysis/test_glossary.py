@@ -8,6 +8,7 @@ import pytest
 
 from hermes_sim.analysis.glossary import TERMS, define, definition_text, glossary_markdown
 from hermes_sim.core.errors import HermesError
+from hermes_sim.core.tables import RECORDED_SCHEMAS, SCHEMAS
 
 PAGE = Path(__file__).parents[3] / "docs" / "glossary.md"
 
@@ -22,6 +23,20 @@ def test_references_and_aliases_lead_somewhere() -> None:
             assert define(name).name == name
         for alias in term.aliases:
             assert define(alias) is term, alias
+
+
+@pytest.mark.parametrize("table", [*SCHEMAS, *RECORDED_SCHEMAS])
+def test_every_column_of_the_results_is_defined(table: str) -> None:
+    for column in {**SCHEMAS, **RECORDED_SCHEMAS}[table]:
+        assert define(column).definition
+
+
+def test_columns_lead_to_their_word() -> None:
+    found = {column: define(column).name for column in ("ttft_s", "num_drafted_tokens", "acceptance_frac", "mfu_frac")}
+    assert found == {
+        "ttft_s": "TTFT", "num_drafted_tokens": "speculative decoding", "acceptance_frac": "speculative decoding",
+        "mfu_frac": "MFU",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("word", ["ttft", "TTFT", "Time-to-first-token", "time to first token"])

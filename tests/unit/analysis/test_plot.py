@@ -59,11 +59,22 @@ def test_timeline_is_the_mean_number_of_requests_per_slice(results: Results) -> 
     assert in_service.values.mean() == pytest.approx((0.4 + 0.5 + 0.5 + 1.0) / 10)
 
 
+def test_engines_over_time_are_the_intervals(results: Results) -> None:
+    panels = results.plot.engine_timeline().axes
+    assert [axes.get_ylabel() for axes in panels] == ["utilization", "MFU", "batch", "KV used", "waiting"]
+    llm, retriever = (patch.get_data() for patch in panels[0].patches)
+    assert list(llm.edges) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    assert list(llm.values) == [0.7, 1.0, 0.0, 0.5, 1.0]
+    assert list(retriever.values) == [0.13] * 5
+    assert [text.get_text() for text in panels[0].get_legend().get_texts()] == ["llm[0]", "retriever[0]"]
+
+
 def test_an_empty_run_can_be_drawn(tables: RunTables) -> None:
     nothing = {column: values[:0] for column, values in tables.requests.items()}
     no_visits = {column: values[:0] for column, values in tables.visits.items()}
-    plot = results_of(replace(tables, requests=nothing, visits=no_visits, duration_s=0.0)).plot
-    for figure in (plot.latency(), plot.timeline(), plot.stages(), plot.engines()):
+    no_time = {column: values[:0] for column, values in tables.timeline.items()}
+    plot = results_of(replace(tables, requests=nothing, visits=no_visits, timeline=no_time, duration_s=0.0)).plot
+    for figure in (plot.latency(), plot.timeline(), plot.engine_timeline(), plot.stages(), plot.engines()):
         assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 

@@ -23,7 +23,7 @@ def line_of(text: str, label: str) -> str:
 
 
 def test_every_line_fits_and_none_trails(results: Results) -> None:
-    lines = render(results.with_replications([results]).summary).splitlines()
+    lines = render(results.with_replications([results.headlines]).summary).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert not any(line != line.rstrip() for line in lines)
     assert not re.search("[\u2500-\u257f\x1b]", "\n".join(lines))
@@ -65,6 +65,30 @@ def test_lines_by_hand(results: Results) -> None:
         "decode, limited by memory bandwidth: 32% of all request time · llm[0] is busy 64%"
     )
     assert "rejected: 1 of 5 requests" in text
+
+
+def test_the_run_over_time_is_three_lines_at_most(results: Results) -> None:
+    assert "over time" not in render(results.summary), "five intervals tell nothing"
+    found = {
+        "engine": "llm", "edges_s": [0.0, 1.0, 2.0, 3.0], "mean_batch": [0.0, 12.0, 24.0],
+        "num_waiting": [0.0, 0.4, 0.1], "mean_kv_used_frac": [0.1, 0.4, 0.8],
+    }  # fmt: skip
+    text = render({**results.summary, "over_time": found})
+    assert line_of(text, "llm over time") == "llm over time      batch    ·▅█  up to 24.0"
+    assert line_of(text, "KV used  ▂").strip() == "KV used  ▂▅█  up to 80%"
+    assert "waiting  ·" not in text, "hardly anybody ever waited"
+
+
+def test_speculation_is_told_where_there_is_any(results: Results) -> None:
+    llm = {
+        **results.summary["engines"][0], "num_drafted_tokens": 3000, "num_accepted_tokens": 1500,
+        "tokens_per_decode": 2.5,
+    }  # fmt: skip
+    text = render({**results.summary, "engines": [llm]})
+    assert line_of(text, "speculation").endswith(
+        "llm[0]: 50% of the drafts accepted · 2.50 tokens per sequence and step"
+    )
+    assert "speculation" not in render(results.summary)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +168,7 @@ def test_header_and_run_line() -> None:
 
 
 def test_replications_show_mean_and_half_width(results: Results) -> None:
-    text = render(results.with_replications([results, results]).summary)
+    text = render(results.with_replications([results.headlines, results.headlines]).summary)
     assert "over 3 seeds" in text
     assert "0.400 ± 0 requests/s" in text
     assert "share within the SLO 60% ± 0%" in text

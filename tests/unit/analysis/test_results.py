@@ -109,7 +109,7 @@ def test_saved_and_loaded_results_are_equal(results: Results, tmp_path: Path) ->
     folder = results.save(tmp_path / "runs" / "one")
     assert {path.name for path in folder.iterdir()} == {
         "requests.parquet", "visits.parquet", "engines.parquet", "links.parquet", "operators.parquet", "itl.parquet",
-        "summary.json", "scenario.yaml", "run_info.json",
+        "timeline.parquet", "summary.json", "scenario.yaml", "run_info.json",
     }  # fmt: skip
     loaded = Results.load(folder)
     for name in run_folder.TABLES:
@@ -121,7 +121,7 @@ def test_saved_and_loaded_results_are_equal(results: Results, tmp_path: Path) ->
 
 
 def test_optional_tables_are_saved_too(results: Results, tmp_path: Path) -> None:
-    with_seeds = results.with_replications([results])
+    with_seeds = results.with_replications([results.headlines])
     loaded = Results.load(with_seeds.save(tmp_path / "one"))
     assert loaded.replications is not None
     assert_frame_equal(loaded.replications, with_seeds.replications)
@@ -136,7 +136,7 @@ def test_equal_runs_give_equal_bytes_in_all_but_the_run_info(tables: RunTables, 
 
 
 def test_a_former_run_is_replaced(results: Results, tmp_path: Path) -> None:
-    folder = results.with_replications([results]).save(tmp_path / "one")
+    folder = results.with_replications([results.headlines]).save(tmp_path / "one")
     results.save(folder)
     assert not (folder / "replications.parquet").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
@@ -205,7 +205,7 @@ def test_default_folders_are_numbered(tmp_path: Path) -> None:
 def test_an_empty_run_is_defined(tables: RunTables) -> None:
     empty = {
         name: {column: values[:0] for column, values in getattr(tables, name).items()}
-        for name in ("requests", "visits", "links", "operators")
+        for name in ("requests", "visits", "links", "operators", "timeline")
     }
     nothing = RunTables(
         **empty, engines=tables.engines, itl_edges_s=tables.itl_edges_s, itl_counts=tables.itl_counts * 0,

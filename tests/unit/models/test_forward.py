@@ -14,6 +14,7 @@ from hermes_sim.models.forward import (
     context_operators,
     decoder_operators,
     encoder_operators,
+    encoder_pass_operators,
     expected_distinct_experts,
     sampling_operators,
     token_operators,
@@ -43,7 +44,7 @@ def multiplied_parameters(model: ModelArchitecture) -> float:
 @pytest.mark.parametrize("name", ALL)
 def test_matrix_flops_are_two_per_parameter_and_token(name: str) -> None:
     model, num_tokens = models()[name], 8
-    operators = [*token_operators(model, num_tokens)]
+    operators = [*token_operators(model, num_tokens), *encoder_pass_operators(model, num_tokens)]
     if model.family != "encoder":
         operators += sampling_operators(model, num_tokens)
     flops = sum(operator.total_flops for operator in operators if operator.kind == "gemm" or operator.name == "conv")
@@ -186,7 +187,7 @@ def test_work_is_positive_and_grows_with_tokens(name: str, tp: int, num_tokens: 
         assert 0 <= operator.total_flops <= many[key].total_flops
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", [name for name in DECODERS if not models()[name].num_encoder_layers])
 def test_a_step_is_the_sum_of_its_three_lists(name: str) -> None:
     model = models()[name]
     batch = Batch(1, 100, 1, 20, 210, 20, 2)
@@ -195,6 +196,21 @@ def test_a_step_is_the_sum_of_its_three_lists(name: str) -> None:
         *token_operators(model, 21, tp=2), *context_operators(model, batch, tp=2), *sampling_operators(model, 2, tp=2)
     )  # fmt: skip
     assert decoder_operators(model, Batch()) == ()
+
+
+@pytest.mark.parametrize("name", ["llama_3_8b", "deepseek_r1", "deepseek_v3_2", "gpt_oss_20b", "qwen3_5_397b_a17b"])
+def test_verified_drafts_add_queries_but_read_the_cache_once(name: str) -> None:
+    """Three drafts beside each of 4 tokens: four times the arithmetic, the same keys and values."""
+    model = models()[name]
+    plain, verified = (
+        by_name(context_operators(model, Batch(num_decode=4, decode_context_sum=8000, num_draft_tokens=drafts)))
+        for drafts in (0, 12)
+    )
+    assert plain.keys() == verified.keys()
+    for key, operator in plain.items():
+        assert verified[key].flops == 4 * operator.flops
+        assert operator.bytes <= verified[key].bytes < 4 * operator.bytes
+    assert Batch(num_decode=4, num_draft_tokens=12).num_tokens == 16
 
 
 @pytest.mark.parametrize("name", ["e5_base", "bge_reranker_base", "llama_3_8b"])

@@ -27,15 +27,15 @@ def test_decode_streams_its_keys_and_values() -> None:
     coefficients = layer_coefficients(layers, plain_device(attention={"decode_launch": "1 us", "row_tokens": 0.0}))
     coefficients[attention.DECODE_LONGEST_S] = 0.0
     coefficients[attention.DECODE_SERIAL_FRAC] = 1.0
-    time_s, is_compute = decode_attention_seconds(10, 10_000.0, 1000.0, coefficients, 0)
+    time_s, is_compute = decode_attention_seconds(10, 10, 10_000.0, 1000.0, coefficients, 0)
     assert time_s == pytest.approx(1e-6 + (10_000 * 1024 + 10 * (4096 + 2048)) / 0.5e12, rel=1e-12)
     assert not is_compute
 
 
 def test_one_long_context_is_slower_than_the_same_tokens_spread_out() -> None:
     coefficients = coefficients_of("h100_sxm", "llama_3_70b", tp=8)
-    spread_s, _ = decode_attention_seconds(64, 65_536.0, 1024.0, coefficients, 0)
-    skewed_s, _ = decode_attention_seconds(64, 65_536.0, 60_000.0, coefficients, 0)
+    spread_s, _ = decode_attention_seconds(64, 64, 65_536.0, 1024.0, coefficients, 0)
+    skewed_s, _ = decode_attention_seconds(64, 64, 65_536.0, 60_000.0, coefficients, 0)
     assert skewed_s > 1.5 * spread_s
 
 
@@ -61,12 +61,12 @@ def test_chunk_late_in_a_prompt_costs_more_than_an_early_one() -> None:
 def test_window_caps_what_a_decode_reads() -> None:
     full, sliding = (coefficients_of("h100_sxm", "gpt_oss_20b", kind=kind) for kind in (0, 1))
     assert sliding[attention.WINDOW_TOKENS] == 128
-    short = [decode_attention_seconds(8, 8 * 100.0, 100.0, c, 0)[0] for c in (full, sliding)]
+    short = [decode_attention_seconds(8, 8, 8 * 100.0, 100.0, c, 0)[0] for c in (full, sliding)]
     assert short[0] == short[1]
-    at_window, _ = decode_attention_seconds(8, 8 * 128.0, 128.0, sliding, 0)
-    far_beyond, _ = decode_attention_seconds(8, 8 * 50_000.0, 50_000.0, sliding, 0)
+    at_window, _ = decode_attention_seconds(8, 8, 8 * 128.0, 128.0, sliding, 0)
+    far_beyond, _ = decode_attention_seconds(8, 8, 8 * 50_000.0, 50_000.0, sliding, 0)
     assert far_beyond == at_window
-    assert decode_attention_seconds(8, 8 * 50_000.0, 50_000.0, full, 0)[0] > 5.0 * at_window
+    assert decode_attention_seconds(8, 8, 8 * 50_000.0, 50_000.0, full, 0)[0] > 5.0 * at_window
 
 
 def test_grouped_queries_read_an_eighth_of_the_cache() -> None:
@@ -124,12 +124,12 @@ def test_decodes_never_beat_memory_or_peak_and_grow_with_context(lengths: list[i
     layers = attention_layers(model, tp=1, kv_dtype=model.kv_dtype)[0]
     coefficients = layer_coefficients(layers, devices()[device])
     total, longest = float(sum(lengths)), float(max(lengths))
-    time_s, _ = decode_attention_seconds(len(lengths), total, longest, coefficients, 0)
+    time_s, _ = decode_attention_seconds(len(lengths), len(lengths), total, longest, coefficients, 0)
     bandwidth = devices()[device].memory.bandwidth_bytes_per_s
     assert time_s >= total * layers.decode_bytes_per_token / bandwidth
     peak = max(devices()[device].peak_flops_per_s.values())
     assert time_s >= total * layers.decode_flops_per_token / peak
-    longer_s, _ = decode_attention_seconds(len(lengths), total + 1.0, longest + 1.0, coefficients, 0)
+    longer_s, _ = decode_attention_seconds(len(lengths), len(lengths), total + 1.0, longest + 1.0, coefficients, 0)
     assert longer_s >= time_s
 
 

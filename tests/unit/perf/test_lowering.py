@@ -9,7 +9,7 @@ import pytest
 
 from hermes_sim.models.forward import expected_distinct_experts, sampling_operators, token_operators
 from hermes_sim.perf import lowering
-from hermes_sim.perf.lowering import busiest_rows, distinct_experts
+from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts
 from tests.unit.hardware.shipped import devices
 from tests.unit.models.shipped_models import models
 from tests.unit.perf.engines import engine, plain_device, tiny_model

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
-from hermes_sim.routing.config import RoutingKind
+from hermes_sim.routing import RoutingConfig
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES
 from hermes_sim.routing.table import ROUTERS
-from hermes_sim.sim.advance import push
+from hermes_sim.sim.advance import act, push
 from hermes_sim.sim.ranks import ARRIVAL
-from hermes_sim.sim.steps import begin_step, end_step
 from hermes_sim.state.arrays import EngineArrays
 from tests.one_engine import Options, make_arrays
 
+ENGINE = Options(num_blocks=64, block_tokens=16, max_num_seqs=8, max_num_batched_tokens=512)
 OPTIONS = np.zeros(3)
 OPTIONS[HEAVY_THRESHOLD_TOKENS], OPTIONS[LIGHT_SHARE], OPTIONS[NUM_CHOICES] = 1000, 0.5, 2
 
 
 def four_engines() -> EngineArrays:
     """Engines 0 to 3 with 3, 1, 2 and 1 requests; engine 1 has the most tokens."""
-    arrays = make_arrays(Options(64, 16, 8, 512), num_rows=20, num_engines=4)
+    arrays = make_arrays(
+        Options(num_blocks=64, block_tokens=16, max_num_seqs=8, max_num_batched_tokens=512), num_rows=20, num_engines=4
+    )
     row = 0
     for e, prompts in enumerate([[10, 10, 10], [500], [20, 20], [100]]):
         for prompt in prompts:
@@ -37,8 +37,10 @@ def choose(kind: str, arrays: EngineArrays, *, row: int = 19, turn: int = 0, dra
     return int(ROUTERS[kind].choose(arrays.handle, candidates, row, turn, draw, OPTIONS))
 
 
-def test_the_schema_and_the_table_name_the_same_routers() -> None:
-    assert set(get_args(RoutingKind)) == set(ROUTERS)
+def test_the_schema_takes_what_the_table_has() -> None:
+    for kind in ROUTERS:
+        assert RoutingConfig(kind=kind).router() is ROUTERS[kind]
+    assert RoutingConfig.model_json_schema()["properties"]["kind"]["enum"] == list(ROUTERS)
 
 
 @pytest.mark.parametrize("kind", ROUTERS)
@@ -74,7 +76,7 @@ def test_least_of_each() -> None:
 def test_least_kv_counts_blocks_in_use() -> None:
     arrays = four_engines()
     for e in range(4):
-        begin_step(arrays.handle, e, 0.0)
+        act(arrays.handle, e)
     # blocks of 16 tokens: 3, 32, 4, 7
     assert choose("least_kv", arrays) == 0
 
@@ -114,12 +116,12 @@ def test_a_session_stays_where_it_is() -> None:
 
 
 def test_prefix_aware_finds_the_warm_cache() -> None:
-    arrays = make_arrays(Options(64, 16, 8, 512), num_rows=4, num_engines=3)
+    arrays = make_arrays(ENGINE, num_rows=4, num_engines=3)
     arrays.content_group[:2], arrays.content_group_tokens[:2] = 9, 160
     arrays.row_prompt[:], arrays.row_output[:] = 200, 1
     push(arrays.handle, 2, 2, 0, 0.0, ARRIVAL)
-    begin_step(arrays.handle, 2, 0.0)
-    end_step(arrays.handle, 2, 0)
+    act(arrays.handle, 2)
+    act(arrays.handle, 2)
     candidates = np.arange(3, dtype=np.int64)
     router = ROUTERS["prefix_aware"]
     assert router.choose(arrays.handle, candidates, 1, 0, 0.5, OPTIONS) == 2  # 160 tokens of its prompt are there

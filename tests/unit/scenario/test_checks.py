@@ -6,7 +6,7 @@ import pytest
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.scenario.checks import placed_engines
-from hermes_sim.scenario.engine_checks import plan_memory
+from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.scenario.names import Hardware
 from tests import scenarios
@@ -84,7 +84,8 @@ SMALL = ("model: llama_3_70b", "model: llama_3_8b")
         (
             [("kind: chunked_prefill, max_num_seqs: 256, max_num_batched_tokens: 2048", "kind: dynamic")],
             "cluster.yaml:16 engines[0].batching.kind: 'dynamic' does not batch prefill and decode; "
-            "one of: chunked_prefill, continuous",
+            "one of: chunked_prefill, continuous, prefill_first, decode_first, mixed_pool, static, padded, prepacked, "
+            "layered_prefill",
         ),
         (
             [("max_num_batched_tokens: 2048", "max_num_batched_tokens: 100")],
@@ -183,7 +184,7 @@ def test_weights_that_do_not_fit_say_by_how_much(folder: Folder) -> None:
     placed = placed_engines(hardware)[0]
     engine = placed.engine.model_copy(update={"parallel": placed.engine.parallel.model_copy(update={"tp": 1})})
     assert placed.model is not None
-    plan = plan_memory(type(placed)(engine, placed.model, placed.devices), placed.devices["gpu"], placed.model)
+    plan = plan_memory(engine, placed.model, None, placed.devices["gpu"])
     assert found.endswith(f": {plan.shortfall_bytes / 1e9:.3g} GB short")
 
 

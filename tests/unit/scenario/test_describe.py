@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import get_args
 
 import pytest
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.schema import SOURCE_KINDS
 from hermes_sim.hardware.device import Device
-from hermes_sim.routing.config import RoutingKind
+from hermes_sim.routing import ROUTERS
 from hermes_sim.scenario.describe import KINDS, json_schema, list_names, show
 from hermes_sim.scenario.files import SCHEMAS, read_description
 from hermes_sim.scenario.library import find
@@ -45,7 +44,7 @@ def test_hardware_shows_what_its_speed_rests_on() -> None:
 
 def test_routing_policies_say_what_they_do() -> None:
     titles = {name: title for name, title, _ in list_names("policies")}
-    assert set(get_args(RoutingKind)) <= titles.keys()
+    assert set(ROUTERS) <= titles.keys()
     assert titles["least_outstanding_requests"] == "routing: Fewest requests inside, waiting or running."
     assert titles["round_robin"] == "routing: In turn."
 
@@ -94,7 +93,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
             "device_files",
             "x",
             "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, "
-            "policies, stages. Did you mean 'devices'?",
+            "policies, stages, presets. Did you mean 'devices'?",
         ),
     ],
 )

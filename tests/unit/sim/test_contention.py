@@ -15,7 +15,9 @@ MEMORY = 1
 def group_of(demands: list[float], alone_s: list[float]) -> EngineArrays:
     """Engines of one group with a step in flight each, begun at 0, that uses so much of the memory bandwidth alone."""
     number = len(demands)
-    arrays = make_arrays(Options(1, 1, 1, 1), 1, num_engines=number)
+    arrays = make_arrays(
+        Options(num_blocks=1, block_tokens=1, max_num_seqs=1, max_num_batched_tokens=1), 1, num_engines=number
+    )
     arrays.group_first[:] = 0
     arrays.group_size[0] = number
     arrays.group_of[:] = 0

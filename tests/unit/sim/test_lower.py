@@ -12,7 +12,7 @@ from hermes_sim.core.errors import SimulationError
 from hermes_sim.hardware.network import Endpoint
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim.lower import Lowered, lower
-from hermes_sim.sim.replicas import Replica, contention_groups, kv_transfer_bytes
+from hermes_sim.sim.replicas import Replica, engine_groups, kv_transfer_bytes
 from hermes_sim.state.arrays import JOBS, TOKENS, WATCHED
 from hermes_sim.workload.requests import ClosedLoop, RequestTable, request_table
 from tests import scenarios as s
@@ -153,8 +153,15 @@ class TestLengths:
 def standing_in(*places: list[int]) -> list[Replica]:
     """Replicas that are nothing but their devices."""
     return [
-        cast(Replica, SimpleNamespace(endpoints=tuple(Endpoint("node", 0, "gpu", place) for place in own)))
-        for own in places
+        cast(
+            Replica,
+            SimpleNamespace(
+                endpoints=tuple(Endpoint("node", 0, "gpu", place) for place in own),
+                engine=SimpleNamespace(name=f"engine{number}"),
+                number=0,
+            ),
+        )
+        for number, own in enumerate(places)
     ]
 
 
@@ -172,7 +179,7 @@ class TestGroups:
     def test_engines_that_share_a_device_in_a_chain_are_one_group(
         self, places: tuple[list[int], ...], groups: list[list[int]]
     ) -> None:
-        assert contention_groups(standing_in(*places)) == groups
+        assert engine_groups(standing_in(*places)) == groups
 
     def test_cores_of_one_cpu_are_shared_and_gpus_are_not(self) -> None:
         one_cpu = s.cluster(
@@ -250,7 +257,7 @@ class TestEngines:
         assert (state.num_blocks[0], state.num_free_blocks[0], state.block_tokens[0]) == (250, 250, 32)
         assert state.watermark_blocks[0] == 4  # 4.75 rounded down
         assert (state.max_num_seqs[0], state.max_num_batched_tokens[0], state.prefill_threshold[0]) == (7, 600, 90)
-        assert (state.prefix_caching[0], state.by_priority[0], state.full_sequence_gate[0]) == (0, 1, 0)
+        assert (state.prefix_caching[0], state.queue_order[0], state.full_sequence_gate[0]) == (0, 1, 0)
         assert (state.max_batch_size[1], state.max_wait_s[1], state.num_lanes[1]) == (9, 0.02, 3)
         assert state.chunk_prefill[0] == 1
 
@@ -278,6 +285,109 @@ class TestEngines:
         assert state.cost_kind.tolist() == [0, 0, 0, 1]
         assert len(state.cost_linear) == 2
         assert not np.array_equal(state.cost_linear[0], state.cost_linear[1])
+
+    @pytest.mark.parametrize(
+        ("kind", "switches"),
+        [
+            ("chunked_prefill", {"chunk_prefill", "mix_steps"}),
+            ("continuous", {"mix_steps"}),
+            ("prefill_first", {"waiting_first"}),
+            ("decode_first", {"chunk_prefill", "mix_steps", "decodes_first"}),
+            ("mixed_pool", {"mix_steps", "waiting_first"}),
+            ("static", {"waiting_first", "static_batch"}),
+            ("padded", {"waiting_first"}),
+            ("prepacked", {"waiting_first"}),
+            ("layered_prefill", {"mix_steps", "decodes_first", "by_layers"}),
+        ],
+    )
+    def test_switches_of_a_policy(self, kind: str, switches: set[str]) -> None:
+        state = lowered(s.cluster(s.llm(batching={"kind": kind})), s.workload()).state
+        names = (
+            "chunk_prefill", "mix_steps", "waiting_first", "decodes_first", "static_batch", "by_layers",
+        )  # fmt: skip
+        assert {name for name in names if getattr(state, name)[0]} == switches
+        assert state.prompt_padding[0] == {"static": 1, "padded": 1, "prepacked": 2}.get(kind, 0)
+
+    def test_options_of_a_policy_and_its_cache(self) -> None:
+        batching = {
+            "kind": "layered_prefill", "layer_group_tokens": 100, "output_reserve_frac": 0.7,
+            "victim": "fewest_generated", "queue_order": "longest_prefix",
+        }  # fmt: skip
+        engine = s.llm(batching=batching, kv_cache={"prefix_cache": "radix", "insert_at": "step_end"})
+        state = lowered(s.cluster(engine, s.llm("other", batching={"async_scheduling": True})), s.workload()).state
+        assert (state.layer_group_tokens[0], state.num_layers[0]) == (100, 32)
+        assert (state.output_reserve_frac[0], state.fewest_generated.tolist()) == (0.7, [1, 0])
+        assert state.queue_order.tolist() == [5, 0]
+        assert (state.radix.tolist(), state.seal_at_schedule.tolist()) == ([1, 0], [0, 1])
+        assert state.block_parent.shape == (2, state.num_blocks.max())
+        assert (state.async_scheduling.tolist(), state.num_lanes.tolist()) == ([0, 1], [1, 2])
+        assert state.share_by_sums.tolist() == [1, 0]
+        # two steps in flight are one device's
+        np.testing.assert_array_equal(state.power_w[0], state.power_w[1])
+
+    def test_whole_prompts_have_a_place_in_the_cost_table(self) -> None:
+        requests = same(1, num_prompt=3000, num_output=40)
+        for kind, most in [("chunked_prefill", 512), ("continuous", 512 + 3040), ("layered_prefill", 512 + 3040 + 8)]:
+            engine = s.llm(batching={"kind": kind, "max_num_seqs": 8, "max_num_batched_tokens": 512})
+            assert lowered(s.cluster(engine), s.workload(), requests).state.cost_linear.shape[1] == most + 1
+
+    def test_swapping_goes_over_the_link_to_the_host(self) -> None:
+        # a block of 16 tokens x 131,072 bytes over PCIe 4.0 x16 (its profile reaches 25 GB/s or so), 4 GiB of them
+        state = lowered(s.cluster(s.llm(batching={"preemption": "swap"}), s.llm("other")), s.workload()).state
+        block_bytes = 16 * 131_072
+        assert state.swap_blocks.tolist() == [4 * 2**30 // block_bytes, 0]
+        assert 20e9 < block_bytes / state.swap_block_s[0] < 32e9
+        # copied on the device: read and written once at less than 2,039 GB/s
+        assert state.copy_block_s[0] > 2 * block_bytes / 2.039e12
+
+    def test_nothing_is_swapped_where_no_host_is_linked(self) -> None:
+        cluster = s.cluster(s.llm(batching={"preemption": "swap"}))
+        cluster["nodes"][0]["links"] = cluster["nodes"][0]["links"][:1]
+        with pytest.raises(SimulationError, match="no CPU of node 'node' is linked with its 'gpu'"):
+            lowered(cluster, s.workload())
+
+    def test_drafts(self) -> None:
+        speculative = {
+            "num_draft_tokens": 3, "tree_width": 2, "adaptive": True, "max_batch_size": 16,
+            "acceptance": {"kind": "constant", "rate": 0.6}, "draft": {"kind": "heads", "layers_frac": 0.1},
+        }  # fmt: skip
+        traced = {
+            "num_draft_tokens": 2, "acceptance": {"kind": "trace", "accepted": [0, 2, 1, 2, 0]},
+            "draft": {"kind": "ngram"},
+        }  # fmt: skip
+        run = lowered(
+            s.cluster(s.llm(speculative=speculative), s.llm("traced", speculative=traced), s.llm("plain")), s.workload()
+        )
+        state = run.state
+        assert state.draft_tokens.tolist() == [3, 2, 0]
+        assert (state.tree_width.tolist(), state.adaptive_drafts.tolist()) == ([2, 1, 1], [1, 0, 0])
+        assert state.draft_max_seqs.tolist() == [16, 256, 0]
+        assert (state.accept_kind.tolist(), state.accept_size.tolist()) == ([0, 1, 0], [3, 5, 0])
+        np.testing.assert_allclose(state.accept[0, :3], 1 - 0.4**2)
+        assert state.accept[1].tolist() == [0, 2, 1, 2, 0]
+        # the model's table, the heads', the other two models'
+        assert state.draft_cost_kind.tolist() == [1, -1, -1]
+        assert state.cost_kind.tolist() == [0, 2, 3]
+        assert state.speculative_seed[0] == state.speculative_seed[1] != 0
+        # six drafts and the decode of each of 256 sequences
+        assert state.cost_sampled.shape[1] == 256 * 7 + 1
+        # heads take memory from the blocks
+        assert state.num_blocks[0] < state.num_blocks[2]
+
+    def test_clients(self) -> None:
+        fair = s.cluster(s.llm(batching={"queue_order": "fair_share"}))
+        requests = same(6, client=[7, 3, -1, -1, 7, -1], session=[0, 1, 4, 4, 2, -1])
+        state = lowered(fair, s.workload(), requests).state
+        clients = state.row_client[::2].tolist()
+        # two clients; a session without one is its own; the last has neither
+        assert clients[0] == clients[4]
+        assert clients[2] == clients[3]
+        assert len({clients[0], clients[1], clients[2], clients[5]}) == 4
+        assert sorted(set(clients)) == [0, 1, 2, 3]
+        assert state.client_counter.shape == (1, 4)
+        np.testing.assert_array_equal(state.row_client[::2], state.row_client[1::2])
+        # nobody asks: one counter
+        assert lowered(s.cluster(s.llm()), s.workload(), requests).state.client_counter.shape == (1, 1)
 
 
 def test_kv_bytes_of_a_prompt() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim.advance import act, next_action, push, run_until
 from hermes_sim.sim.collect import itl_edges_s
+from hermes_sim.sim.job_steps import read_curve
 from hermes_sim.sim.lower import Lowered, lower
+from hermes_sim.sim.pricing import SHORTEST_STEP_S
 from hermes_sim.sim.ranks import ARRIVAL, SCHEDULING
-from hermes_sim.sim.steps import SHORTEST_STEP_S, begin_step, end_step, read_curve
+from hermes_sim.sim.steps import begin_step, end_step
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, EngineArrays
 from hermes_sim.workload.requests import request_table
 from tests import scenarios as s
@@ -274,15 +276,16 @@ class TestPipelineParallel:
         assert times[:4] == pytest.approx([0.0, 0.08, 0.16, 0.24])
         assert times[4] == 8.0
 
-    def test_a_sequence_in_flight_is_in_no_other_step(self) -> None:
-        # one prompt of 20 in chunks of 8, 8, 4, then 2 decodes: one after the other
+    def test_chunks_of_a_prompt_follow_each_other_and_decodes_wait_for_their_token(self) -> None:
+        # One prompt of 20 in chunks of 8, 8, 4, then 2 decodes. The chunks enter at 0, 2 and 4 s and leave at 8, 10 and
+        # 11 s: the last, short one is a stage time of 1 s behind the one before. A decode needs the token before it.
         state = self.engine(20, num_output=3)
         assert self.actions(state) == [
-            (0.0, "begin"), (8.0, "end"), (8.0, "begin"), (16.0, "end"), (16.0, "begin"), (20.0, "end"),
-            (20.0, "begin"), (21.0, "end"), (21.0, "begin"), (22.0, "end"),
+            (0.0, "begin"), (2.0, "begin"), (4.0, "begin"), (8.0, "end"), (10.0, "end"), (11.0, "end"),
+            (11.0, "begin"), (12.0, "end"), (12.0, "begin"), (13.0, "end"),
         ]  # fmt: skip
         assert state.itl_counts.sum() == 2
-        assert state.row_finish_s[:2].tolist() == [20.0, 22.0]
+        assert state.row_finish_s[:2].tolist() == [11.0, 13.0]
 
     def test_steps_leave_the_pipeline_in_the_order_in_which_they_entered(self) -> None:
         # Stage times of 2 and 0.25 s. The short step enters at 2 s and meets the long one before every later stage: it

@@ -119,3 +119,10 @@ def test_a_number_of_vectors_may_be_written_with_an_exponent() -> None:
 def test_wrong_descriptions_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         STAGES[str(data["kind"])].model_validate({"name": "s", **data})
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 1.5, True])
+def test_a_decode_has_one_sample_or_more(num_samples: float) -> None:
+    data = {"name": "decode", "kind": "decode", "num_samples": num_samples}
+    with pytest.raises(ValidationError, match="num_samples"):
+        STAGES["decode"].model_validate(data)

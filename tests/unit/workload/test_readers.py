@@ -441,6 +441,8 @@ def test_servegen_clients_keep_their_rates_and_lengths(tmp_path: Path) -> None:
     assert np.unique(table.num_prompt_tokens).tolist() == [7, 100, 300]
     assert (table.num_prompt_tokens[large] == 100).mean() == pytest.approx(0.5, abs=0.03)
     assert (table.num_output_tokens == 50).mean() == pytest.approx(0.1, abs=0.02)
+    assert table.client is not None
+    np.testing.assert_array_equal(table.client, np.where(large, 0, 1))
     bursty = np.diff(table.arrival_s[large & (table.arrival_s < 600)])
     assert bursty.std() / bursty.mean() == pytest.approx(2.0, rel=0.1)
 

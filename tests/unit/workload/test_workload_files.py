@@ -9,6 +9,7 @@ import pytest
 
 from hermes_sim.core.errors import TraceError
 from hermes_sim.scenario.load import load_scenario
+from hermes_sim.stages.decode import Decode
 from hermes_sim.workload.generate import generate_requests
 from tests.unit.workload.laws import FIXED
 
@@ -16,8 +17,8 @@ WORKLOADS = Path(__file__).resolve().parents[3] / "workloads"
 FILES = sorted(WORKLOADS.glob("*.yaml"))
 NEED_A_TRACE = {"azure2023_conv", "azure2023_code", "mooncake_conversation"}
 NUM_REQUESTS = {
-    "agents": 2000, "bursty": 2000, "chat": 2000, "closed_loop": 640, "code": 2000, "rag": 2000, "reasoning": 1000,
-    "sessions": 2000, "summarization": 1000,
+    "agents": 2000, "best_of_n": 1000, "bursty": 2000, "chat": 2000, "closed_loop": 640, "code": 2000,
+    "pictures": 1000, "rag": 2000, "reasoning": 1000, "sessions": 2000, "summarization": 1000, "tenants": 2000,
 }  # fmt: skip
 
 
@@ -38,6 +39,22 @@ def test_shipped_workload(path: Path) -> None:
     same = generate_requests(workload.traffic, workload.seed)
     assert np.array_equal(table.arrival_s, same.arrival_s, equal_nan=True)
     assert np.array_equal(table.num_prompt_tokens, same.num_prompt_tokens)
+
+
+def test_what_the_newer_workloads_add() -> None:
+    tenants, pictures, best_of_n = (
+        load_scenario("a100x8", WORKLOADS / f"{name}.yaml").workload for name in ("tenants", "pictures", "best_of_n")
+    )
+    sent = generate_requests(tenants.traffic, tenants.seed)
+    assert sent.client is not None
+    # ten clients by Zipf's law: the first sends 1 of 2.93, five standard deviations of 2,000 draws allowed
+    assert abs((sent.client == 0).mean() - 1 / 2.929) < 5 * np.sqrt(0.341 * 0.659 / 2000)
+    shown = generate_requests(pictures.traffic, pictures.seed)
+    assert shown.num_image_tokens is not None
+    assert set((shown.num_image_tokens % 576).tolist()) == {0}
+    decode = best_of_n.pipelines[0].stages[-1]
+    assert isinstance(decode, Decode)
+    assert decode.num_samples == 4
 
 
 def test_chat_and_bursty_differ_in_burstiness_only() -> None:

@@ -1,0 +1,293 @@
+"""Phase of the waiting sequences: admission from the head of the line until one does not fit (rules 6 to 10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hermes_sim.batching.batch import has_ended, note, tokens_to_do
+from hermes_sim.batching.packing import cost_tokens_with
+from hermes_sim.batching.preemption import num_host_blocks
+from hermes_sim.batching.running import give_tokens, num_drafts_of
+from hermes_sim.core.compiled import compiled
+from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, NUM_SHARES, PREEMPTED, SWAPPED_IN
+from hermes_sim.state.blocks import (
+    count_hits,
+    drop_out_of_window,
+    first_in_window,
+    grow,
+    num_missing_blocks,
+    num_pool_blocks,
+    release,
+    seal,
+    seal_private,
+    take_hits,
+    take_slot,
+)
+from hermes_sim.state.clients import charge_prompt
+from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, pop
+
+MOST_LOOKED_AT = 128
+"""longest_prefix: rows of the line that are compared (SGLang falls back to the order of arrival beyond 128)."""
+
+
+@compiled
+def choose_head(state: Any, e: int, queue: int) -> None:
+    """Orders that choose when they admit: the best row comes to the head of the line."""
+    order = state.queue_order[e]
+    if order != FAIR_SHARE and order != LONGEST_PREFIX:
+        return
+    best_before = np.int64(-1)
+    best = np.int64(0)
+    before = np.int64(-1)
+    row = np.int64(state.queue_head[queue])
+    number = 0
+    while row >= 0 and (order == FAIR_SHARE or number < MOST_LOOKED_AT):
+        if order == FAIR_SHARE:
+            value = -state.client_counter[e, state.row_client[row]]
+        elif state.row_flags[row] & HAS_KV:
+            value = np.int64(state.slot_computed[e, state.row_slot[row]]) // state.block_tokens[e]
+        elif state.row_swapped[row] > 0:
+            value = np.int64(state.row_swapped[row]) // state.block_tokens[e]
+        else:
+            value, _ = count_hits(state, e, row, np.int64(state.row_prompt[row]) + state.row_generated[row])
+        if number == 0 or value > best:
+            best, best_before = value, before
+        before = row
+        row = np.int64(state.row_next[row])
+        number += 1
+    if best_before >= 0:
+        bring_forward(state, queue, best_before)
+
+
+@compiled
+def blocks_to_come(state: Any, e: int, row: int, num_owned: int) -> int:
+    """Blocks that a sequence will need beyond those it owns if it generates all its output."""
+    total = np.int64(state.row_prompt[row]) + state.row_output[row] - 1
+    block_tokens = state.block_tokens[e]
+    return max((total + block_tokens - 1) // block_tokens - num_owned, np.int64(0))
+
+
+@compiled
+def reserve_of_running(state: Any, e: int) -> int:
+    """Blocks that the running sequences will still need."""
+    number = np.int64(0)
+    if state.output_reserve_frac[e] == 0.0:
+        return number
+    for place in range(state.num_running[e]):
+        slot = np.int64(state.running[e, place])
+        if not has_ended(state, e, slot):
+            number += blocks_to_come(
+                state, e, np.int64(state.slot_row[e, slot]), np.int64(state.slot_blocks[e, slot])
+            )
+    return number
+
+
+@compiled
+def join(state: Any, e: int, row: int, slot: int, time_s: float) -> None:
+    """Append to the running list; note when its service starts or goes on."""
+    for share in range(NUM_SHARES):
+        state.slot_base[e, slot, share] = state.shares[e, share]
+    state.running[e, state.num_running[e]] = slot
+    state.num_running[e] += 1
+    if np.isnan(state.row_start_s[row]):
+        state.row_start_s[row] = time_s
+    if not np.isnan(state.row_interrupted_s[row]):
+        state.row_preempted_s[row] += time_s - state.row_interrupted_s[row]
+        state.row_interrupted_s[row] = np.nan
+
+
+@compiled
+def missing_with_kv(state: Any, e: int, row: int) -> int:
+    """Blocks that a visit which has its KV lacks for one more token."""
+    slot = np.int64(state.row_slot[row])
+    block_tokens = state.block_tokens[e]
+    num_needed = (state.slot_computed[e, slot] + 1 + block_tokens - 1) // block_tokens
+    return num_missing_blocks(state, e, slot, num_needed) - state.num_free_blocks[e]
+
+
+@compiled
+def make_way(state: Any, e: int, queue: int) -> bool:
+    """Nothing runs and the head of the line does not fit: blocks are held by others that wait. False: not even that.
+
+    The first of them that fits becomes the head; if none does, the last one gives its KV up and computes it again.
+    """
+    before = np.int64(-1)
+    row = np.int64(state.queue_head[queue])
+    last = np.int64(-1)
+    while row >= 0:
+        if state.row_flags[row] & HAS_KV:
+            last = row
+            if before >= 0 and missing_with_kv(state, e, row) <= 0:
+                bring_forward(state, queue, before)
+                return True
+        before = row
+        row = np.int64(state.row_next[row])
+    if last < 0:
+        return False
+    slot = np.int64(state.row_slot[last])
+    done = np.int64(state.slot_done[e, slot])
+    state.row_flags[last] &= np.uint8(255 - HAS_KV - FORKED)
+    state.row_preemptions[last] += 1
+    state.total_preemptions[e] += 1
+    state.total_recomputed_tokens[e] += done
+    state.load_tokens[e] += done
+    note(state, e, PREEMPTED, last, done)
+    seal_private(state, e, slot)
+    release(state, e, slot)
+    return True
+
+
+@compiled
+def admit_with_kv(state: Any, e: int, queue: int, left: int, time_s: float) -> int:
+    """Admit the head of the line, whose KV is in its slot. Returns the tokens it got, or -1 if blocks are missing.
+
+    Where prompts and decodes do not mix it joins the running list and gets its token with the other decodes.
+    """
+    row = np.int64(state.queue_head[queue])
+    slot = np.int64(state.row_slot[row])
+    block_tokens = state.block_tokens[e]
+    to_do = tokens_to_do(state, e, slot)
+    num_tokens = min(to_do, left)
+    num_drafts = np.int64(0)
+    if to_do == 1 and state.mix_steps[e] != 0:
+        num_drafts = num_drafts_of(state, e, slot, left)
+        num_tokens += num_drafts
+    drop_out_of_window(state, e, slot)
+    num_needed = (state.slot_computed[e, slot] + num_tokens + block_tokens - 1) // block_tokens
+    if num_missing_blocks(state, e, slot, num_needed) > state.num_free_blocks[e]:
+        return np.int64(-1)
+    pop(state, queue)
+    computed = np.int64(state.slot_computed[e, slot])
+    if state.row_flags[row] & FORKED and computed > state.slot_blocks[e, slot] * block_tokens:
+        state.pending_copies[e] += 1
+        state.total_copied_blocks[e] += 1
+    state.row_flags[row] &= np.uint8(255 - HAS_KV - FORKED)
+    join(state, e, row, slot, time_s)
+    note(state, e, ADMITTED, row, computed)
+    if state.mix_steps[e] == 0 and to_do == 1:
+        grow(state, e, slot, num_needed)
+        return np.int64(0)
+    give_tokens(state, e, slot, num_tokens, num_drafts)
+    return num_tokens
+
+
+@compiled
+def swap_in(state: Any, e: int, row: int) -> bool:
+    """The head of the line gets a slot and its KV back from the host, if there is room; then it has its KV."""
+    total = np.int64(state.row_prompt[row]) + state.row_generated[row]
+    block_tokens = state.block_tokens[e]
+    if state.num_free_slots[e] == 0:
+        return False
+    computed = np.int64(state.row_swapped[row])
+    first = first_in_window(state, e, computed)
+    if num_pool_blocks(state, e, (total + block_tokens - 1) // block_tokens) - first > state.num_free_blocks[e]:
+        return False
+    slot = take_slot(state, e, row)
+    state.slot_computed[e, slot] = computed
+    state.slot_done[e, slot] = computed
+    state.slot_first[e, slot] = first
+    state.slot_blocks[e, slot] = first
+    grow(state, e, slot, (computed + block_tokens - 1) // block_tokens)
+    seal(state, e, slot, computed)
+    number = num_host_blocks(state, e, computed)
+    state.row_swapped[row] = 0
+    state.num_swapped_blocks[e] -= number
+    state.pending_swaps[e] += number
+    state.total_swapped_blocks[e] += number
+    state.row_flags[row] |= np.uint8(HAS_KV)
+    note(state, e, SWAPPED_IN, row, number)
+    return True
+
+
+@compiled
+def admit_new(state: Any, e: int, queue: int, num_hits: int, num_tokens: int, time_s: float) -> int:
+    """The head of the line starts with what the prefix cache holds of it and its first tokens. Returns its slot."""
+    row = np.int64(pop(state, queue))
+    block_tokens = state.block_tokens[e]
+    total = np.int64(state.row_prompt[row]) + state.row_generated[row]
+    num_cached = num_hits * block_tokens
+    slot = take_slot(state, e, row)
+    take_hits(state, e, slot, num_hits)
+    state.slot_computed[e, slot] = num_cached
+    state.slot_done[e, slot] = num_cached
+    state.load_tokens[e] -= num_cached
+    state.total_cached_tokens[e] += num_cached
+    state.total_hit_blocks[e] += num_hits
+    state.total_looked_up_blocks[e] += (total - 1) // block_tokens
+    if state.row_preemptions[row] > 0:
+        state.total_recomputed_tokens[e] -= num_cached
+    else:
+        state.row_cached[row] = num_cached
+        charge_prompt(state, e, row)
+    join(state, e, row, slot, time_s)
+    note(state, e, ADMITTED, row, num_cached)
+    give_tokens(state, e, slot, num_tokens, 0)
+    return slot
+
+
+@compiled
+def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
+    """Admit from the head of the line. Returns the budget that is left."""
+    queue = state.first_queue[e]
+    block_tokens = state.block_tokens[e]
+    budget = state.max_num_batched_tokens[e]
+    threshold = state.prefill_threshold[e]
+    in_a_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
+    to_come = reserve_of_running(state, e)
+    num_prompts = np.int64(0)
+    while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
+        choose_head(state, e, queue)
+        row = np.int64(state.queue_head[queue])
+        total = np.int64(state.row_prompt[row]) + state.row_generated[row]
+        if state.row_swapped[row] > 0 and not swap_in(state, e, row):
+            if state.num_running[e] == 0 and make_way(state, e, queue):
+                continue
+            break
+        if state.row_flags[row] & HAS_KV:
+            num_tokens = admit_with_kv(state, e, queue, left, time_s)
+            if num_tokens < 0:
+                if state.num_running[e] == 0 and make_way(state, e, queue):
+                    continue
+                break
+            left -= num_tokens
+            continue
+        if in_a_wave:
+            break
+        if state.num_free_slots[e] == 0:
+            if state.num_running[e] == 0 and make_way(state, e, queue):
+                continue
+            break
+        num_hits, num_unowned = count_hits(state, e, row, total)
+        num_cached = num_hits * block_tokens
+        num_tokens = total - num_cached
+        if state.chunk_prefill[e] != 0:
+            num_tokens = min(num_tokens, left)
+            if 0 < threshold < num_tokens:
+                num_tokens = threshold
+        elif state.prompt_padding[e] != 0:
+            if num_prompts > 0 and cost_tokens_with(state, e, num_tokens) > budget:
+                break
+        elif num_tokens > left and (num_prompts > 0 or num_tokens <= budget):
+            break
+        whole = state.full_sequence_gate[e] != 0 and state.full_layers[e] != 0
+        num_gate = total if whole else num_cached + num_tokens
+        num_blocks = (num_gate + block_tokens - 1) // block_tokens
+        available = state.num_free_blocks[e] - num_unowned
+        own_to_come = np.int64(0)
+        if state.output_reserve_frac[e] > 0.0:
+            own_to_come = blocks_to_come(state, e, row, (total + block_tokens - 1) // block_tokens)
+        if state.num_running[e] > 0:
+            available -= state.watermark_blocks[e]
+            available -= np.int64(np.floor(state.output_reserve_frac[e] * (to_come + own_to_come)))
+        if num_pool_blocks(state, e, num_blocks) - num_hits > available:
+            if state.num_running[e] == 0 and make_way(state, e, queue):
+                continue
+            break
+        slot = admit_new(state, e, queue, num_hits, num_tokens, time_s)
+        if state.output_reserve_frac[e] > 0.0:
+            to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, slot]))
+        num_prompts += 1
+        left -= num_tokens
+    return left

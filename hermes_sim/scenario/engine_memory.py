@@ -1,0 +1,86 @@
+"""Does an engine fit its devices: weights, what makes the drafts, activations, and at least one block of KV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hermes_sim.batching import TokenBatching
+from hermes_sim.core.units import format_quantity
+from hermes_sim.hardware.device import Device
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.combination_checks import Finding
+from hermes_sim.scenario.speculative import DraftHeads, DraftModel
+
+if TYPE_CHECKING:
+    from hermes_sim.perf.drafts import DraftMemory
+    from hermes_sim.perf.memory import MemoryPlan
+
+
+def check_memory(
+    engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None, device: Device
+) -> Iterator[Finding]:
+    """What is wrong with the memory of every device of a replica."""
+    plan = plan_memory(engine, model, draft, device)
+    usable_bytes = device.memory.capacity_bytes * engine.kv_cache.memory_fraction
+    if plan.shortfall_bytes > 0:
+        yield (
+            ("model",),
+            f"{model.name} does not fit: {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of "
+            f"activations per device, {device.name} x memory_fraction {engine.kv_cache.memory_fraction:g} has "
+            f"{_size(usable_bytes)}: {_size(plan.shortfall_bytes)} short",
+        )
+    elif plan.num_blocks < 1:
+        left_bytes = usable_bytes - plan.weights_bytes - plan.activation_bytes
+        yield (
+            ("kv_cache",),
+            f"no room for a single KV block of {engine.kv_cache.block_tokens} tokens: {_size(left_bytes)} left per "
+            f"device beside {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of activations",
+        )
+
+
+def plan_memory(
+    engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None, device: Device
+) -> MemoryPlan:
+    """Memory of one device of a replica, or of one data-parallel rank, with room left for what makes the drafts."""
+    from hermes_sim.perf.memory import memory_plan
+
+    batching, parallel, kv_cache = engine.batching, engine.parallel, engine.kv_cache
+    assert isinstance(batching, TokenBatching)
+    drafts = _draft_memory(engine, model, draft)
+    return memory_plan(
+        model,
+        device,
+        tp=parallel.tp,
+        pp=parallel.pp,
+        ep=parallel.ep,
+        dp=parallel.dp,
+        layers_per_stage=parallel.layers_per_stage,
+        memory_fraction=kv_cache.memory_fraction,
+        block_tokens=kv_cache.block_tokens,
+        kv_dtype=kv_cache.dtype or model.kv_dtype,
+        max_num_batched_tokens=batching.max_num_batched_tokens,
+        max_num_seqs=batching.max_num_seqs,
+        activation_reserve_bytes=kv_cache.activation_reserve_bytes,
+        num_gpu_blocks=kv_cache.num_gpu_blocks,
+        draft_weights_bytes=drafts.weights_bytes,
+        draft_kv_bytes_per_token=drafts.kv_bytes_per_token,
+    )
+
+
+def _draft_memory(engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None) -> DraftMemory:
+    from hermes_sim.perf.drafts import DraftMemory, draft_memory
+
+    kv_dtype = engine.kv_cache.dtype or model.kv_dtype
+    made_by = engine.speculative.draft if engine.speculative is not None else None
+    if isinstance(made_by, DraftModel):
+        return draft_memory(model, "model", draft, tp=engine.parallel.tp, kv_dtype=kv_dtype)
+    if isinstance(made_by, DraftHeads):
+        frac = made_by.layers_frac
+        return draft_memory(model, "heads", layers_frac=frac, tp=engine.parallel.tp, kv_dtype=kv_dtype)
+    return DraftMemory(0.0, 0.0)
+
+
+def _size(num_bytes: float) -> str:
+    return format_quantity(num_bytes, "bytes")

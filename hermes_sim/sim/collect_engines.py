@@ -1,0 +1,170 @@
+"""Totals of every engine over the run, and the same amounts over time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.core.tables import Table
+from hermes_sim.hardware.device import Device
+from hermes_sim.sim.collect_numbers import mean_numbers
+from hermes_sim.sim.collect_speculation import speculation_speedup
+from hermes_sim.sim.collect_timeline import Timeline, over, share
+from hermes_sim.sim.coordinator import Coordinator
+from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.replicas import Replica
+from hermes_sim.state.arrays import (
+    TIMELINE_ACCEPTED,
+    TIMELINE_BATCH_INTEGRAL_S,
+    TIMELINE_BLOCKS_INTEGRAL_S,
+    TIMELINE_BUSY_S,
+    TIMELINE_COMPUTE_S,
+    TIMELINE_DRAFTED,
+    TIMELINE_HIT_BLOCKS,
+    TIMELINE_HOST_S,
+    TIMELINE_LOOKED_UP_BLOCKS,
+    TIMELINE_MEMORY_S,
+    TIMELINE_NETWORK_S,
+    TIMELINE_PREEMPTIONS,
+    TIMELINE_STEPS,
+    TIMELINE_TOKENS,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
+    """One row per engine instance; every rank of a data-parallel replica is one."""
+    lowered = coordinator.lowered
+    state, replicas = lowered.state, lowered.replicas
+    duration_s = float(timeline.edges_s[-1])
+    flops, moved = timeline.flops.sum(axis=1), timeline.bytes.sum(axis=1)
+    lanes = state.num_lanes.astype(float)
+    busy_s, seconds = state.busy_s, state.shares[:, :4]
+    idle_s = np.maximum(duration_s - busy_s / lanes, 0.0)
+    busy_j = (seconds * state.power_w).sum(axis=1)
+    idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
+    drafted, accepted = state.total_drafted, state.total_accepted
+    looked_up, hit = state.total_looked_up_blocks, state.total_hit_blocks
+    decodes = (state.total_decode_tokens - drafted).astype(float)
+    tokenizers, detokenizers = worker_utilization(coordinator, duration_s)
+    return {
+        "engine": engine_names(lowered),
+        "kind": np.array(["llm" if replica.cost is not None else "batch" for replica in replicas], object),
+        "serves": np.array(["+".join(replica.engine.serves) for replica in replicas], object),
+        "devices": np.array([f"{replica.num_devices} x {replica.device.name}" for replica in replicas], object),
+        "num_devices": np.array([replica.num_devices for replica in replicas], np.int64),
+        "num_steps": state.num_steps.copy(),
+        "busy_s": busy_s.copy(),
+        "compute_s": seconds[:, 0].copy(),
+        "memory_s": seconds[:, 1].copy(),
+        "network_s": seconds[:, 2].copy(),
+        "host_s": seconds[:, 3].copy(),
+        "duration_s": np.full(len(replicas), duration_s),
+        "utilization_frac": over(busy_s, lanes * duration_s),
+        "flops": flops,
+        "bytes": moved,
+        "mfu_frac": over(flops, peak_flops_per_s(lowered) * duration_s),
+        "mbu_frac": over(moved, peak_bytes_per_s(lowered) * duration_s),
+        "num_prompt_tokens": state.total_prefill_tokens.copy(),
+        "num_output_tokens": np.rint(timeline.output_tokens.sum(axis=1)),
+        "num_recomputed_tokens": state.total_recomputed_tokens.copy(),
+        "num_cached_tokens": state.total_cached_tokens.copy(),
+        "num_preemptions": state.total_preemptions.copy(),
+        "num_looked_up_blocks": looked_up.copy(),
+        "num_hit_blocks": hit.copy(),
+        "prefix_hit_frac": share(hit, looked_up),
+        "num_swapped_blocks": state.total_swapped_blocks.copy(),
+        "num_copied_blocks": state.total_copied_blocks.copy(),
+        "num_drafted_tokens": drafted.copy(),
+        "num_accepted_tokens": accepted.copy(),
+        "acceptance_frac": share(accepted, drafted),
+        "tokens_per_decode": share(decodes + accepted, decodes),
+        "speculation_speedup": speculation_speedup(lowered),
+        "num_blocks": state.num_blocks.copy(),
+        "mean_batch": over(state.batch_integral_s, busy_s),
+        "mean_kv_used_frac": over(state.blocks_integral_s, busy_s * state.num_blocks),
+        "peak_kv_used_frac": over(state.peak_used_blocks.astype(float), state.num_blocks.astype(float)),
+        "tokenizer_utilization_frac": tokenizers,
+        "detokenizer_utilization_frac": detokenizers,
+        "energy_j": busy_j + idle_j,
+        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * duration_s / 3600.0,
+    }
+
+
+def worker_utilization(coordinator: Coordinator, duration_s: float) -> tuple[FloatArray, FloatArray]:
+    """[num_engines] share of the run in which the tokenisers, and the detokenisers, of an engine worked."""
+    front_end = coordinator.front_end
+    tokenizers = front_end.tokenizer_utilization_frac(duration_s)
+    if not front_end.detokenize_s.any():  # messages need not be counted
+        return tokenizers, np.full(len(tokenizers), np.nan)
+    return tokenizers, front_end.detokenizer_utilization_frac(coordinator.state, duration_s)
+
+
+def timeline_table(lowered: Lowered, timeline: Timeline) -> Table:
+    """One row per engine and interval; sums over the intervals are the totals of engine_table."""
+    state = lowered.state
+    num_engines, num_intervals = timeline.flops.shape
+    counters, lengths_s = timeline.counters, timeline.lengths_s
+    busy_s = counters[:, :, TIMELINE_BUSY_S]
+    hit, looked_up = counters[:, :, TIMELINE_HIT_BLOCKS], counters[:, :, TIMELINE_LOOKED_UP_BLOCKS]
+    drafted, accepted = counters[:, :, TIMELINE_DRAFTED], counters[:, :, TIMELINE_ACCEPTED]
+    numbers = mean_numbers(state, timeline.edges_s)
+    columns = {
+        "start_s": np.broadcast_to(timeline.edges_s[:-1], (num_engines, num_intervals)),
+        "end_s": np.broadcast_to(timeline.edges_s[1:], (num_engines, num_intervals)),
+        "busy_s": busy_s,
+        "compute_s": counters[:, :, TIMELINE_COMPUTE_S],
+        "memory_s": counters[:, :, TIMELINE_MEMORY_S],
+        "network_s": counters[:, :, TIMELINE_NETWORK_S],
+        "host_s": counters[:, :, TIMELINE_HOST_S],
+        "utilization_frac": over(busy_s, state.num_lanes[:, None] * lengths_s),
+        "mfu_frac": over(timeline.flops, peak_flops_per_s(lowered)[:, None] * lengths_s),
+        "mbu_frac": over(timeline.bytes, peak_bytes_per_s(lowered)[:, None] * lengths_s),
+        "mean_batch": over(counters[:, :, TIMELINE_BATCH_INTEGRAL_S], busy_s),
+        "mean_kv_used_frac": over(counters[:, :, TIMELINE_BLOCKS_INTEGRAL_S], busy_s * state.num_blocks[:, None]),
+        **numbers._asdict(),
+        "num_steps": counters[:, :, TIMELINE_STEPS],
+        "num_tokens": counters[:, :, TIMELINE_TOKENS],
+        "num_output_tokens": timeline.output_tokens,
+        "num_preemptions": counters[:, :, TIMELINE_PREEMPTIONS],
+        "num_looked_up_blocks": looked_up,
+        "num_hit_blocks": hit,
+        "prefix_hit_frac": share(hit, looked_up),
+        "num_drafted_tokens": drafted,
+        "num_accepted_tokens": accepted,
+        "acceptance_frac": share(accepted, drafted),
+    }
+    names = np.repeat(engine_names(lowered), num_intervals)
+    return {"engine": names, **{name: values.ravel() for name, values in columns.items()}}
+
+
+def engine_names(lowered: Lowered) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+    """`llm[0]`, `llm[1]` ..."""
+    return np.array([replica.name for replica in lowered.replicas], object)
+
+
+def peak_flops_per_s(lowered: Lowered) -> FloatArray:
+    """[num_engines] dense peak of the dtype each engine computes in, all devices."""
+    return np.array([replica_peak_flops_per_s(replica) for replica in lowered.replicas])
+
+
+def peak_bytes_per_s(lowered: Lowered) -> FloatArray:
+    """[num_engines] memory bandwidth, all devices."""
+    return np.array([r.device.memory.bandwidth_bytes_per_s * r.num_devices for r in lowered.replicas])
+
+
+def replica_peak_flops_per_s(replica: Replica) -> float:
+    """Dense peak of the dtype the engine computes in, all devices."""
+    dtype = replica.model.activation_dtype if replica.model is not None else None
+    peaks = replica.device.peak_flops_per_s
+    peak = peaks.get(dtype, max(peaks.values())) if dtype is not None else best_float_peak(replica.device)
+    return peak * replica.num_devices
+
+
+def best_float_peak(device: Device) -> float:
+    """The peak that encoders and index scans are held against: bf16 where there is one."""
+    for dtype in ("bf16", "fp16", "fp32"):
+        if dtype in device.peak_flops_per_s:
+            return float(device.peak_flops_per_s[dtype])
+    return float(max(device.peak_flops_per_s.values()))

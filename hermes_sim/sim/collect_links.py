@@ -1,0 +1,24 @@
+"""What the links between devices carried."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hermes_sim.core.tables import Table
+from hermes_sim.sim.coordinator import Coordinator
+
+
+def link_table(coordinator: Coordinator, duration_s: float) -> Table:
+    """One row per direction of a link that carried a transfer (collectives are part of steps)."""
+    used = [number for number, use in enumerate(coordinator.flows.uses) if use.num_transfers > 0]
+    links = [coordinator.lowered.network.links[number] for number in used]
+    uses = [coordinator.flows.uses[number] for number in used]
+    moved = np.array([use.num_bytes for use in uses])
+    capacity = np.array([link.bandwidth_bytes_per_s for link in links]) * duration_s
+    return {
+        "link": np.array([link.name for link in links], object),
+        "bytes": moved,
+        "num_transfers": np.array([use.num_transfers for use in uses], np.int64),
+        "busy_s": np.array([use.busy_s for use in uses]),
+        "utilization_frac": np.divide(moved, capacity, out=np.zeros(len(links)), where=capacity > 0),
+    }

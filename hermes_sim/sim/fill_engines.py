@@ -1,0 +1,221 @@
+"""What the engines are, into the arrays: options, lanes, blocks, drafts, cost tables, groups, who feeds whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from hermes_sim.batching import PADDINGS, QUEUE_ORDERS, DynamicBatching, TokenBatching
+from hermes_sim.batching.layered_prefill import LayeredPrefill
+from hermes_sim.batching.python_batching import PythonOptions
+from hermes_sim.core.rng import stream
+from hermes_sim.models.operator import Operator
+from hermes_sim.perf.job_cost import JobCurve, build_job_curve
+from hermes_sim.perf.step_cost import LlmCost
+from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.sim.engine_costs import EngineCosts
+from hermes_sim.sim.plans import PipelinePlan, Queues
+from hermes_sim.sim.replicas import Replica, num_lanes
+from hermes_sim.stages.stage import Models, Stage
+from hermes_sim.state.arrays import JOBS, TOKENS, EngineArrays, empty_blocks
+from hermes_sim.workload.requests import RequestTable
+
+CURVE_POINTS = 256
+"""Most points of a job's cost curve."""
+
+
+def fill_engines(
+    state: EngineArrays, replicas: Sequence[Replica], queues: Queues, slots: Sequence[int], seed: int
+) -> None:
+    """Options, lanes, blocks and cost tables. `slots`: sequences that may hold blocks, of each engine."""
+    kinds: dict[int, int] = {}
+    acceptance_seed = int(stream(seed, "speculative").integers(2**62))
+    for e, replica in enumerate(replicas):
+        engine = replica.engine
+        state.num_lanes[e] = num_lanes(engine)
+        state.first_queue[e] = queues.first[e]
+        state.num_queues[e] = len(queues.of_engine(e))
+        if isinstance(engine.batching, DynamicBatching):
+            state.engine_kind[e] = JOBS
+            state.max_batch_size[e] = engine.batching.max_batch_size
+            state.max_wait_s[e] = engine.batching.max_wait_s
+            state.power_w[e] = replica.power_w / engine.batching.num_workers  # a worker is a part of the engine
+            continue
+        costs = replica.costs
+        assert costs is not None
+        state.engine_kind[e] = TOKENS
+        state.power_w[e] = replica.power_w / engine.parallel.pp  # so is a pipeline stage
+        state.stage_interval_frac[e] = costs.cost.stage_interval_frac
+        fill_policy(state, e, engine.batching)
+        fill_memory(state, e, engine, costs)
+        empty_blocks(state, e, costs.plan.num_blocks, slots[e])
+        state.num_layers[e] = costs.cost.model.num_layers
+        state.cost_kind[e] = fill_cost(state, kinds, costs.cost)
+        if engine.speculative is not None:
+            state.speculative_seed[e] = acceptance_seed
+            fill_drafts(state, e, engine, costs, kinds)
+        state.share_by_sums[e] = (
+            num_lanes(engine) == 1
+            and engine.speculative is None
+            and not state.static_batch[e]
+            and not state.by_layers[e]
+        )
+
+
+def fill_policy(state: EngineArrays, e: int, batching: TokenBatching) -> None:
+    """How the engine fills its steps."""
+    switches = batching.switches()
+    state.max_num_seqs[e] = batching.max_num_seqs
+    state.max_num_batched_tokens[e] = batching.max_num_batched_tokens
+    state.prefill_threshold[e] = batching.long_prefill_token_threshold
+    state.chunk_prefill[e] = switches.chunk_prefill
+    state.mix_steps[e] = switches.mix
+    state.waiting_first[e] = switches.waiting_first
+    state.decodes_first[e] = switches.decodes_first
+    state.static_batch[e] = switches.static_batch
+    state.prompt_padding[e] = PADDINGS.index(switches.padding)
+    state.by_layers[e] = switches.by_layers
+    if isinstance(batching, LayeredPrefill):
+        state.layer_group_tokens[e] = batching.layer_group_tokens
+    state.full_sequence_gate[e] = switches.full_sequence_gate
+    state.queue_order[e] = QUEUE_ORDERS.index(batching.queue_order)
+    state.output_reserve_frac[e] = batching.output_reserve_frac
+    state.fewest_generated[e] = batching.victim == "fewest_generated"
+    state.async_scheduling[e] = batching.async_scheduling
+    if isinstance(batching, PythonOptions):
+        state.python_policy[e] = 1
+        state.num_watched[e] = 1  # what it is to decide is an event: it is never left behind
+
+
+def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts) -> None:
+    """KV blocks, how they are found again, and what moving them costs."""
+    kv_cache, plan = engine.kv_cache, costs.plan
+    assert isinstance(engine.batching, TokenBatching)
+    state.block_tokens[e] = kv_cache.block_tokens
+    state.watermark_blocks[e] = int(engine.batching.watermark_frac * plan.num_blocks)
+    state.prefix_caching[e] = kv_cache.prefix_caching
+    state.seal_at_schedule[e] = kv_cache.insert_at == "schedule"
+    state.radix[e] = kv_cache.prefix_cache == "radix"
+    state.swap_blocks[e] = costs.swap_blocks
+    state.swap_block_s[e] = costs.swap_block_s
+    state.copy_block_s[e] = costs.copy_block_s
+    state.full_layers[e] = plan.full_layers
+    state.window_blocks[e] = plan.window_blocks
+    state.window_groups[e] = plan.window_groups
+
+
+def fill_drafts(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts, kinds: dict[int, int]) -> None:
+    """Speculative decoding: how many drafts, which are accepted, what making them costs."""
+    speculative, draft = engine.speculative, costs.draft
+    assert speculative is not None
+    assert draft is not None
+    assert isinstance(engine.batching, TokenBatching)
+    table = speculative.acceptance.table(speculative.num_draft_tokens, speculative.tree_width)
+    state.draft_tokens[e] = speculative.num_draft_tokens
+    state.tree_width[e] = speculative.tree_width
+    state.adaptive_drafts[e] = speculative.adaptive
+    state.draft_max_seqs[e] = speculative.max_batch_size or engine.batching.max_num_seqs
+    state.accept_kind[e] = speculative.acceptance.from_trace
+    state.accept_size[e] = len(table)
+    state.accept[e, : len(table)] = table
+    if draft.cost is not None:
+        state.draft_cost_kind[e] = fill_cost(state, kinds, draft.cost)
+    state.draft_step_s[e] = draft.draft_step_s
+
+
+def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:
+    """Copy memo tables that are not there yet, and say where they are; places beyond their ends are never read."""
+    kind = kinds.get(id(cost))
+    if kind is None:
+        kind = kinds[id(cost)] = len(kinds)
+        state.cost_linear[kind, : len(cost.linear)] = cost.linear
+        state.cost_decode_linear[kind, : len(cost.decode_linear)] = cost.decode_linear
+        state.cost_sampled[kind, : len(cost.sampled)] = cost.sampled
+        state.cost_attention[kind, : len(cost.attention)] = cost.attention
+    return kind
+
+
+def fill_groups(state: EngineArrays, replicas: Sequence[Replica], groups: Sequence[Sequence[int]]) -> None:
+    """Engines that share a device move together, in time order; ranks of one replica begin and end together."""
+    first = 0
+    for number, group in enumerate(groups):
+        members = list(group)
+        state.group_first[number] = first
+        state.group_size[number] = len(members)
+        state.group_members[first : first + len(members)] = members
+        state.group_of[members] = number
+        lockstep = replicas[members[0]].engine.parallel.dp > 1
+        lanes = int(state.num_lanes[members].sum())
+        jobs = bool((state.engine_kind[members] == JOBS).any())
+        state.group_lockstep[number] = lockstep
+        state.group_contended[number] = not lockstep and lanes > 1 and (jobs or len(members) > 1)
+        first += len(members)
+
+
+def fill_curves(
+    state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, requests: RequestTable
+) -> None:
+    """Cost curves of job stages on the engines that serve them."""
+    longest_prompt = np.array([int(requests.num_prompt_tokens.max(initial=1))], np.int64)
+    known: dict[tuple[str, str], JobCurve] = {}
+    for queue, (e, label) in enumerate(queues.owners):
+        stage = queues.stages[queue]
+        replica = replicas[e]
+        if stage is None or replica.cost is not None:
+            continue
+        assert isinstance(replica.engine.batching, DynamicBatching)
+        workers = replica.engine.batching.num_workers
+        max_units = float(stage.units(longest_prompt)[0]) * replica.engine.batching.max_batch_size
+        curve = known.get((replica.engine.name, label))
+        if curve is None:
+            curve = build_job_curve(
+                partial(job_work, stage, scenario.models, units_per_job(stage, requests)),
+                replica.device,
+                cores=max(replica.num_cores // workers, 1),
+                num_devices=replica.num_devices,
+                max_units=max(max_units, 1.0),
+            )
+            known[replica.engine.name, label] = curve
+        number = len(curve.units)
+        state.curve_num_points[queue] = number
+        state.curve_units[queue, :number] = curve.units
+        state.curve_seconds[queue, :number] = curve.seconds
+        state.curve_demand[queue, :number] = curve.memory_demand
+
+
+def units_per_job(stage: Stage, requests: RequestTable) -> float:
+    """Mean work units of one job: encoders need the length of a sequence, not only the sum."""
+    units = stage.units(requests.num_prompt_tokens)
+    return float(units.mean()) if len(units) and units.any() else 1.0
+
+
+def job_work(stage: Stage, models: Models, per_job: float, total_units: float) -> tuple[Operator, ...]:
+    """Operators of a batch of `total_units` units."""
+    return stage.work(total_units, min(per_job, total_units), models)
+
+
+def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable) -> None:
+    """Which group's outputs can lead to a change inside which other, directly or through more stages."""
+    num_groups = len(state.group_first)
+    reach = np.zeros((num_groups, num_groups), bool)
+
+    def connect(sources: Iterable[int], targets: Iterable[int]) -> None:
+        reach[np.ix_(state.group_of[list(sources)], state.group_of[list(targets)])] = True
+
+    for plan in plans:
+        for stage in plan.stages:
+            for successor in stage.successors:
+                connect(stage.candidates, plan.stages[successor].candidates)
+            if stage.decode is not None and stage.may_split:
+                # blocks granted over there let the KV leave from here, which frees blocks here
+                connect(plan.stages[stage.decode].candidates, stage.candidates)
+    if requests.closed_loop is not None or (requests.previous >= 0).any():
+        # the end of a request starts another, of any pipeline
+        lasts = {int(e) for plan in plans for last in plan.terminals for e in plan.stages[last].candidates}
+        connect(lasts, {int(e) for plan in plans for first in plan.roots for e in plan.stages[first].candidates})
+    for middle in range(num_groups):
+        reach |= np.outer(reach[:, middle], reach[middle])
+    state.feeds[:] = reach

@@ -1,0 +1,175 @@
+"""What a step that has been decided costs: its sums to the cost model, by resource, with what the policy adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hermes_sim.batching.batch import (
+    DECODE_CONTEXT_MAX,
+    DECODE_CONTEXT_SUM,
+    NUM_DECODE,
+    NUM_DECODE_TOKENS,
+    NUM_DRAFTED,
+    NUM_LAYER_GROUPS,
+    NUM_PREFILL,
+    NUM_SAMPLED,
+    NUM_SAMPLED_PROMPTS,
+    NUM_TOKENS,
+    PREFILL_CONTEXT_SUM,
+    PREFILL_HISTORY_SUM,
+    PREFILL_LONGEST,
+    PREFILL_TOKEN_PAIRS,
+    SWAPPED_BLOCKS,
+    COPIED_BLOCKS,
+)
+from hermes_sim.batching.packing import num_rows_in_lane
+from hermes_sim.core.compiled import compiled
+from hermes_sim.perf.step_kernel import step_cost
+
+SHORTEST_STEP_S = 1e-9
+"""No step is shorter: an output is always later than the start of its step, so nothing waits in a circle."""
+
+# Columns of seconds and demand vectors.
+COMPUTE = 0
+MEMORY = 1
+NETWORK = 2
+HOST = 3
+
+
+@compiled
+def table_cost(state: Any, kind: int, batch: Any, num_sampled: int, seconds: Any) -> None:
+    """Price a batch with the tables of one kind."""
+    step_cost(
+        state.cost_linear[kind],
+        state.cost_decode_linear[kind],
+        state.cost_sampled[kind],
+        state.cost_attention[kind],
+        batch[NUM_TOKENS],
+        num_sampled,
+        batch[NUM_DECODE],
+        batch[NUM_DECODE_TOKENS],
+        batch[DECODE_CONTEXT_SUM],
+        batch[DECODE_CONTEXT_MAX],
+        batch[NUM_PREFILL],
+        batch[PREFILL_TOKEN_PAIRS],
+        batch[PREFILL_CONTEXT_SUM],
+        seconds,
+    )
+
+
+@compiled
+def decodes_only(state: Any, kind: int, batch: Any, num_tokens: int, num_sampled: int, seconds: Any) -> None:
+    """Price the decodes of a batch alone, with `num_tokens` tokens of theirs."""
+    step_cost(
+        state.cost_linear[kind],
+        state.cost_decode_linear[kind],
+        state.cost_sampled[kind],
+        state.cost_attention[kind],
+        num_tokens,
+        num_sampled,
+        batch[NUM_DECODE],
+        num_tokens,
+        batch[DECODE_CONTEXT_SUM],
+        batch[DECODE_CONTEXT_MAX],
+        0,
+        0,
+        0,
+        seconds,
+    )
+
+
+@compiled
+def pad_prompts(state: Any, e: int, lane: int, batch: Any) -> None:
+    """A rectangle of prompts: every row as long as the longest, its padding computed like tokens."""
+    longest = batch[PREFILL_LONGEST]
+    num_rows = num_rows_in_lane(state, e, lane, longest)
+    batch[NUM_TOKENS] = num_rows * longest
+    batch[PREFILL_TOKEN_PAIRS] = num_rows * (longest * (longest + 1) // 2) + longest * batch[PREFILL_HISTORY_SUM]
+    batch[PREFILL_CONTEXT_SUM] = num_rows * longest + batch[PREFILL_HISTORY_SUM]
+    batch[NUM_PREFILL] = num_rows
+
+
+@compiled
+def pad_decodes(state: Any, e: int, batch: Any) -> None:
+    """A static batch keeps its size and its longest context until the last sequence has ended."""
+    longest = np.int64(0)
+    number = state.num_running[e]
+    for place in range(number):
+        slot = np.int64(state.running[e, place])
+        row = state.slot_row[e, slot]
+        longest = max(longest, np.int64(state.row_prompt[row]) + state.row_generated[row])
+    batch[NUM_TOKENS] = number
+    batch[NUM_SAMPLED] = number
+    batch[NUM_DECODE] = number
+    batch[NUM_DECODE_TOKENS] = number
+    batch[DECODE_CONTEXT_SUM] = number * longest
+    batch[DECODE_CONTEXT_MAX] = longest
+
+
+@compiled
+def add_drafts(state: Any, e: int, batch: Any, seconds: Any) -> None:
+    """Making the drafts: a pass of the drafting layers over all new tokens, then one per further position."""
+    width = state.tree_width[e]
+    per_position = batch[NUM_DECODE] * width
+    num_positions = (batch[NUM_DRAFTED] + per_position - 1) // per_position
+    kind = state.draft_cost_kind[e]
+    seconds[HOST] += num_positions * state.draft_step_s[e]
+    if kind < 0:
+        return
+    part = state.scratch_seconds
+    table_cost(state, kind, batch, batch[NUM_DECODE], part)
+    for resource in range(4):
+        seconds[resource] += part[resource]
+    if num_positions > 1:
+        decodes_only(state, kind, batch, per_position, per_position, part)
+        for resource in range(4):
+            seconds[resource] += (num_positions - 1) * part[resource]
+
+
+@compiled
+def layer_group_cost(state: Any, e: int, batch: Any, seconds: Any) -> None:
+    """Layered prefill: the decodes run through all layers, the prompts of the wave through one group of them."""
+    kind = state.cost_kind[e]
+    share = 1.0 / batch[NUM_LAYER_GROUPS]
+    part = state.scratch_seconds
+    decodes_only(state, kind, batch, batch[NUM_DECODE_TOKENS], batch[NUM_SAMPLED], part)
+    table_cost(state, kind, batch, batch[NUM_SAMPLED], seconds)
+    for resource in range(4):
+        seconds[resource] = seconds[resource] * share + part[resource] * (1.0 - share)
+
+
+@compiled
+def price_step(state: Any, e: int, lane: int) -> None:
+    """Seconds by resource of the batch in state.scratch_batch, and its counts for the totals at its end."""
+    batch = state.scratch_batch
+    counts = state.lane_batch[e, lane]
+    for place in range(batch.size):
+        counts[place] = batch[place]
+    seconds = state.lane_seconds[e, lane]
+    if batch[NUM_LAYER_GROUPS] > 1:
+        layer_group_cost(state, e, batch, seconds)
+        if batch[NUM_SAMPLED_PROMPTS] == 0:  # the prompts count when they are through all layers
+            counts[NUM_TOKENS] = batch[NUM_DECODE_TOKENS]
+            counts[PREFILL_TOKEN_PAIRS] = 0
+            counts[PREFILL_CONTEXT_SUM] = 0
+    else:
+        if state.prompt_padding[e] != 0 and batch[NUM_PREFILL] > 0:
+            pad_prompts(state, e, lane, batch)
+        elif state.static_batch[e] != 0:
+            pad_decodes(state, e, batch)
+        table_cost(state, state.cost_kind[e], batch, batch[NUM_SAMPLED], seconds)
+        if batch[NUM_DRAFTED] > 0:
+            add_drafts(state, e, batch, seconds)
+    seconds[NETWORK] += batch[SWAPPED_BLOCKS] * state.swap_block_s[e]
+    seconds[MEMORY] += batch[COPIED_BLOCKS] * state.copy_block_s[e]
+    used = state.num_blocks[e] - state.num_free_blocks[e]
+    state.lane_used_blocks[e, lane] = used
+    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], used)
+
+
+@compiled
+def total_s(seconds: Any) -> float:
+    """Sum in a fixed order."""
+    return seconds[0] + seconds[1] + seconds[2] + seconds[3]
