@@ -184,9 +184,7 @@ class ReferenceEngine:
         return replace(seconds, device_s=seconds.device_s + copies_s)
 
     def _price_layers(self, whole: Seconds, decode_counts: BatchCounts, num_groups: int) -> Seconds:
-        """All layers for the decodes, one group of them for the wave beside."""
-        if decode_counts.num_decode == 0:
-            return replace(whole, device_s=whole.device_s / num_groups)
+        """All layers for the decodes, one group of them for the wave beside. A step of nothing is the host's time."""
         alone = self.cost(decode_counts)
         share = 1.0 / num_groups
         return Seconds(

@@ -68,6 +68,7 @@ class Scheduler:
         The first running sequence may have evicted itself: vLLM then runs an empty step, which takes no time here.
         """
         batch = self.batch
+        batch.has_evicted = False
         num_preempted = -1
         while not batch.works and num_preempted < len(batch.preempted):
             num_preempted = len(batch.preempted)
@@ -97,13 +98,15 @@ class Scheduler:
         sequence.holds_slot = False
         self.num_slots_held -= 1
 
-    def close_static_batch(self) -> None:
+    def close_static_batch(self) -> bool:
         """A batch whose sequences all have their tokens, or lost their blocks, gives up what it holds."""
-        if all(sequence.is_done for sequence in self.running):
-            for sequence in self.running:
-                self.release(sequence)
-            self.ended += self.running
-            self.running = []
+        if not self.running or not all(sequence.is_done for sequence in self.running):
+            return False
+        for sequence in self.running:
+            self.release(sequence)
+        self.ended += self.running
+        self.running = []
+        return True
 
     @property
     def num_free_slots(self) -> int:
@@ -157,7 +160,8 @@ class Scheduler:
 
     def _static(self, batch: Batch) -> None:
         """FasterTransformer: a batch is formed when the last one has ended."""
-        self.close_static_batch()
+        if self.close_static_batch():
+            batch.has_evicted = False
         if not self.running:
             self._waiting_phase(batch)
         if not batch.works:

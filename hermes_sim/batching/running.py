@@ -42,6 +42,19 @@ def num_drafts_of(state: Any, e: int, slot: int, left: int) -> int:
 
 
 @compiled
+def decode_in_block(state: Any, e: int, slot: int, block_tokens: int) -> bool:
+    """Most decodes: one token that the last block has room for. False: it needs a block."""
+    computed = np.int64(state.slot_computed[e, slot]) + 1
+    if computed > state.slot_blocks[e, slot] * block_tokens:
+        return False
+    state.slot_computed[e, slot] = computed
+    state.slot_scheduled[e, slot] = 1
+    if state.seal_at_schedule[e] != 0:
+        seal(state, e, slot, computed)
+    return True
+
+
+@compiled
 def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -> Any:
     """One pass over the running list. Returns (budget left, whether anything was preempted, whether it was cut short).
 
@@ -49,6 +62,7 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
     """
     block_tokens = state.block_tokens[e]
     threshold = state.prefill_threshold[e]
+    plain = state.draft_tokens[e] == 0 and state.full_layers[e] != 0 and state.record_decisions[0] == 0
     preempted = False
     place = 0
     while place < state.num_running[e]:
@@ -57,6 +71,10 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
             place += 1
             continue
         decoding = is_decoding(state, e, slot)
+        if decoding and plain and which != PROMPTS and left > 0 and decode_in_block(state, e, slot, block_tokens):
+            left -= 1
+            place += 1
+            continue
         if (which == DECODES and not decoding) or (which == PROMPTS and decoding):
             place += 1
             continue

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.batching.batch import tokens_to_do
 from hermes_sim.batching.python_batching import (
     BatchingView,
     Decisions,
@@ -27,6 +26,8 @@ from hermes_sim.sim.advance import apply_decisions
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.state.arrays import HAS_KV, EngineArrays
 from hermes_sim.state.blocks import count_hits, num_missing_blocks, num_pool_blocks
+
+IntArray = npt.NDArray[np.int64]
 
 
 class PythonPolicies:
@@ -76,7 +77,7 @@ class PythonPolicies:
 
 def batching_view(state: EngineArrays, e: int, name: str, time_s: float) -> BatchingView:
     """The engine as its policy sees it."""
-    running = tuple(_in_slot(state, e, int(slot)) for slot in state.running[e, : int(state.num_running[e])])
+    running = tuple(_in_slots(state, e, state.running[e, : int(state.num_running[e])]))
     queue = int(state.first_queue[e])
     return BatchingView(
         engine=name,
@@ -103,8 +104,7 @@ def wrong_decision(view: BatchingView, decided: Decisions) -> str | None:
     left = view.budget
     num_running = len(running) - len(gone)
     scheduled: set[int] = set()
-    unknown = {row for row, _ in decided.tokens} - running.keys()
-    waiting = {sequence.row: sequence for sequence in view.waiting if sequence.row in unknown} if unknown else {}
+    waiting = _waiting_rows(view, {row for row, _ in decided.tokens} - running.keys())
     for row, number in decided.tokens:
         sequence = running.get(row) or waiting.get(row)
         if sequence is None:
@@ -121,6 +121,17 @@ def wrong_decision(view: BatchingView, decided: Decisions) -> str | None:
             return f"row {row} would be the {num_running}th running sequence, max_num_seqs is {view.max_num_seqs}"
         scheduled.add(row)
     return None
+
+
+def _waiting_rows(view: BatchingView, rows: set[int]) -> dict[int, SequenceView]:
+    """Those of the rows that wait; the line is read only as far as they stand in it."""
+    found: dict[int, SequenceView] = {}
+    for sequence in view.waiting:
+        if len(found) == len(rows):
+            break
+        if sequence.row in rows:
+            found[sequence.row] = sequence
+    return found
 
 
 def _decisions(policy: PythonBatching, view: BatchingView, answer: Any) -> Decisions:
@@ -150,8 +161,11 @@ class _RunningBlocks:
         return 0
 
     def new_blocks(self, num_tokens: int) -> int:
-        needed = _ceil_blocks(self.state, self.e, int(self.state.slot_computed[self.e, self.slot]) + num_tokens)
-        return int(num_missing_blocks(self.state.handle, self.e, self.slot, needed))
+        state, e, slot = self.state, self.e, self.slot
+        needed = _ceil_blocks(state, e, int(state.slot_computed[e, slot]) + num_tokens)
+        if state.window_groups[e] == 0:  # as num_missing_blocks, without the way into compiled code
+            return max(needed - int(state.slot_blocks[e, slot]), 0)
+        return int(num_missing_blocks(state.handle, e, slot, needed))
 
     def sole_blocks(self) -> int:
         state, e, slot = self.state, self.e, self.slot
@@ -196,44 +210,56 @@ def _ceil_blocks(state: EngineArrays, e: int, num_tokens: int) -> int:
     return -(-num_tokens // int(state.block_tokens[e]))
 
 
-def _in_slot(state: EngineArrays, e: int, slot: int) -> SequenceView:
-    return SequenceView(
-        num_computed=int(state.slot_computed[e, slot]),
-        num_blocks=int(state.slot_blocks[e, slot]),
-        num_open=int(tokens_to_do(state.handle, e, slot)),
-        blocks=_RunningBlocks(state, e, slot),
-        **_of_row(state, int(state.slot_row[e, slot])),
-    )
+def _in_slots(state: EngineArrays, e: int, slots: IntArray) -> Iterator[SequenceView]:
+    """Sequences in slots: running, or waiting with their KV. None has tokens pending, as under async scheduling."""
+    rows = state.slot_row[e, slots]
+    columns = [
+        slots, rows, state.row_prompt[rows], state.row_output[rows], state.row_generated[rows],
+        state.slot_computed[e, slots], state.slot_blocks[e, slots], state.row_priority[rows], state.row_arrival_s[rows],
+    ]  # fmt: skip
+    for slot, row, prompt, output, generated, computed, num_blocks, priority, arrival_s in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
+        yield SequenceView(
+            row=row,
+            num_prompt=prompt,
+            num_output=output,
+            num_generated=generated,
+            num_computed=computed,
+            num_blocks=num_blocks,
+            priority=priority,
+            arrival_s=arrival_s,
+            num_open=prompt + generated - computed,
+            blocks=_RunningBlocks(state, e, slot),
+        )
 
 
 def _waiting(state: EngineArrays, e: int, row: int) -> Iterator[SequenceView]:
     """The line from `row` on."""
     while row >= 0:
         if state.row_flags[row] & HAS_KV:
-            yield _in_slot(state, e, int(state.row_slot[row]))
+            yield from _in_slots(state, e, state.row_slot[row : row + 1])
         else:
-            total = int(state.row_prompt[row]) + int(state.row_generated[row])
-            swapped = int(state.row_swapped[row])
-            yield SequenceView(
-                num_computed=swapped,
-                num_blocks=0,
-                num_open=total - swapped,
-                blocks=_WaitingBlocks(state, e, row, total, swapped),
-                **_of_row(state, row),
-            )
+            yield _without_slot(state, e, row)
         row = int(state.row_next[row])
 
 
-def _of_row(state: EngineArrays, row: int) -> dict[str, Any]:
-    return {
-        "row": row,
-        "num_prompt": int(state.row_prompt[row]),
-        "num_output": int(state.row_output[row]),
-        "num_generated": int(state.row_generated[row]),
-        "priority": int(state.row_priority[row]),
-        "arrival_s": float(state.row_arrival_s[row]),
-    }
+def _without_slot(state: EngineArrays, e: int, row: int) -> SequenceView:
+    prompt, generated = int(state.row_prompt[row]), int(state.row_generated[row])
+    swapped = int(state.row_swapped[row])
+    return SequenceView(
+        row=row,
+        num_prompt=prompt,
+        num_output=int(state.row_output[row]),
+        num_generated=generated,
+        num_computed=swapped,
+        num_blocks=0,
+        priority=int(state.row_priority[row]),
+        arrival_s=float(state.row_arrival_s[row]),
+        num_open=prompt + generated - swapped,
+        blocks=_WaitingBlocks(state, e, row, prompt + generated, swapped),
+    )
 
 
-def _int_array(values: Sequence[int]) -> npt.NDArray[np.int64]:
+def _int_array(values: Sequence[int]) -> IntArray:
     return np.array(values, np.int64)

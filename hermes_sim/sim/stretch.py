@@ -21,7 +21,10 @@ from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
 from hermes_sim.sim.pricing import SHORTEST_STEP_S, total_s
 from hermes_sim.sim.ranks import STEP_DONE
+from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
+from hermes_sim.sim.token_steps import close_ranks, end_sequence
+from hermes_sim.state.arrays import NUM_SHARES
 from hermes_sim.state.blocks import grow, seal
 from hermes_sim.state.clients import charge_output
 
@@ -36,21 +39,29 @@ def can_stretch(state: Any, e: int) -> bool:
         return False
     if state.share_by_sums[e] == 0 or state.radix[e] != 0 or state.full_layers[e] == 0 or state.python_policy[e] != 0:
         return False
-    for place in range(number):
+    for place in range(number - 1, -1, -1):  # unfinished prompts stand at the end
         slot = np.int64(state.running[e, place])
         row = state.slot_row[e, slot]
         if not is_decoding(state, e, slot) or not np.isnan(state.row_last_token_s[row]):
             return False
         if state.window_groups[e] > 0 and state.slot_blocks[e, slot] < state.window_blocks[e]:
             return False
+        if room_in_block(state, e, slot) >= state.block_tokens[e]:
+            return False  # owns its next block already
     return True
+
+
+@compiled
+def room_in_block(state: Any, e: int, slot: int) -> int:
+    """Tokens that the blocks of a sequence still have room for."""
+    return np.int64(state.slot_blocks[e, slot]) * state.block_tokens[e] - state.slot_computed[e, slot]
 
 
 @compiled
 def stretch(
     state: Any, e: int, start_s: float, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float
 ) -> int:
-    """Whole decode-only steps in which nobody ends, up to the horizon: the same floats as step by step.
+    """Whole decode-only steps up to the horizon, or to the one in which somebody ends: the same floats as step by step.
 
     Contexts are summed as integers; blocks are handed out by counting sort on context mod block.
     Returns the number of steps taken.
@@ -70,10 +81,8 @@ def stretch(
         computed = np.int64(state.slot_computed[e, slot])
         context_sum += computed + 1
         context_max = max(context_max, computed + 1)
-        most = min(most, np.int64(state.row_output[row]) - state.row_generated[row] - 1)
-        crossing[(block_tokens - computed % block_tokens) % block_tokens] += 1
-    if most <= 0:
-        return 0
+        most = min(most, np.int64(state.row_output[row]) - state.row_generated[row])
+        crossing[room_in_block(state, e, slot)] += 1
     kind = state.cost_kind[e]
     linear = state.cost_linear[kind]
     decode_linear = state.cost_decode_linear[kind]
@@ -136,6 +145,12 @@ def stretch(
         return 0
     count_tokens(state, e, (taken - counted) * number)
     grow_stretch(state, e, taken)
+    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
+    state.load_tokens[e] -= taken * number
+    state.load_output_tokens[e] -= taken * number
+    state.decodes_left_out[e] = 0
+    state.now_s[e] = time_s
+    state.next_start_s[e] = time_s
     for place in range(number):
         slot = np.int64(state.running[e, place])
         row = state.slot_row[e, slot]
@@ -143,13 +158,23 @@ def stretch(
         state.slot_done[e, slot] += taken
         state.row_generated[row] += taken
         charge_output(state, e, row, taken)
-    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
-    state.load_tokens[e] -= taken * number
-    state.load_output_tokens[e] -= taken * number
-    state.decodes_left_out[e] = 0
-    state.now_s[e] = time_s
-    state.next_start_s[e] = time_s
+    if taken == most:
+        end_sequences(state, e, time_s)
     return taken
+
+
+@compiled
+def end_sequences(state: Any, e: int, time_s: float) -> None:
+    """Those that got their last token in the last step leave."""
+    for place in range(state.num_running[e]):
+        slot = np.int64(state.running[e, place])
+        row = np.int64(state.slot_row[e, slot])
+        if state.row_generated[row] >= state.row_output[row]:
+            for share in range(NUM_SHARES):
+                state.row_shares[row, share] += state.shares[e, share] - state.slot_base[e, slot, share]
+            end_sequence(state, e, slot, row, time_s)
+    close_ranks(state, e)
+    set_next_start(state, e)
 
 
 @compiled
@@ -189,8 +214,7 @@ def grow_stretch(state: Any, e: int, num_steps: int) -> None:
         offsets[phase] = total
         total += crossing[phase]
     for place in range(number):
-        computed = np.int64(state.slot_computed[e, state.running[e, place]])
-        phase = (block_tokens - computed % block_tokens) % block_tokens
+        phase = room_in_block(state, e, np.int64(state.running[e, place]))
         order[offsets[phase]] = place
         offsets[phase] += 1
     at_once = state.seal_at_schedule[e] != 0

@@ -49,15 +49,20 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
     wave_goes_on = end_of_layer_group(state, e, lane)
     if by_sums and state.lane_num_scheduled[e, lane] < state.num_running[e]:
         skip_shares(state, e, lane, energy_j / number, duration_s / number)
+    seals = state.seal_at_schedule[e] == 0
     num_sampled = np.int64(0)
     num_regular_gaps = 0
     num_gone = 0
+    num_plain = np.int64(0)
     for place in range(state.lane_num_scheduled[e, lane]):
         slot = np.int64(state.lane_slots[e, lane, place])
         if slot < 0:
             continue  # preempted while in flight
         num_tokens = np.int64(state.lane_slot_tokens[e, lane, place])
         kind = state.lane_slot_kind[e, lane, place]
+        if by_sums and kind == DECODE and goes_on_decoding(state, e, slot, time_s, seals):
+            num_plain += 1
+            continue
         state.slot_in_flight[e, slot] -= 1
         row = np.int64(state.slot_row[e, slot])
         summed = by_sums and kind == DECODE
@@ -94,14 +99,12 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
             if not by_sums and not finished:
                 state.row_last_token_s[row] = time_s
         if finished:
-            state.load_requests[e] -= 1
-            client_leaves(state, e, row)
-            note(state, e, FINISHED_ROW, row, np.int64(state.row_generated[row]))
-            if state.static_batch[e] != 0:
-                state.row_flags[row] |= np.uint8(ENDED)
-            else:
-                leave(state, e, slot, row, time_s)
-                num_gone += 1
+            end_sequence(state, e, slot, row, time_s)
+            num_gone += 1
+    num_sampled += num_plain
+    num_regular_gaps += num_plain
+    state.load_tokens[e] -= num_plain
+    state.load_output_tokens[e] -= num_plain
     if num_regular_gaps > 0:
         count_gap(state, time_s, duration_s, num_regular_gaps)
     if state.static_batch[e] != 0:
@@ -110,6 +113,22 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
         close_ranks(state, e)
     count_step(state, e, lane, num_sampled)
     return num_sampled
+
+
+@compiled
+def goes_on_decoding(state: Any, e: int, slot: int, time_s: float, seals: bool) -> bool:
+    """Most decodes: one more token, not the last, after a gap of one step. Loads and gaps are the caller's. False: no."""
+    row = np.int64(state.slot_row[e, slot])
+    generated = state.row_generated[row] + 1
+    if generated >= state.row_output[row] or not np.isnan(state.row_last_token_s[row]):
+        return False
+    state.row_generated[row] = generated
+    state.slot_in_flight[e, slot] -= 1
+    state.slot_done[e, slot] += 1
+    charge_output(state, e, row, 1)
+    if seals:
+        seal(state, e, slot, np.int64(state.slot_done[e, slot]))
+    return True
 
 
 @compiled
@@ -165,6 +184,18 @@ def progress(state: Any, e: int, slot: int, row: int, kind: int, num_tokens: int
         state.load_output_tokens[e] -= gained
         charge_output(state, e, row, gained)
     return gained
+
+
+@compiled
+def end_sequence(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
+    """A sequence has all its tokens: it leaves, or keeps its place until its static batch ends."""
+    state.load_requests[e] -= 1
+    client_leaves(state, e, row)
+    note(state, e, FINISHED_ROW, row, np.int64(state.row_generated[row]))
+    if state.static_batch[e] != 0:
+        state.row_flags[row] |= np.uint8(ENDED)
+    else:
+        leave(state, e, slot, row, time_s)
 
 
 @compiled

@@ -134,13 +134,13 @@ def seal(state: Any, e: int, slot: int, num_tokens: int) -> None:
     one copy: the sequence shares the twin and gives its own block up. What only this request could find again, after
     a preemption, is entered then (`seal_private`).
     """
-    if state.prefix_caching[e] == 0:
+    full = np.int64(state.slot_full[e, slot])
+    if num_tokens < (full + 1) * state.block_tokens[e] or state.prefix_caching[e] == 0:
         return
     last = num_tokens // state.block_tokens[e]
-    if last > state.slot_full[e, slot]:
-        state.slot_full[e, slot] = last
-        if state.slot_sealed[e, slot] < state.slot_private[e, slot]:
-            enter_hashes(state, e, slot, min(last, state.slot_private[e, slot]))
+    state.slot_full[e, slot] = last
+    if state.slot_sealed[e, slot] < state.slot_private[e, slot]:
+        enter_hashes(state, e, slot, min(last, state.slot_private[e, slot]))
 
 
 @compiled

@@ -6,7 +6,7 @@ import pytest
 
 from tests.reference_cases import begin, build, push, same_content, scheduled
 from tests.reference_counts import num_bins
-from tests.reference_records import Arrival, BatchCounts
+from tests.reference_records import Arrival, BatchCounts, Seconds
 
 
 class TestPrefillFirst:
@@ -154,7 +154,18 @@ class TestLayeredPrefill:
         assert [record.counts.num_sampled for record in records] == [1, 1, 1, 2, 1]
         assert records[1].counts == BatchCounts(13, 1, 1, 1, 5, 5, 1, 78, 12)
         assert records[1].decode_counts == BatchCounts(1, 1, 1, 1, 5, 5, 0, 0, 0)
-        assert records[0].decode_counts == BatchCounts(num_sampled=1)
+
+    def test_step_costs_its_share_of_the_layers(self) -> None:
+        # On the device 0.5 s and 0.25 s a token, no tokens no time; 1 s of the host. Step 0: the wave of row 0 alone, 1
+        # group. Step 1: 1 decode and 12 of row 1, in 3 groups: (0.5 + 13 x 0.25) / 3 + (0.5 + 0.25) x 2 / 3 = 1.75.
+        # Row 0 ends with it; steps 2 and 3: (0.5 + 12 x 0.25) / 3.
+        def cost(counts: BatchCounts) -> Seconds:
+            return Seconds((0.5 + 0.25 * counts.num_tokens) if counts.num_tokens else 0.0, host_s=1.0)
+
+        engine = build(policy="layered_prefill", layer_group_tokens=4, cost=cost)
+        records = engine.run([Arrival(0.0, 0, 4, 2), Arrival(2.0, 1, 12, 1)])
+        durations_s = [record.end_s - record.start_s for record in records]
+        assert durations_s == pytest.approx([2.5, 2.75, 1.0 + 3.5 / 3, 1.0 + 3.5 / 3])
 
     def test_no_more_groups_than_layers(self) -> None:
         engine = build(policy="layered_prefill", layer_group_tokens=4, num_layers=2)
@@ -167,11 +178,11 @@ class TestLayeredPrefill:
         assert scheduled(records) == [((0, 10), (1, 6)), ((0, 10), (1, 6)), ((2, 2),)]
 
     def test_wave_whose_members_are_all_preempted_is_over(self) -> None:
-        # 4 blocks. Row 0 (7 in, 4 groups of 0.25 s) has 2 and its first token at 1.0; the wave of row 1 (8 in, 4 groups)
-        # takes the other 2. In the next step row 0 needs a third for its ninth token: row 1 goes, its wave has had one
-        # group. When row 0 has ended row 1 starts over.
+        # 4 blocks. Row 0 (7 in, 4 groups) has 2 and its first token at 4.0; the wave of row 1 (8 in, 4 groups) takes the
+        # other 2. In the next step row 0 needs a third for its ninth token: row 1 goes, its wave has had one group. When
+        # row 0 has ended row 1 starts over.
         engine = build(policy="layered_prefill", layer_group_tokens=2, num_blocks=4, prefix_caching=False)
-        records = engine.run([Arrival(0.0, 0, 7, 4), Arrival(1.0, 1, 8, 1)])
+        records = engine.run([Arrival(0.0, 0, 7, 4), Arrival(4.0, 1, 8, 1)])
         assert scheduled(records) == [*[((0, 7),)] * 4, ((0, 1), (1, 8)), ((0, 1),), ((0, 1),), *[((1, 8),)] * 4]
         assert records[5].preempted == (1,)
 
