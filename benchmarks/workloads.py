@@ -82,7 +82,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "W4", "16 replicas, a day of 1,000,000 requests, Azure conversation lengths", "w4",
-        bar_requests_per_s=1e6 / 60.0, moonshot_requests_per_s=1e6 / 15.0, busy_frac=0.95,
+        bar_requests_per_s=1e6 / 60.0, moonshot_requests_per_s=1e6 / 15.0, busy_frac=0.918,
         num_exact=4_000, max_memory_bytes=2e9,
     ),
     Benchmark(

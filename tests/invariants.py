@@ -178,7 +178,7 @@ def _check_loads(arrays: EngineArrays, e: int) -> None:
         if arrays.row_swapped[row] > 0:
             swapped += host_blocks(arrays, e, int(arrays.row_swapped[row]))
     assert arrays.load_requests[e] == len(inside), "requests inside"
-    assert arrays.load_tokens[e] == left, "tokens to compute"
+    assert arrays.load_tokens[e] == left, f"tokens to compute: {arrays.load_tokens[e]}, not {left}"
     assert arrays.load_output_tokens[e] == outputs, "tokens to come"
     assert arrays.num_swapped_blocks[e] == swapped, "blocks on the host"
     assert swapped <= arrays.swap_blocks[e], "room on the host"

@@ -110,14 +110,16 @@ class ReferenceEngine:
     def reserve(self, arrival: Arrival) -> bool:
         """Ask for blocks for a visit whose prompt and first token were computed elsewhere (rule 18).
 
-        Its row enters `granted` when they are there, now or at the end of a step. False if the pool could never hold it.
+        Its row enters `granted` when they are there, now or, behind those who wait already, at the end of a step. False
+        if the pool could never hold it.
         """
         if not self._accepts(arrival):
             return False
         sequence = self._sequence(arrival)
         sequence.num_generated = 1
         self.reserve_line.append(sequence)
-        self._grant_reservations()
+        if len(self.reserve_line) == 1:
+            self._grant_reservations()
         self._check()
         return True
 

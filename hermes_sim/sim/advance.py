@@ -17,7 +17,7 @@ from hermes_sim.routing.in_loop import choose_by_number, reads_loads
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.samples import fork_samples
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
-from hermes_sim.sim.stretch import stretch
+from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
 from hermes_sim.sim.token_steps import grant_reservations, reserve_now
 from hermes_sim.state.arrays import (
     HAS_KV,
@@ -84,13 +84,15 @@ def advance(state: Any, group: int, horizon_s: float, rank: int, limit_in_flight
                 return
             if end_s > limit_in_flight_s or end_s > limit_idle_s:
                 return
-            end_step(state, e, lane)
+            if state.stretch_in_flight[e] != 0:
+                end_tick(state, e)
+            else:
+                end_step(state, e, lane)
             continue
         if starter < 0 or not (start_s < horizon_s and start_s < limit_in_flight_s and start_s <= limit_idle_s):
             return
         if alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1:
-            taken = stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s)
-            if taken > 0:
+            if stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s):
                 continue
         begin(state, group, starter, start_s)
 
@@ -168,6 +170,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
         if state.queue_length[queue] == state.max_batch_size[e]:
             state.queue_full_s[queue] = time_s
     else:
+        charge_ticks(state, e)
         client_enters(state, e, row)
         push_new(state, e, queue, row)
         if has_kv:

@@ -1,4 +1,11 @@
-"""Many decode-only steps in one go, with the same floats as one by one."""
+"""Runs of decode-only steps: the same floats and the same blocks as step by step, at a cost that does not grow with
+the batch.
+
+While the members of a batch do not change, a step adds one token to each. So their sum of contexts, the longest one and
+who needs a block when are known from the start; a step is one price, one addition of time, and the blocks of those that
+cross into a new one. The members' own counters are brought up to date when the run is over (`settle`). A step that
+would end beyond the horizon is left in flight, and the run goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +37,18 @@ from hermes_sim.state.clients import charge_output
 
 
 @compiled
-def can_stretch(state: Any, e: int) -> bool:
-    """Nothing but decodes runs, one token each, at a constant price in blocks, and nothing can be admitted."""
-    number = state.num_running[e]
-    if number == 0 or number > state.max_num_batched_tokens[e] or state.reserve_head[e] >= 0:
+def nobody_joins(state: Any, e: int) -> bool:
+    """Nothing can be admitted, and no blocks have been promised to anybody outside."""
+    if state.reserve_head[e] >= 0:
         return False
-    if state.queue_head[state.first_queue[e]] >= 0 and number < state.max_num_seqs[e]:
+    return state.queue_head[state.first_queue[e]] < 0 or state.num_running[e] >= state.max_num_seqs[e]
+
+
+@compiled
+def can_open(state: Any, e: int) -> bool:
+    """Nothing but decodes runs, one token each, at a constant price in blocks."""
+    number = state.num_running[e]
+    if number == 0 or number > state.max_num_batched_tokens[e]:
         return False
     if state.share_by_sums[e] == 0 or state.radix[e] != 0 or state.full_layers[e] == 0 or state.python_policy[e] != 0:
         return False
@@ -58,19 +71,12 @@ def room_in_block(state: Any, e: int, slot: int) -> int:
 
 
 @compiled
-def stretch(
-    state: Any, e: int, start_s: float, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float
-) -> int:
-    """Whole decode-only steps up to the horizon, or to the one in which somebody ends: the same floats as step by step.
-
-    Contexts are summed as integers; blocks are handed out by counting sort on context mod block.
-    Returns the number of steps taken.
-    """
-    if not can_stretch(state, e):
-        return 0
+def open_run(state: Any, e: int) -> None:
+    """Sums over the members, and a counting sort of them by the step in which they need their next block."""
     number = state.num_running[e]
     block_tokens = state.block_tokens[e]
-    crossing = state.scratch_phase
+    crossing = state.stretch_crossing[e]
+    offsets = state.stretch_offsets[e]
     crossing[:block_tokens] = 0
     context_sum = np.int64(0)
     context_max = np.int64(0)
@@ -83,6 +89,71 @@ def stretch(
         context_max = max(context_max, computed + 1)
         most = min(most, np.int64(state.row_output[row]) - state.row_generated[row])
         crossing[room_in_block(state, e, slot)] += 1
+    total = np.int64(0)
+    for phase in range(block_tokens):
+        offsets[phase] = total
+        total += crossing[phase]
+    for place in range(number):
+        phase = room_in_block(state, e, np.int64(state.running[e, place]))
+        state.stretch_order[e, offsets[phase]] = place
+        offsets[phase] += 1
+    state.stretch_number[e] = number
+    state.stretch_context_sum[e] = context_sum
+    state.stretch_context_max[e] = context_max
+    state.stretch_most[e] = most
+    state.stretch_charged[e] = 0
+    state.stretch_ticks[e] = 0
+    state.decodes_left_out[e] = 0
+
+
+@compiled
+def settle(state: Any, e: int) -> None:
+    """The run is over: the members' own counters catch up."""
+    ticks = state.stretch_ticks[e]
+    if ticks < 0:
+        return
+    charge_ticks(state, e)
+    for place in range(state.stretch_number[e]):
+        slot = np.int64(state.running[e, place])
+        state.slot_computed[e, slot] += ticks
+        state.slot_done[e, slot] += ticks
+        state.row_generated[state.slot_row[e, slot]] += ticks
+    state.stretch_ticks[e] = -1
+
+
+@compiled
+def charge_ticks(state: Any, e: int) -> None:
+    """Clients' counters catch up with the tokens of an open run."""
+    ticks = state.stretch_ticks[e] - state.stretch_charged[e]
+    if state.stretch_ticks[e] < 0 or ticks == 0:
+        return
+    for place in range(state.stretch_number[e]):
+        charge_output(state, e, np.int64(state.slot_row[e, state.running[e, place]]), ticks)
+    state.stretch_charged[e] = state.stretch_ticks[e]
+
+
+@compiled
+def stretch(
+    state: Any, e: int, start_s: float, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float
+) -> bool:
+    """Begin decode-only steps from start_s on, and end those that end within the horizon.
+
+    The caller has checked that a step may begin at start_s. False: this step is not for a run, nothing was done.
+    """
+    if state.stretch_ticks[e] >= 0:
+        if not nobody_joins(state, e):
+            settle(state, e)
+            return False
+    elif nobody_joins(state, e) and can_open(state, e):
+        open_run(state, e)
+    else:
+        return False
+    number = state.stretch_number[e]
+    block_tokens = state.block_tokens[e]
+    crossing = state.stretch_crossing[e]
+    context_sum = state.stretch_context_sum[e]
+    context_max = state.stretch_context_max[e]
+    most = state.stretch_most[e]
     kind = state.cost_kind[e]
     linear = state.cost_linear[kind]
     decode_linear = state.cost_decode_linear[kind]
@@ -93,11 +164,13 @@ def stretch(
     lane_seconds = state.lane_seconds[e, 0]
     state.lane_num_tokens[e, 0] = number
     state.lane_num_scheduled[e, 0] = number
-    taken = np.int64(0)
-    counted = np.int64(0)
+    opened = state.stretch_ticks[e]
+    ticks = opened
+    counted = opened
+    in_flight = False
     time_s = start_s
-    while taken < most and time_s < horizon_s and time_s < limit_in_flight_s and time_s <= limit_idle_s:
-        num_needed = crossing[taken % block_tokens]
+    while ticks < most and time_s < horizon_s and time_s < limit_in_flight_s and time_s <= limit_idle_s:
+        num_needed = crossing[ticks % block_tokens]
         if num_needed > num_free:
             break
         step_cost(
@@ -120,52 +193,88 @@ def stretch(
         if duration_s < SHORTEST_STEP_S:
             break
         end_s = time_s + duration_s
-        if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)):
-            break
-        if end_s > limit_in_flight_s or end_s > limit_idle_s:
-            break
         num_free -= num_needed
         state.lane_used_blocks[e, 0] = state.num_blocks[e] - num_free
         for resource in range(4):
             lane_seconds[resource] = seconds[resource]
+        if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)) or (
+            end_s > limit_in_flight_s or end_s > limit_idle_s
+        ):
+            in_flight = True
+            break
         add_shares(state, e, 0, end_s - time_s)
         count_gap(state, end_s, end_s - time_s, number)
         state.total_decode_context[e] += context_sum
-        taken += 1
+        ticks += 1
         if end_s >= state.timeline_next_s[e]:
-            count_tokens(state, e, (taken - counted) * number)
-            counted = taken
+            count_tokens(state, e, (ticks - counted) * number)
+            counted = ticks
             describe_step(state, e, number, context_sum)
             pass_points(state, e, 0, max(time_s, state.last_end_s[e]), end_s, number)
         state.last_end_s[e] = end_s
         context_sum += number
         context_max += 1
         time_s = end_s
-    if taken == 0:
-        return 0
-    count_tokens(state, e, (taken - counted) * number)
-    grow_stretch(state, e, taken)
+    if ticks == opened and not in_flight:
+        settle(state, e)
+        return False
+    count_tokens(state, e, (ticks - counted) * number)
+    hand_out_blocks(state, e, opened, ticks, in_flight)
     state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
-    state.load_tokens[e] -= taken * number
-    state.load_output_tokens[e] -= taken * number
-    state.decodes_left_out[e] = 0
-    state.now_s[e] = time_s
+    state.load_tokens[e] -= (ticks - opened) * number
+    state.load_output_tokens[e] -= (ticks - opened) * number
+    state.stretch_context_sum[e] = context_sum
+    state.stretch_context_max[e] = context_max
+    state.stretch_ticks[e] = ticks
+    state.now_s[e] = max(state.now_s[e], time_s)
     state.next_start_s[e] = time_s
-    for place in range(number):
-        slot = np.int64(state.running[e, place])
-        row = state.slot_row[e, slot]
-        state.slot_computed[e, slot] += taken
-        state.slot_done[e, slot] += taken
-        state.row_generated[row] += taken
-        charge_output(state, e, row, taken)
-    if taken == most:
-        end_sequences(state, e, time_s)
-    return taken
+    if in_flight:
+        state.stretch_in_flight[e] = 1
+        state.lane_start_s[e, 0] = time_s
+        state.lane_end_s[e, 0] = time_s + duration_s
+        state.num_in_flight[e] = 1
+        state.next_start_s[e] = np.inf
+    elif ticks == most:
+        end_run(state, e, time_s)
+    return True
 
 
 @compiled
-def end_sequences(state: Any, e: int, time_s: float) -> None:
-    """Those that got their last token in the last step leave."""
+def end_tick(state: Any, e: int) -> None:
+    """The step that was left in flight ends."""
+    number = state.stretch_number[e]
+    start_s = state.lane_start_s[e, 0]
+    end_s = state.lane_end_s[e, 0]
+    context_sum = state.stretch_context_sum[e]
+    ticks = state.stretch_ticks[e]
+    state.stretch_in_flight[e] = 0
+    state.lane_end_s[e, 0] = np.inf
+    state.num_in_flight[e] = 0
+    add_shares(state, e, 0, end_s - start_s)
+    count_gap(state, end_s, end_s - start_s, number)
+    state.total_decode_context[e] += context_sum
+    count_tokens(state, e, number)
+    if end_s >= state.timeline_next_s[e]:
+        describe_step(state, e, number, context_sum)
+        pass_points(state, e, 0, max(start_s, state.last_end_s[e]), end_s, number)
+    state.last_end_s[e] = end_s
+    if state.seal_at_schedule[e] == 0:
+        seal_tick(state, e, ticks)
+    state.load_tokens[e] -= number
+    state.load_output_tokens[e] -= number
+    state.stretch_context_sum[e] = context_sum + number
+    state.stretch_context_max[e] += 1
+    state.stretch_ticks[e] = ticks + 1
+    state.now_s[e] = max(state.now_s[e], end_s)
+    state.next_start_s[e] = state.now_s[e]
+    if ticks + 1 == state.stretch_most[e]:
+        end_run(state, e, end_s)
+
+
+@compiled
+def end_run(state: Any, e: int, time_s: float) -> None:
+    """Somebody got the last token: counters catch up, and those that have ended leave."""
+    settle(state, e)
     for place in range(state.num_running[e]):
         slot = np.int64(state.running[e, place])
         row = np.int64(state.slot_row[e, slot])
@@ -198,35 +307,32 @@ def describe_step(state: Any, e: int, number: int, context_sum: int) -> None:
 
 
 @compiled
-def grow_stretch(state: Any, e: int, num_steps: int) -> None:
-    """Hand out and seal blocks in the order in which single steps would: by step, then by place in the batch.
+def hand_out_blocks(state: Any, e: int, first: int, last: int, one_more: bool) -> None:
+    """Blocks of the steps `first` to `last` - 1 of a run, and of step `last` if it has begun: grown and sealed in the
+    order in which single steps would, by step, then by place in the batch.
 
     In a step, a sequence whose last block is full gets a new one; one that fills its block has it sealed, at once
     (then both in the order of the batch) or at the end of the step (then after all new blocks).
     """
-    number = state.num_running[e]
     block_tokens = state.block_tokens[e]
-    crossing = state.scratch_phase
-    offsets = state.scratch_offsets
-    order = state.scratch_order
-    total = np.int64(0)
-    for phase in range(block_tokens):
-        offsets[phase] = total
-        total += crossing[phase]
-    for place in range(number):
-        phase = room_in_block(state, e, np.int64(state.running[e, place]))
-        order[offsets[phase]] = place
-        offsets[phase] += 1
+    crossing = state.stretch_crossing[e]
+    offsets = state.stretch_offsets[e]
+    order = state.stretch_order[e]
     at_once = state.seal_at_schedule[e] != 0
-    for step in range(num_steps):
+    for step in range(first, last + 1 if one_more else last):
         phase = step % block_tokens
         growing, last_growing = offsets[phase] - crossing[phase], offsets[phase]
+        if not at_once:
+            for index in range(growing, last_growing):
+                slot = np.int64(state.running[e, order[index]])
+                grow(state, e, slot, (state.slot_computed[e, slot] + step) // block_tokens + 1)
+            if step < last:
+                seal_tick(state, e, step)
+            continue
         phase = (step + 1) % block_tokens
         sealing, last_sealing = offsets[phase] - crossing[phase], offsets[phase]
         while growing < last_growing or sealing < last_sealing:
-            if growing < last_growing and (
-                not at_once or sealing == last_sealing or order[growing] <= order[sealing]
-            ):
+            if growing < last_growing and (sealing == last_sealing or order[growing] <= order[sealing]):
                 slot = np.int64(state.running[e, order[growing]])
                 grow(state, e, slot, (state.slot_computed[e, slot] + step) // block_tokens + 1)
                 growing += 1
@@ -234,3 +340,13 @@ def grow_stretch(state: Any, e: int, num_steps: int) -> None:
                 slot = np.int64(state.running[e, order[sealing]])
                 seal(state, e, slot, np.int64(state.slot_computed[e, slot]) + step + 1)
                 sealing += 1
+
+
+@compiled
+def seal_tick(state: Any, e: int, step: int) -> None:
+    """Blocks that this step of a run has filled."""
+    phase = (step + 1) % state.block_tokens[e]
+    last = state.stretch_offsets[e, phase]
+    for index in range(last - state.stretch_crossing[e, phase], last):
+        slot = np.int64(state.running[e, state.stretch_order[e, index]])
+        seal(state, e, slot, np.int64(state.slot_computed[e, slot]) + step + 1)

@@ -211,6 +211,17 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_batch": (_I8, ("engines", "lanes", "batch"), 0),
     "lane_entry_s": (_F8, ("engines", "lanes"), 0.0),  # the next step may enter after so long
     "lane_exit_s": (_F8, ("engines", "lanes"), 0.0),  # and leaves no sooner than that after this one
+    # -- a run of decode-only steps of unchanged members (sim/stretch.py); their own counters lag behind by the ticks
+    "stretch_ticks": (_I8, ("engines",), -1),  # steps ended since it was opened; -1: none is open
+    "stretch_number": (_I8, ("engines",), 0),
+    "stretch_most": (_I8, ("engines",), 0),  # the step in which somebody ends
+    "stretch_in_flight": (_I8, ("engines",), 0),
+    "stretch_charged": (_I8, ("engines",), 0),
+    "stretch_context_sum": (_I8, ("engines",), 0),
+    "stretch_context_max": (_I8, ("engines",), 0),
+    "stretch_crossing": (_I4, ("engines", "phases"), 0),  # members that need a block in step k, k + block, ...
+    "stretch_offsets": (_I4, ("engines", "phases"), 0),  # their end in stretch_order
+    "stretch_order": (_I4, ("engines", "slots"), 0),
     # -- sequences that hold KV blocks
     "slot_row": (_I4, ("engines", "slots"), -1),
     "slot_computed": (_I4, ("engines", "slots"), 0),
@@ -326,8 +337,6 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "outbox_time_s": (_F8, ("outbox",), 0.0),
     "outbox_kind": (_I8, ("outbox",), 0),
     "outbox_row": (_I8, ("outbox",), 0),
-    "scratch_phase": (_I8, ("phases",), 0),
-    "scratch_offsets": (_I8, ("phases",), 0),
     "scratch_order": (_I8, ("slots",), 0),
     "scratch_room": (_I8, ("slots",), 0),
     "scratch_seconds": (_F8, ("four",), 0.0),

@@ -211,9 +211,10 @@ def can_be_compiled(workload: Workload) -> bool:
     """What the scenario's checks let through."""
     options = workload.options
     slides_in_a_tree = options.prefix_cache == "radix" and options.all_layers_slide
-    layers_of_ranks = options.switches.by_layers and workload.num_ranks > 1
-    is_async = options.async_scheduling and (workload.num_ranks > 1 or options.switches.by_layers)
-    return not slides_in_a_tree and not layers_of_ranks and not is_async
+    switches = options.switches
+    is_own_of_one_rank = options.async_scheduling or switches.by_layers or switches.padding != "none"
+    layers_while_in_flight = options.async_scheduling and switches.by_layers
+    return not (slides_in_a_tree or layers_while_in_flight or (is_own_of_one_rank and workload.num_ranks > 1))
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
