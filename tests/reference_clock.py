@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence as SequenceOf
+from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.reference_records import Arrival, BatchCounts, StepRecord
+from tests.reference_records import Arrival, BatchCounts, Seconds, StepRecord
 
 if TYPE_CHECKING:
     from tests.reference_engine import ReferenceEngine
@@ -63,25 +64,25 @@ def arrive(rank: ReferenceEngine, arrival: Arrival, on_the_way: dict[int, Arriva
 
 
 def begin_together(ranks: SequenceOf[ReferenceEngine], start_s: float) -> list[StepRecord]:
-    """All ranks begin a step: tokens padded to the largest rank's, the end that of the last.
+    """All ranks begin a step: tokens padded to the largest rank's, as long as the slowest host and the slowest device.
 
     One with nothing to run takes part with a dummy step. No record if nobody can run.
     """
-    batches = [rank.decide(start_s) for rank in ranks]
-    if not any(batches):
+    decided = [rank.decide(start_s) for rank in ranks]
+    if not any(decided):
         for rank in ranks:
             rank.is_blocked = True
         return []
+    batches = [batch or rank.scheduler.take_batch() for rank, batch in zip(ranks, decided, strict=True)]
     counts = pad([rank.counts(batch) for rank, batch in zip(ranks, batches, strict=True)])
-    lanes = [
-        rank.lane(batch, start_s, rank.price(batch, *each))
-        for rank, batch, each in zip(ranks, batches, counts, strict=True)
-    ]
-    dispatched_s = max(lane.dispatched_s for lane in lanes)
-    end_s = max(lane.end_s for lane in lanes)
+    prices = [rank.price(batch, *each) for rank, batch, each in zip(ranks, batches, counts, strict=True)]
+    seconds = Seconds(
+        device_s=max(price.device_s for price in prices),
+        host_s=max(price.host_s for price in prices),
+    )
     return [
-        rank.launch(replace(lane, dispatched_s=dispatched_s, end_s=end_s), *each)
-        for rank, lane, each in zip(ranks, lanes, counts, strict=True)
+        rank.launch(rank.lane(batch, start_s, seconds), *each)
+        for rank, batch, each in zip(ranks, batches, counts, strict=True)
     ]
 
 

@@ -34,8 +34,8 @@ from tests.reference_speculation import next_num_drafts
 class Lane:
     """A step in flight."""
 
-    batch: Batch | None
-    """None: the dummy step of a rank that has nothing to run."""
+    batch: Batch
+    """Without works: the dummy step of a rank that has nothing to run."""
     start_s: float
     dispatched_s: float
     """When the host is through with it."""
@@ -163,10 +163,8 @@ class ReferenceEngine:
         self._check()
         return batch
 
-    def counts(self, batch: Batch | None) -> tuple[BatchCounts, BatchCounts | None]:
+    def counts(self, batch: Batch) -> tuple[BatchCounts, BatchCounts | None]:
         """Counts of a step, and beside a wave those of the decodes alone; all logits of a step are its own."""
-        if batch is None:
-            return BatchCounts(), None
         works = list(batch.works.values())
         counts = count_batch(works, self.scheduler.running, self.options)
         if not batch.wave_rows:
@@ -174,11 +172,9 @@ class ReferenceEngine:
         decodes = [work for work in works if work.sequence.row not in batch.wave_rows]
         return counts, replace(count_sequences(decodes), num_sampled=counts.num_sampled)
 
-    def price(self, batch: Batch | None, counts: BatchCounts, decode_counts: BatchCounts | None) -> Seconds:
+    def price(self, batch: Batch, counts: BatchCounts, decode_counts: BatchCounts | None) -> Seconds:
         """A wave costs its share of the layers; copies of blocks are the device's work."""
         seconds = self.cost(counts)
-        if batch is None:
-            return seconds
         if decode_counts is not None:
             seconds = self._price_layers(seconds, decode_counts, batch.num_layer_groups)
         num_swapped = sum(blocks for _, blocks in batch.swapped_out + batch.swapped_in)
@@ -197,7 +193,7 @@ class ReferenceEngine:
     def launch(self, lane: Lane, counts: BatchCounts, decode_counts: BatchCounts | None) -> StepRecord:
         """Put a step in flight."""
         self.lanes.append(lane)
-        batch = lane.batch or Batch()
+        batch = lane.batch
         self.num_preemptions += len(batch.preempted)
         return StepRecord(
             start_s=lane.start_s,
@@ -223,14 +219,13 @@ class ReferenceEngine:
         """The step that began first ends: progress, tokens, completions. Returns the rows that have finished."""
         lane = self.lanes.pop(0)
         self.now_s = max(self.now_s, lane.end_s)
-        if lane.batch is not None:
-            assert self.scheduler.in_flight.pop(0) is lane.batch
-            for sequence in list(self.scheduler.running):
-                work = lane.batch.works.get(sequence.row)
-                if work is not None and work.progresses:
-                    self._advance(work, lane.end_s)
-            if self.options.switches.static_batch:
-                self.scheduler.close_static_batch()
+        assert self.scheduler.in_flight.pop(0) is lane.batch
+        for sequence in list(self.scheduler.running):
+            work = lane.batch.works.get(sequence.row)
+            if work is not None and work.progresses:
+                self._advance(work, lane.end_s)
+        if self.options.switches.static_batch:
+            self.scheduler.close_static_batch()
         finished = self._note_ended(lane.end_s)
         self._grant_reservations()
         self._changed()
@@ -260,7 +255,7 @@ class ReferenceEngine:
         frac = self.options.stage_interval_frac
         return max([self.now_s, *(lane.start_s + lane.duration_s * frac for lane in self.lanes)])
 
-    def lane(self, batch: Batch | None, start_s: float, seconds: Seconds) -> Lane:
+    def lane(self, batch: Batch, start_s: float, seconds: Seconds) -> Lane:
         """Steps leave the device, or the pipeline, in the order in which they entered it.
 
         Exact for stages of equal length (proportionate flow shop; Pinedo, Scheduling, section 6.1).

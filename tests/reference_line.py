@@ -60,14 +60,16 @@ class WaitingLine:
     def choose(self, num_hits: Callable[[Sequence], int]) -> Sequence:
         """Who is to be admitted next; of equals the earliest in line. It comes to the head."""
         if self.order == "fair_share":
-            self.bring_forward(min(self.line, key=lambda sequence: self.served[sequence.client]))
+            return self.bring_forward(min(self.line, key=lambda sequence: self.served[sequence.client]))
         if self.order == "longest_prefix":
-            self.bring_forward(max(self.line[:NUM_LOOKED_AT], key=num_hits))
+            return self.bring_forward(max(self.line[:NUM_LOOKED_AT], key=num_hits))
         return self.line[0]
 
-    def bring_forward(self, sequence: Sequence) -> None:
+    def bring_forward(self, sequence: Sequence) -> Sequence:
+        """It becomes the head, whatever the order."""
         self.line.remove(sequence)
         self.line.insert(0, sequence)
+        return sequence
 
     def _insert(self, sequence: Sequence, place: int) -> None:
         if self.is_sorted:

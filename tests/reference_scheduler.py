@@ -80,8 +80,12 @@ class Scheduler:
             sequence.row: batch.works[sequence.row] for sequence in self.running if sequence.row in batch.works
         }
         self._count_tokens_to_come(batch)
+        return self.take_batch()
+
+    def take_batch(self) -> Batch:
+        """What has been decided goes in flight; a dummy step if nobody runs."""
+        batch, self.batch = self.batch, Batch()
         self.in_flight.append(batch)
-        self.batch = Batch()
         return batch
 
     def take_slot(self, sequence: Sequence) -> None:
@@ -195,7 +199,7 @@ class Scheduler:
         if num_tokens <= 0:
             return True
         self.cache.slide(sequence)
-        while self.cache.num_missing(sequence, sequence.num_computed + num_tokens) > self.cache.num_free:
+        while not self._has_blocks(sequence, sequence.num_computed + num_tokens):
             victim = self._victim()
             if victim is None or (victim is sequence and self._is_in_flight(victim)):
                 return False  # wait for what is in flight
@@ -265,6 +269,7 @@ class Scheduler:
             sequence.num_computed = 0
         self.release(sequence)
         sequence.is_copied = True
+        sequence.is_charged = True
         batch.preempted.append(sequence.row)
 
     # -- waiting phase
@@ -272,17 +277,22 @@ class Scheduler:
     def _waiting_phase(self, batch: Batch) -> dict[int, int]:
         """Waiting sequences up to the first that does not fit (rule 6). Returns prompts admitted: row -> tokens."""
         prompts: dict[int, int] = {}
+        has_made_way = False
         while self.line.line and len(self.running) < self.options.max_num_seqs and batch.left > 0:
-            sequence = self._first_in_line(batch)
-            if not self._admit(batch, sequence, prompts) and not self._make_way(batch, sequence, prompts):
-                break
+            sequence = self.line.line[0] if has_made_way else self._first_in_line(batch)
+            has_made_way = False
+            if not self._admit(batch, sequence, prompts):
+                has_made_way = not self.running and self._make_way(batch)
+                if not has_made_way:
+                    break
         return prompts
 
     def _first_in_line(self, batch: Batch) -> Sequence:
-        """Who is next. If the last one running had to go, those who hold what it lacked come before it."""
+        """Who is next, and the head of the line. If the last one running had to go, those who hold what it lacked come
+        before it."""
         holder = next(self._holders(), None)
         if holder is not None and not self.running and batch.has_evicted:
-            return holder
+            return self.line.bring_forward(holder)
         return self.line.choose(self._num_stored_blocks)
 
     def _num_stored_blocks(self, sequence: Sequence) -> int:
@@ -291,17 +301,19 @@ class Scheduler:
             return sequence.num_computed // self.options.block_tokens
         return len(self.cache.hits(sequence))
 
-    def _make_way(self, batch: Batch, chosen: Sequence, prompts: dict[int, int]) -> bool:
-        """Nobody runs and the next in line does not fit: what it lacks is held by others in line.
+    def _make_way(self, batch: Batch) -> bool:
+        """Nobody runs and the head of the line does not fit: what it lacks is held by others in line.
 
-        The first of them that can run does; if none can, the last one loses its KV and computes it again.
+        The first of them that can run becomes the head; if none can, the last one loses its KV and computes it again.
         """
         holders = list(self._holders())
-        if self.running or not holders:
-            return False
-        if not any(self._admit(batch, holder, prompts) for holder in holders if holder is not chosen):
+        for holder in holders:
+            if holder is not self.line.line[0] and self._has_blocks(holder, holder.num_computed + 1):
+                self.line.bring_forward(holder)
+                return True
+        if holders:
             self._lose_kv(batch, holders[-1], can_swap=False)
-        return True
+        return bool(holders)
 
     def _holders(self) -> Iterator[Sequence]:
         """Those in line whose KV is here."""
@@ -318,7 +330,7 @@ class Scheduler:
         """Its KV is here: it decodes, in this step or, where prompts and decodes do not mix, in the next of decodes."""
         assert sequence.is_decode
         self.cache.slide(sequence)
-        if self.cache.num_missing(sequence, sequence.num_computed + 1) > self.cache.num_free:
+        if not self._has_blocks(sequence, sequence.num_computed + 1):
             return False
         self._enter(batch, sequence)
         batch.num_copied_blocks += not sequence.is_copied
@@ -346,8 +358,9 @@ class Scheduler:
             return False
         self.take_slot(sequence)
         self.cache.take_hits(sequence, hits)
-        if not sequence.was_admitted:
+        if not sequence.is_charged:
             self.line.count_prompt(sequence.client, sequence.num_prompt)
+            sequence.is_charged = True
         self._enter(batch, sequence)
         prompts[sequence.row] = num_tokens
         self._give(batch, sequence, num_tokens)
@@ -358,7 +371,6 @@ class Scheduler:
         self.line.remove(sequence)
         self.running.append(sequence)
         batch.admitted.append((sequence.row, sequence.num_computed))
-        sequence.was_admitted = True
 
     def _num_new(self, batch: Batch, num_to_do: int, prompts: dict[int, int]) -> int:
         """Tokens of a prompt in its first step; 0 if it has to wait."""
@@ -400,6 +412,10 @@ class Scheduler:
         return math.floor(self.options.output_reserve_frac * num_to_come)
 
     # -- tokens
+
+    def _has_blocks(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Whether it can have the blocks that it lacks to store so many tokens."""
+        return self.cache.num_missing(sequence, num_tokens) <= self.cache.num_free
 
     def _give(self, batch: Batch, sequence: Sequence, num_tokens: int) -> None:
         """Blocks and tokens for one sequence; what becomes full is findable at once, if so set (rule 10)."""

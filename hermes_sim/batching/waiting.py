@@ -237,18 +237,23 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     in_a_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
     to_come = reserve_of_running(state, e)
     num_prompts = np.int64(0)
+    is_chosen = False
     while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
-        choose_head(state, e, queue)
+        if not is_chosen:
+            choose_head(state, e, queue)
+        is_chosen = False
         row = np.int64(state.queue_head[queue])
         total = np.int64(state.row_prompt[row]) + state.row_generated[row]
         if state.row_swapped[row] > 0 and not swap_in(state, e, row):
             if state.num_running[e] == 0 and make_way(state, e, queue):
+                is_chosen = True
                 continue
             break
         if state.row_flags[row] & HAS_KV:
             num_tokens = admit_with_kv(state, e, queue, left, time_s)
             if num_tokens < 0:
                 if state.num_running[e] == 0 and make_way(state, e, queue):
+                    is_chosen = True
                     continue
                 break
             left -= num_tokens
@@ -257,6 +262,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             break
         if state.num_free_slots[e] == 0:
             if state.num_running[e] == 0 and make_way(state, e, queue):
+                is_chosen = True
                 continue
             break
         num_hits, num_unowned = count_hits(state, e, row, total)
@@ -283,6 +289,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             available -= np.int64(np.floor(state.output_reserve_frac[e] * (to_come + own_to_come)))
         if num_pool_blocks(state, e, num_blocks) - num_hits > available:
             if state.num_running[e] == 0 and make_way(state, e, queue):
+                is_chosen = True
                 continue
             break
         slot = admit_new(state, e, queue, num_hits, num_tokens, time_s)

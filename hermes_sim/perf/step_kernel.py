@@ -38,6 +38,43 @@ NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIEN
 
 
 @compiled
+def decode_seconds(
+    tokens_s: tuple[float, float, float, float],
+    attention: FloatArray,
+    num_decode: int,
+    context_sum: int,
+    context_max: int,
+) -> tuple[float, float, float, float]:
+    """Seconds by limiting resource of a decode-only step without drafts: step_cost, for callers in a hurry.
+
+    tokens_s: decode_linear plus sampled of that many sequences. The same operations in the same order, on numbers
+    instead of arrays, so the same bits.
+    """
+    compute_s, memory_s, network_s, host_s = tokens_s
+    for kind in range(int(attention[NUM_KINDS])):
+        start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
+        seconds, is_compute = decode_attention_seconds(
+            num_decode, num_decode, float(context_sum), float(context_max), attention, start
+        )
+        if is_compute:
+            compute_s += attention[start + NUM_LAYERS] * seconds
+        else:
+            memory_s += attention[start + NUM_LAYERS] * seconds
+    if attention[RECURRENCE_S] > 0.0:
+        memory_s += (
+            attention[RECURRENCE_S]
+            + num_decode * attention[RECURRENCE_SEQUENCE_S]
+            + num_decode * attention[RECURRENCE_TOKEN_S]
+        )
+    if num_decode > attention[MAX_CAPTURED_TOKENS]:
+        device_s = compute_s + memory_s + network_s
+        if device_s < attention[LAUNCH_FLOOR_S]:
+            host_s += attention[LAUNCH_FLOOR_S] - device_s
+    host_s += attention[HOST_STEP_S]
+    return compute_s, memory_s, network_s, host_s
+
+
+@compiled
 def step_cost(
     linear: FloatArray,
     decode_linear: FloatArray,

@@ -20,6 +20,11 @@ def check_combinations(engine: Engine, batching: TokenBatching, model: ModelArch
     switches = batching.switches()
     yield from _data_parallel(engine, switches)
     yield from _pipeline(engine, batching, switches)
+    if switches.by_layers and batching.async_scheduling:
+        yield (
+            ("batching", "async_scheduling"),
+            "a wave of prompts moves on when its step has ended: layered_prefill needs async_scheduling: false",
+        )
     yield from _cache(engine)
     yield from _drafts(engine, batching, switches)
     if isinstance(batching, PythonOptions):
@@ -38,6 +43,12 @@ def _data_parallel(engine: Engine, switches: Switches) -> Iterator[Finding]:
         yield (
             ("parallel", "dp"),
             f"DP ranks step together, which a static batch does not: dp {parallel.dp} needs another policy",
+        )
+    elif switches.by_layers or switches.padding != "none":
+        yield (
+            ("parallel", "dp"),
+            f"DP ranks are padded to the tokens of the largest, not to rectangles or groups of layers: "
+            f"dp {parallel.dp} needs another policy",
         )
 
 

@@ -18,7 +18,7 @@ from hermes_sim.sim.lanes import add_shares, entry_free_s, free_lane, hold_back,
 from hermes_sim.sim.outbox import emit
 from hermes_sim.sim.pricing import MEMORY, SHORTEST_STEP_S, price_step, total_s
 from hermes_sim.sim.timeline import pass_points
-from hermes_sim.sim.token_steps import end_tokens, grant_reservations
+from hermes_sim.sim.token_steps import close_ranks, end_static_batch, end_tokens, grant_reservations
 from hermes_sim.state.arrays import JOBS, NEED_SCHEDULE, TOKENS
 
 
@@ -52,6 +52,9 @@ def begin_step(state: Any, e: int, time_s: float) -> None:
         return
     if schedule(state, e, time_s):
         launch(state, e, time_s)
+    elif state.static_batch[e] != 0 and state.num_running[e] > 0 and end_static_batch(state, e, time_s) > 0:
+        close_ranks(state, e)  # all but ended ones have lost their blocks: the batch is over
+        set_next_start(state, e)
 
 
 @compiled

@@ -23,15 +23,15 @@ from hermes_sim.batching.batch import (
     is_decoding,
 )
 from hermes_sim.core.compiled import compiled
-from hermes_sim.perf.step_kernel import step_cost
+from hermes_sim.perf.step_kernel import decode_seconds
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
-from hermes_sim.sim.pricing import SHORTEST_STEP_S, total_s
+from hermes_sim.sim.pricing import SHORTEST_STEP_S
 from hermes_sim.sim.ranks import STEP_DONE
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_sequence
-from hermes_sim.state.arrays import NUM_SHARES
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
 from hermes_sim.state.blocks import grow, seal
 from hermes_sim.state.clients import charge_output
 
@@ -155,77 +155,68 @@ def stretch(
     context_max = state.stretch_context_max[e]
     most = state.stretch_most[e]
     kind = state.cost_kind[e]
-    linear = state.cost_linear[kind]
-    decode_linear = state.cost_decode_linear[kind]
-    sampled = state.cost_sampled[kind]
     attention = state.cost_attention[kind]
-    seconds = state.scratch_seconds
+    tokens_s = (
+        state.cost_decode_linear[kind, number, 0] + state.cost_sampled[kind, number, 0],
+        state.cost_decode_linear[kind, number, 1] + state.cost_sampled[kind, number, 1],
+        state.cost_decode_linear[kind, number, 2] + state.cost_sampled[kind, number, 2],
+        state.cost_decode_linear[kind, number, 3] + state.cost_sampled[kind, number, 3],
+    )
+    num_blocks = state.num_blocks[e]
     num_free = state.num_free_blocks[e]
-    lane_seconds = state.lane_seconds[e, 0]
-    state.lane_num_tokens[e, 0] = number
-    state.lane_num_scheduled[e, 0] = number
+    sums = read_sums(state, e)
+    power_w = (state.power_w[e, 0], state.power_w[e, 1], state.power_w[e, 2], state.power_w[e, 3])
+    seconds = (0.0, 0.0, 0.0, 0.0)
     opened = state.stretch_ticks[e]
     ticks = opened
     counted = opened
+    decode_context = np.int64(0)
     in_flight = False
     time_s = start_s
+    duration_s = 0.0
     while ticks < most and time_s < horizon_s and time_s < limit_in_flight_s and time_s <= limit_idle_s:
         num_needed = crossing[ticks % block_tokens]
         if num_needed > num_free:
             break
-        step_cost(
-            linear,
-            decode_linear,
-            sampled,
-            attention,
-            number,
-            number,
-            number,
-            number,
-            context_sum,
-            context_max,
-            0,
-            0,
-            0,
-            seconds,
-        )
-        duration_s = total_s(seconds)
+        step_s = decode_seconds(tokens_s, attention, number, context_sum, context_max)
+        duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break
+        seconds = step_s
         end_s = time_s + duration_s
         num_free -= num_needed
-        state.lane_used_blocks[e, 0] = state.num_blocks[e] - num_free
-        for resource in range(4):
-            lane_seconds[resource] = seconds[resource]
         if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)) or (
             end_s > limit_in_flight_s or end_s > limit_idle_s
         ):
             in_flight = True
             break
-        add_shares(state, e, 0, end_s - time_s)
+        sums = add_step(sums, seconds, power_w, end_s - time_s, number, num_blocks - num_free)
         count_gap(state, end_s, end_s - time_s, number)
-        state.total_decode_context[e] += context_sum
+        decode_context += context_sum
         ticks += 1
         if end_s >= state.timeline_next_s[e]:
-            count_tokens(state, e, (ticks - counted) * number)
+            write_sums(state, e, sums, ticks - counted, number, decode_context)
+            describe_step(state, e, seconds, number, context_sum, num_blocks - num_free)
             counted = ticks
-            describe_step(state, e, number, context_sum)
-            pass_points(state, e, 0, max(time_s, state.last_end_s[e]), end_s, number)
-        state.last_end_s[e] = end_s
+            decode_context = np.int64(0)
+            pass_points(state, e, 0, time_s, end_s, number)
         context_sum += number
         context_max += 1
         time_s = end_s
     if ticks == opened and not in_flight:
         settle(state, e)
         return False
-    count_tokens(state, e, (ticks - counted) * number)
+    write_sums(state, e, sums, ticks - counted, number, decode_context)
+    describe_step(state, e, seconds, number, context_sum, num_blocks - num_free)
     hand_out_blocks(state, e, opened, ticks, in_flight)
-    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], state.lane_used_blocks[e, 0])
+    state.peak_used_blocks[e] = max(state.peak_used_blocks[e], num_blocks - num_free)
     state.load_tokens[e] -= (ticks - opened) * number
     state.load_output_tokens[e] -= (ticks - opened) * number
     state.stretch_context_sum[e] = context_sum
     state.stretch_context_max[e] = context_max
     state.stretch_ticks[e] = ticks
+    if ticks > opened:
+        state.last_end_s[e] = time_s
     state.now_s[e] = max(state.now_s[e], time_s)
     state.next_start_s[e] = time_s
     if in_flight:
@@ -252,11 +243,12 @@ def end_tick(state: Any, e: int) -> None:
     state.num_in_flight[e] = 0
     add_shares(state, e, 0, end_s - start_s)
     count_gap(state, end_s, end_s - start_s, number)
+    state.total_tokens[e] += number
+    state.total_sampled[e] += number
+    state.total_decode_tokens[e] += number
     state.total_decode_context[e] += context_sum
-    count_tokens(state, e, number)
     if end_s >= state.timeline_next_s[e]:
-        describe_step(state, e, number, context_sum)
-        pass_points(state, e, 0, max(start_s, state.last_end_s[e]), end_s, number)
+        pass_points(state, e, 0, start_s, end_s, number)
     state.last_end_s[e] = end_s
     if state.seal_at_schedule[e] == 0:
         seal_tick(state, e, ticks)
@@ -287,16 +279,69 @@ def end_run(state: Any, e: int, time_s: float) -> None:
 
 
 @compiled
-def count_tokens(state: Any, e: int, num_tokens: int) -> None:
-    """Add decoded tokens to the totals."""
-    state.total_tokens[e] += num_tokens
-    state.total_sampled[e] += num_tokens
-    state.total_decode_tokens[e] += num_tokens
+def read_sums(state: Any, e: int) -> Any:
+    """What add_shares adds to, as numbers: seconds by resource, energy and engine time per token, busy time, integrals."""
+    return (
+        state.shares[e, 0],
+        state.shares[e, 1],
+        state.shares[e, 2],
+        state.shares[e, 3],
+        state.shares[e, ENERGY],
+        state.shares[e, ENGINE_TIME],
+        state.busy_s[e],
+        state.batch_integral_s[e],
+        state.blocks_integral_s[e],
+    )
 
 
 @compiled
-def describe_step(state: Any, e: int, number: int, context_sum: int) -> None:
-    """What the last step added, for the timeline."""
+def add_step(sums: Any, seconds: Any, power_w: Any, duration_s: float, number: int, used_blocks: int) -> Any:
+    """add_shares on numbers: the same additions in the same order."""
+    energy_j = 0.0
+    energy_j += seconds[0] * power_w[0]
+    energy_j += seconds[1] * power_w[1]
+    energy_j += seconds[2] * power_w[2]
+    energy_j += seconds[3] * power_w[3]
+    return (
+        sums[0] + seconds[0],
+        sums[1] + seconds[1],
+        sums[2] + seconds[2],
+        sums[3] + seconds[3],
+        sums[4] + energy_j / number,
+        sums[5] + duration_s / number,
+        sums[6] + duration_s,
+        sums[7] + duration_s * number,
+        sums[8] + duration_s * used_blocks,
+    )
+
+
+@compiled
+def write_sums(state: Any, e: int, sums: Any, num_steps: int, number: int, decode_context: int) -> None:
+    """Sums and counts of steps that have ended, back to where everybody reads them."""
+    state.shares[e, 0] = sums[0]
+    state.shares[e, 1] = sums[1]
+    state.shares[e, 2] = sums[2]
+    state.shares[e, 3] = sums[3]
+    state.shares[e, ENERGY] = sums[4]
+    state.shares[e, ENGINE_TIME] = sums[5]
+    state.busy_s[e] = sums[6]
+    state.batch_integral_s[e] = sums[7]
+    state.blocks_integral_s[e] = sums[8]
+    state.num_steps[e] += num_steps
+    state.total_tokens[e] += num_steps * number
+    state.total_sampled[e] += num_steps * number
+    state.total_decode_tokens[e] += num_steps * number
+    state.total_decode_context[e] += decode_context
+
+
+@compiled
+def describe_step(state: Any, e: int, seconds: Any, number: int, context_sum: int, used_blocks: int) -> None:
+    """The last step, as if it had been put in its lane."""
+    for resource in range(4):
+        state.lane_seconds[e, 0, resource] = seconds[resource]
+    state.lane_num_tokens[e, 0] = number
+    state.lane_num_scheduled[e, 0] = number
+    state.lane_used_blocks[e, 0] = used_blocks
     batch = state.lane_batch[e, 0]
     batch[NUM_TOKENS] = number
     batch[NUM_DECODE_TOKENS] = number

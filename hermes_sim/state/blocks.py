@@ -293,7 +293,8 @@ def take_hits(state: Any, e: int, slot: int, num_hits: int) -> None:
 @compiled
 def share_blocks(state: Any, e: int, slot: int, parent: int) -> None:
     """A fork owns the full blocks of its parent's prompt with it; its own tokens come later."""
-    num_full = state.slot_computed[e, parent] // state.block_tokens[e]
+    done = np.int64(state.slot_done[e, parent])
+    num_full = done // state.block_tokens[e]
     first = min(state.slot_first[e, parent], num_full)
     for index in range(first, num_full):
         block = state.block_table[e, parent, index]
@@ -301,8 +302,8 @@ def share_blocks(state: Any, e: int, slot: int, parent: int) -> None:
         state.block_table[e, slot, index] = block
     state.slot_blocks[e, slot] = num_full
     state.slot_first[e, slot] = first
-    state.slot_computed[e, slot] = state.slot_computed[e, parent]
-    state.slot_done[e, slot] = state.slot_computed[e, parent]
+    state.slot_computed[e, slot] = done
+    state.slot_done[e, slot] = done
     state.slot_hash[e, slot] = state.slot_hash[e, parent]
     state.slot_sealed[e, slot] = min(np.int64(state.slot_sealed[e, parent]), np.int64(num_full))
     state.slot_full[e, slot] = state.slot_sealed[e, slot]

@@ -60,7 +60,9 @@ def test_rows_of_the_tables() -> None:
 
 
 def test_start_up_is_measured_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0.0 < startup.seconds("-c", "pass") < startup.seconds("-c", "import time; time.sleep(0.5)")
+    idle = startup.seconds("-c", "import time; time.sleep(0.5)")
+    assert 0.0 < idle.cpu_s < 0.5 < idle.wall_s
     with pytest.raises(RuntimeError, match="status 3"):
         startup.seconds("-c", "raise SystemExit(3)")
-    assert startup.render({"one": 1.234}) == "| | seconds |\n|---|---|\n| one | 1.23 |"
+    shown = startup.render({"one": startup.Taken(1.234, 0.987)})
+    assert shown == "| | wall, s | CPU, s |\n|---|---|---|\n| one | 1.23 | 0.99 |"

@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from hermes_sim.batching import QUEUE_ORDERS, TOKEN_POLICIES
+from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.tables import RunTables
+from hermes_sim.scenario.engine_presets import ENGINE_PRESETS
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
 from tests import scenarios as s
 
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+FEW_BLOCKS = {"num_gpu_blocks": 260}
+"""Less than a batch of the usual traffic wants."""
+BUSY = s.workload(traffic=s.traffic(rate="30 /s", num_requests=60))
+TWO_SAMPLES = {**s.DECODE, "num_samples": 3}
+SHARED = {"prefix": {"tokens": 256, "groups": 3, "share": 0.8}, "clients": {"count": 3, "skew": 1.0}}
+FIXED = {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40}
+DRAFTS = {"num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"}}
+FRONT_END = {
+    "tokenize": {"per_request": "1 ms", "per_token": "2 us", "num_workers": 2}, "detokenize": {"per_message": "20 us"},
+    "stream_interval": 4,
+}  # fmt: skip
+
+
+def engine(name: str = "llm", **batching: Any) -> s.Document:
+    """Short of blocks, so that preemption is part of it."""
+    return s.llm(name, kv_cache=FEW_BLOCKS, batching={"full_sequence_gate": False, **batching})
+
+
+def with_cache(**kv_cache: Any) -> s.Document:
+    return s.llm(kv_cache={**FEW_BLOCKS, **kv_cache}, batching={"full_sequence_gate": False})
+
+
+def shared(**keys: Any) -> s.Document:
+    """Prefixes and clients in common."""
+    return s.workload(traffic={**s.traffic(rate="30 /s", num_requests=80), **SHARED, **keys})
+
+
+def moe(**keys: Any) -> s.Document:
+    return s.llm(model="qwen3_30b_a3b", placement={"gpu": 4}, batching={"async_scheduling": False}, **keys)
+
+
+CASES: dict[str, tuple[s.Document, s.Document]] = {
     "one engine": (s.cluster(s.llm()), s.workload()),
     "two engines, least tokens": (
         s.cluster(s.llm(replicas=2), routing={"kind": "least_outstanding_tokens"}),
         s.workload(traffic=s.traffic(rate="20 /s", num_requests=150)),
     ),
-    "preemptions": (
-        s.cluster(s.llm(kv_cache={"num_gpu_blocks": 260}, batching={"full_sequence_gate": False})),
-        s.workload(traffic=s.traffic(rate="30 /s", num_requests=80)),
-    ),
-    "continuous": (s.cluster(s.llm(batching={"kind": "continuous"})), s.workload()),
+    "preemptions": (s.cluster(engine()), BUSY),
     "retrieval": (s.cluster(s.llm(), s.workers(["embed", "retrieve"], num_workers=3)), s.workload(*s.RAG)),
     "shared cores": (
         s.cluster(
@@ -48,13 +81,76 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ),
         s.workload(traffic=s.traffic(rate="40 /s", num_requests=300)),
     ),
+    "disaggregated, several samples": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], replicas=2),
+            s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 400}),
+        ),
+        s.workload(s.PREFILL, TWO_SAMPLES, traffic=s.traffic(rate="20 /s", num_requests=60)),
+    ),
     "mixed": (
         s.cluster(s.llm("both"), s.llm("decoder", serves=["decode"]), s.llm("prefiller", serves=["prefill"])),
         s.workload(traffic=s.traffic(rate="30 /s", num_requests=100)),
     ),
+    "several samples": (s.cluster(engine()), s.workload(s.PREFILL, TWO_SAMPLES, traffic=BUSY["traffic"])),
+    "several samples, async": (
+        s.cluster(engine(async_scheduling=True)), s.workload(s.PREFILL, TWO_SAMPLES, traffic=BUSY["traffic"]),
+    ),
     "pipeline parallel": (
         s.cluster(s.llm(parallel={"pp": 4}, placement={"gpu": 4})),
         s.workload(traffic=s.traffic(rate="20 /s", num_requests=100)),
+    ),
+    "pipeline parallel, preemptions": (
+        s.cluster(
+            s.llm(
+                parallel={"pp": 2, "tp": 2}, placement={"gpu": 4}, kv_cache=FEW_BLOCKS,
+                batching={"full_sequence_gate": False, "long_prefill_token_threshold": 200},
+            )
+        ),
+        BUSY,
+    ),
+    "data parallel": (
+        s.cluster(s.llm(parallel={"dp": 2, "tp": 2}, placement={"gpu": 4}, kv_cache=FEW_BLOCKS), num_gpus=8),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=100)),
+    ),
+    "experts over data-parallel ranks": (
+        s.cluster(moe(parallel={"dp": 4, "ep": 4}, experts={"kind": "zipf", "exponent": 0.5})),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=80)),
+    ),
+    "experts over tensor-parallel ranks": (s.cluster(moe(parallel={"tp": 4, "ep": 4})), BUSY),
+    "async": (s.cluster(s.llm(batching={"async_scheduling": True})), BUSY),
+    "async, preemptions": (s.cluster(engine(async_scheduling=True)), BUSY),
+    "swap": (s.cluster(engine(preemption="swap")), BUSY),
+    "swap with little room": (
+        s.cluster({**engine(preemption="swap", victim="fewest_generated"), "kv_cache": {**FEW_BLOCKS, "swap_space": "64 MiB"}}),
+        BUSY,
+    ),
+    "radix": (s.cluster(with_cache(prefix_cache="radix", insert_at="step_end")), shared()),
+    "hashes at the end of a step": (s.cluster(with_cache(insert_at="step_end")), shared()),
+    "hashes at once": (s.cluster(with_cache()), shared()),
+    "no prefix cache": (s.cluster(with_cache(prefix_caching=False)), shared()),
+    "sliding windows beside full layers": (
+        s.cluster(s.llm(model="gemma_2_9b", kv_cache={"num_gpu_blocks": 700}, batching={"full_sequence_gate": False})),
+        shared(),
+    ),
+    "sliding windows only": (s.cluster(s.llm(model="mistral_7b", kv_cache=FEW_BLOCKS)), shared()),
+    "drafts": (s.cluster(s.llm(speculative=DRAFTS)), BUSY),
+    "drafts, preemptions": (s.cluster({**engine(), "speculative": {**DRAFTS, "adaptive": True, "tree_width": 2}}), BUSY),
+    "drafts of a model": (
+        s.cluster(
+            s.llm(
+                model="llama_3_70b", placement={"gpu": 4}, parallel={"tp": 4},
+                speculative={
+                    "num_draft_tokens": 4, "acceptance": {"kind": "per_position", "rates": [0.8, 0.6, 0.4, 0.2]},
+                    "draft": {"kind": "model", "model": "llama_3_8b"}, "max_batch_size": 8,
+                },
+            )
+        ),
+        s.workload(),
+    ),
+    "front end": (
+        s.cluster(s.llm(host=FRONT_END, replicas=2), routing={"kind": "least_outstanding_tokens"}),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=100)),
     ),
     "closed loop": (
         s.cluster(s.llm(replicas=2)),
@@ -62,7 +158,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             traffic={
                 "closed_loop": {"concurrency": 6, "think_time": "50 ms", "think_time_cv": 1.0},
                 "num_requests": 60,
-                "lengths": {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40},
+                "lengths": FIXED,
             }
         ),
     ),
@@ -76,13 +172,29 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         ),
     ),
+    "closed loop of equal requests": (
+        s.cluster(s.llm(replicas=2, batching={"async_scheduling": True})),
+        s.workload(traffic={"closed_loop": {"concurrency": 12}, "num_requests": 90, "lengths": FIXED}),
+    ),
+    "closed loop of equal requests, front end": (
+        s.cluster(s.llm(replicas=2, host=FRONT_END)),
+        s.workload(traffic={"closed_loop": {"concurrency": 12}, "num_requests": 90, "lengths": FIXED}),
+    ),
+    "closed loop of equal requests, retrieval": (
+        s.cluster(s.llm(), s.workers(["embed", "retrieve"], num_workers=2)),
+        s.workload(*s.RAG, traffic={"closed_loop": {"concurrency": 8}, "num_requests": 40, "lengths": FIXED}),
+    ),
+    "closed loop of equal requests, disaggregated": (
+        s.cluster(s.llm("prefiller", serves=["prefill"], replicas=2), s.llm("decoder", serves=["decode"])),
+        s.workload(traffic={"closed_loop": {"concurrency": 8}, "num_requests": 60, "lengths": FIXED}),
+    ),
+    "a constant rate of equal requests": (
+        s.cluster(s.llm(replicas=2)),
+        s.workload(traffic={"arrivals": {"kind": "constant", "rate": "20 /s"}, "num_requests": 80, "lengths": FIXED}),
+    ),
     "sessions": (
         s.cluster(s.llm(replicas=2), routing={"kind": "prefix_aware"}),
         s.workload(traffic={**s.traffic(rate="4 /s"), "sessions": {"mean_num_turns": 4, "think_time": "0.5 s"}}),
-    ),
-    "priorities": (
-        s.cluster(s.llm(batching={"queue_order": "priority"}, kv_cache={"num_gpu_blocks": 300})),
-        s.workload(traffic=s.traffic(rate="30 /s", num_requests=80)),
     ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
@@ -92,34 +204,131 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         ),
     ),
 }  # fmt: skip
+CASES |= {f"policy {kind}": (s.cluster(engine(kind=kind)), shared()) for kind in TOKEN_POLICIES}
+CASES["policy prefill_first in chunks"] = s.cluster(engine(kind="prefill_first", chunk_prompts=True)), shared()
+CASES |= {f"queue order {order}": (s.cluster(engine(queue_order=order)), shared()) for order in QUEUE_ORDERS}
+CASES |= {
+    f"preset {preset}": (s.cluster(s.llm(engine_preset=preset, kv_cache={"num_gpu_blocks": 5000})), shared())
+    for preset in ENGINE_PRESETS
+}
 
 
-def run(case: str, *, exact_steps: bool) -> RunTables:
-    cluster, workload = CASES[case]
+def run(cluster: s.Document, workload: s.Document, *, exact_steps: bool) -> RunTables:
     return simulate_scenario(load_scenario(cluster, workload, exact_steps=exact_steps))
 
 
 def assert_equal(first: RunTables, second: RunTables) -> None:
-    for name in ("requests", "visits", "engines", "links"):
+    for name in ("requests", "visits", "engines", "links", "operators", "timeline"):
         for column, values in getattr(first, name).items():
             np.testing.assert_array_equal(values, getattr(second, name)[column], err_msg=f"{name}.{column}")
     np.testing.assert_array_equal(first.itl_counts, second.itl_counts)
     assert first.num_steps == second.num_steps
     assert first.duration_s == second.duration_s
+    assert first.notes == second.notes
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_equal_to_the_last_bit(case: str) -> None:
-    assert_equal(run(case, exact_steps=False), run(case, exact_steps=True))
+    assert_equal(run(*CASES[case], exact_steps=False), run(*CASES[case], exact_steps=True))
 
 
-def test_the_cases_are_about_something() -> None:
-    """Preemption, contention and transfers do happen in the cases that are there for them."""
-    assert run("preemptions", exact_steps=False).requests["num_preemptions"].sum() > 0
-    assert run("disaggregated", exact_steps=False).links["num_transfers"].sum() > 0
-    crowded = run("shared cores", exact_steps=False).visits
+ABOUT: dict[str, Callable[[RunTables], Any]] = {
+    "preemptions": lambda tables: tables.requests["num_preemptions"].sum(),
+    "pipeline parallel, preemptions": lambda tables: tables.requests["num_preemptions"].sum(),
+    "async, preemptions": lambda tables: tables.requests["num_preemptions"].sum(),
+    "drafts, preemptions": lambda tables: tables.requests["num_preemptions"].sum(),
+    "swap": lambda tables: tables.engines["num_swapped_blocks"].sum(),
+    "several samples": lambda tables: tables.engines["num_copied_blocks"].sum(),
+    "radix": lambda tables: tables.engines["num_hit_blocks"].sum(),
+    "drafts": lambda tables: tables.engines["num_accepted_tokens"].sum(),
+    "disaggregated": lambda tables: tables.links["num_transfers"].sum(),
+}
+
+
+@pytest.mark.parametrize("case", ABOUT)
+def test_the_cases_are_about_something(case: str) -> None:
+    assert ABOUT[case](run(*CASES[case], exact_steps=False)) > 0
+
+
+def test_contention_is_in_the_case_that_is_there_for_it() -> None:
     cluster, workload = CASES["shared cores"]
-    lone = simulate_scenario(
-        load_scenario(cluster, {**workload, "traffic": s.traffic(rate="0.1 /s", num_requests=20)})
-    ).visits
+    crowded = run(cluster, workload, exact_steps=False).visits
+    lone = run(cluster, {**workload, "traffic": s.traffic(rate="0.1 /s", num_requests=20)}, exact_steps=False).visits
     assert crowded["memory_s"][crowded["kind"] == "retrieve"].max() > lone["memory_s"][lone["kind"] == "retrieve"].max()
+
+
+@st.composite
+def any_engine(draw: st.DrawFn, name: str, serves: list[str]) -> s.Document:
+    """Options that may or may not go together; the checks say which."""
+    batching: dict[str, Any] = {
+        "kind": draw(st.sampled_from(list(TOKEN_POLICIES))),
+        "queue_order": draw(st.sampled_from(QUEUE_ORDERS)),
+        "max_num_seqs": draw(st.sampled_from([2, 8, 256])),
+        "max_num_batched_tokens": draw(st.sampled_from([256, 300, 2048])),
+        "full_sequence_gate": draw(st.booleans()),
+        "watermark_frac": draw(st.sampled_from([0.0, 0.02])),
+        "output_reserve_frac": draw(st.sampled_from([0.0, 0.0, 0.5])),
+        "preemption": draw(st.sampled_from(["recompute", "swap"])),
+        "victim": draw(st.sampled_from(["last", "fewest_generated"])),
+        "async_scheduling": draw(st.booleans()),
+        "long_prefill_token_threshold": draw(st.sampled_from([0, 0, 100])),
+    }
+    parallel = draw(st.sampled_from([{}, {}, {}, {"tp": 2}, {"pp": 2}, {"dp": 2}]))
+    cache = draw(st.sampled_from(["none", "hash", "late", "radix"]))
+    keys: dict[str, Any] = {
+        "parallel": parallel,
+        "placement": {"gpu": 2 if parallel else 1},
+        "batching": batching,
+        "kv_cache": {
+            "num_gpu_blocks": draw(st.sampled_from([130, 200, 2000])),
+            "prefix_caching": cache != "none",
+            "prefix_cache": "radix" if cache == "radix" else "hash",
+            "insert_at": "schedule" if cache == "hash" else "step_end",
+        },
+    }
+    if "pp" in parallel or draw(st.booleans()):
+        batching["async_scheduling"] = False
+    if batching["kind"] not in ("static", "padded", "prepacked", "layered_prefill") and draw(st.booleans()):
+        batching["async_scheduling"] = False
+        keys["speculative"] = {**DRAFTS, "adaptive": draw(st.booleans()), "max_batch_size": draw(st.sampled_from([2, None]))}
+    if draw(st.booleans()):
+        keys["host"] = FRONT_END
+    return s.llm(name, serves=serves, replicas=draw(st.integers(1, 2)), **keys)
+
+
+@st.composite
+def any_scenario(draw: st.DrawFn) -> tuple[s.Document, s.Document]:
+    if draw(st.booleans()):
+        engines = [draw(any_engine("llm", ["prefill", "decode"]))]
+    else:
+        engines = [draw(any_engine("prefiller", ["prefill"])), draw(any_engine("decoder", ["decode"]))]
+    jobs = draw(st.booleans())
+    if jobs:
+        engines.append(s.workers(["embed", "retrieve"], num_workers=draw(st.integers(1, 2))))
+    lengths = draw(st.sampled_from([FIXED, {**s.traffic(prompt=200, output=40)["lengths"]}]))
+    number = draw(st.integers(1, 40))
+    arrivals: dict[str, Any] = draw(
+        st.sampled_from(
+            [
+                {"arrivals": {"kind": "constant", "rate": "25 /s"}},
+                {"arrivals": {"kind": "poisson", "rate": "60 /s"}},
+                {"closed_loop": {"concurrency": 8}},
+                {"closed_loop": {"concurrency": 3, "think_time": "20 ms", "think_time_cv": 1.0}},
+            ]
+        )
+    )
+    traffic = {**arrivals, "num_requests": number, "lengths": lengths, **draw(st.sampled_from([{}, SHARED]))}
+    decode = draw(st.sampled_from([s.DECODE, TWO_SAMPLES]))
+    stages = [*s.RAG[:3], decode] if jobs else [s.PREFILL, decode]
+    routing = draw(st.sampled_from(["round_robin", "least_outstanding_tokens", "power_of_two_choices", "prefix_aware"]))
+    return s.cluster(*engines, routing={"kind": routing}), s.workload(*stages, traffic=traffic)
+
+
+@settings(max_examples=60)
+@given(any_scenario())
+def test_equal_on_any_scenario(scenario: tuple[s.Document, s.Document]) -> None:
+    try:
+        load_scenario(*scenario)
+    except ConfigError:
+        assume(False)
+    assert_equal(run(*scenario, exact_steps=False), run(*scenario, exact_steps=True))

@@ -5,22 +5,20 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 
 from hermes_sim.sim.advance import push
 from hermes_sim.sim.ranks import ARRIVAL, TRANSFER
 from hermes_sim.state.arrays import GRANTED, HAS_KV
-from hermes_sim.state.hashes import block_content, mix
-from tests import reference_speculation
+from hermes_sim.state.hashes import block_content
 from tests.one_engine import CompiledEngine, Step
 from tests.reference_clock import begin_together
 from tests.reference_engine import ReferenceEngine
 from tests.reference_line import order_key
-from tests.reference_records import Arrival, BatchCounts, Options, Seconds, StepRecord
+from tests.reference_records import Arrival, BatchCounts, Seconds, StepRecord
 from tests.reference_workloads import Workload, workloads
 
 STEP_S = 0.5
@@ -212,7 +210,7 @@ def can_be_compiled(workload: Workload) -> bool:
     options = workload.options
     slides_in_a_tree = options.prefix_cache == "radix" and options.all_layers_slide
     switches = options.switches
-    is_own_of_one_rank = options.async_scheduling or switches.by_layers or switches.padding != "none"
+    is_own_of_one_rank = switches.by_layers or switches.padding != "none"
     layers_while_in_flight = options.async_scheduling and switches.by_layers
     return not (slides_in_a_tree or layers_while_in_flight or (is_own_of_one_rank and workload.num_ranks > 1))
 

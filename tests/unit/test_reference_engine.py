@@ -6,6 +6,7 @@ Unless a case says otherwise: blocks of 4 tokens, every step takes 1 s, and no t
 from __future__ import annotations
 
 import pytest
+
 from tests.reference_cases import begin, build, own_content, push, same_content, scheduled
 from tests.reference_records import Arrival, BatchCounts, Seconds
 

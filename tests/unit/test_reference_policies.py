@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.reference_cases import begin, build, push, same_content, scheduled
+from tests.reference_cases import begin, build, push, scheduled
 from tests.reference_counts import num_bins
 from tests.reference_records import Arrival, BatchCounts, Seconds
 

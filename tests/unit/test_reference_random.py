@@ -19,9 +19,7 @@ def cost(counts: BatchCounts) -> Seconds:
 
 
 def run(workload: Workload) -> tuple[list[ReferenceEngine], list[StepRecord]]:
-    ranks = [
-        ReferenceEngine(workload.options, content=workload.content, cost=cost) for _ in range(workload.num_ranks)
-    ]
+    ranks = [ReferenceEngine(workload.options, content=workload.content, cost=cost) for _ in range(workload.num_ranks)]
     return ranks, serve(ranks, workload.arrivals)
 
 
