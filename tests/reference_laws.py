@@ -44,8 +44,8 @@ def check_requests(engine: ReferenceEngine) -> None:
     assert set(rows) == engine.rows
     line = engine.scheduler.line
     assert len(engine.scheduler.running) <= engine.options.max_num_seqs
-    if line.is_sorted:
-        urgencies = [sequence.urgency for sequence in line.line if not sequence.holds_slot]
+    if line.is_sorted and line.is_in_order:
+        urgencies = [sequence.urgency for sequence in line.line]
         assert urgencies == sorted(urgencies)
 
 

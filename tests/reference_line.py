@@ -30,6 +30,8 @@ class WaitingLine:
         self.order = order
         self.is_sorted = order in SORTED_ORDERS
         self.line: list[Sequence] = []
+        self.is_in_order = True
+        """Nobody has been brought forward yet."""
         self.served: Counter[int] = Counter()
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class WaitingLine:
 
     def bring_forward(self, sequence: Sequence) -> Sequence:
         """It becomes the head, whatever the order."""
+        self.is_in_order = self.is_in_order and sequence is self.line[0]
         self.line.remove(sequence)
         self.line.insert(0, sequence)
         return sequence

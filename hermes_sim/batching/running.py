@@ -92,8 +92,12 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
         num_needed = (state.slot_computed[e, slot] + num_tokens + block_tokens - 1) // block_tokens
         while num_missing_blocks(state, e, slot, num_needed) > state.num_free_blocks[e]:
             victim = find_victim(state, e)
-            if victim < 0:
-                return left, preempted, True
+            if victim == place and num_drafts > 0:  # it gives up its drafts before itself
+                num_tokens, num_drafts = np.int64(1), np.int64(0)
+                num_needed = (state.slot_computed[e, slot] + block_tokens) // block_tokens
+                continue
+            if victim < 0 or (victim == place and state.slot_in_flight[e, slot] > 0):
+                return left, preempted, True  # it waits for what is in flight
             preempted = True
             left += state.slot_scheduled[e, state.running[e, victim]]
             preempt(state, e, victim, time_s)

@@ -31,11 +31,18 @@ def running_phase(state: Any, e: int, left: int, time_s: float) -> Any:
 
 
 @compiled
-def prompts_then_decodes(state: Any, e: int, time_s: float) -> Any:
-    """A step holds prompts or decodes, prompts first (vLLM V0, SGLang); a static batch is filled when none runs."""
+def prompts_then_decodes(state: Any, e: int, again: bool, time_s: float) -> Any:
+    """A step holds prompts or decodes, prompts first (vLLM V0, SGLang); a static batch is filled when none runs.
+
+    `again`: this attempt has only preempted so far; a prompt that found no blocks must not come back before a decode.
+    """
     left = state.max_num_batched_tokens[e]
     preempted = False
-    if state.static_batch[e] == 0 or state.num_running[e] == 0:
+    if again:
+        left, preempted, _ = schedule_running(state, e, left, DECODES, time_s)
+        if preempted or left < state.max_num_batched_tokens[e]:
+            return left, preempted
+    if state.num_running[e] == 0 or state.static_batch[e] == 0:
         if state.chunk_prefill[e] != 0:
             left, preempted, _ = schedule_running(state, e, left, PROMPTS, time_s)
         if not preempted:
@@ -127,11 +134,12 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
 
     The only running sequence may have preempted itself; vLLM then runs an empty step, which takes no time here.
     """
+    again = False
     while True:
         if state.by_layers[e] != 0:
             left, preempted = by_layer_groups(state, e, time_s)
         elif state.waiting_first[e] != 0 and state.mix_steps[e] == 0:
-            left, preempted = prompts_then_decodes(state, e, time_s)
+            left, preempted = prompts_then_decodes(state, e, again, time_s)
         elif state.waiting_first[e] != 0:
             left, preempted = prompts_beside_decodes(state, e, time_s)
         else:
@@ -142,3 +150,4 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
             return True
         if not preempted:
             return False
+        again = True

@@ -156,6 +156,9 @@ def admit_with_kv(state: Any, e: int, queue: int, left: int, time_s: float) -> i
         num_tokens += num_drafts
     drop_out_of_window(state, e, slot)
     num_needed = (state.slot_computed[e, slot] + num_tokens + block_tokens - 1) // block_tokens
+    if num_drafts > 0 and num_missing_blocks(state, e, slot, num_needed) > state.num_free_blocks[e]:
+        num_tokens, num_drafts = np.int64(1), np.int64(0)
+        num_needed = (state.slot_computed[e, slot] + block_tokens) // block_tokens
     if num_missing_blocks(state, e, slot, num_needed) > state.num_free_blocks[e]:
         return np.int64(-1)
     pop(state, queue)

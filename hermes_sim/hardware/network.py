@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, pairwise
+from typing import Any
+
+import networkx as nx
 
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.node import NodeGroup
-from hermes_sim.hardware.quickest import NoPathError, Vertex, quickest_path
-from hermes_sim.hardware.topology import NETWORK_IN, NETWORK_OUT, Endpoint, NetworkError, PhysicalLink, Topology
+from hermes_sim.hardware.topology import NETWORK_IN, NETWORK_OUT, Endpoint, NetworkError, PhysicalLink, Topology, Vertex
 
 __all__ = ["Endpoint", "GroupLink", "Network", "NetworkError", "NoRouteError", "PhysicalLink", "Route"]
 
@@ -175,14 +177,22 @@ class Network:
                 return self._path(str(source), str(target))
             out = self._path(str(source), self._topology.nic(source) + ".send", NETWORK_IN)
             return out + self._path(NETWORK_OUT, self._topology.nic(target) + ".receive", str(target))
-        except NoPathError as missing:
+        except (nx.NetworkXNoPath, nx.NodeNotFound) as missing:
             raise NoRouteError(f"no route from {source} to {target}: {self._advice(source, target)}") from missing
 
     def _path(self, *stops: Vertex) -> list[int]:
         """Ids of the links on the quickest path through these vertices, which no end device forwards."""
         graph, ends = self._topology.graph, self._topology.ends
-        edges = chain.from_iterable(quickest_path(graph, start, stop, ends) for start, stop in pairwise(stops))
-        return [edge.link_id for edge in edges if edge.link_id is not None]
+        link_ids: list[int] = []
+        for start, stop in pairwise(stops):
+
+            def seconds(tail: Vertex, head: Vertex, edge: dict[str, Any], start: Vertex = start) -> float | None:
+                return None if tail in ends and tail != start else edge["seconds"]
+
+            path = nx.shortest_path(graph, start, stop, weight=seconds)
+            edges = (graph.edges[edge]["link_id"] for edge in pairwise(path))
+            link_ids += [link_id for link_id in edges if link_id is not None]
+        return link_ids
 
     def _advice(self, source: Endpoint, target: Endpoint) -> str:
         nodes = self._topology.nodes

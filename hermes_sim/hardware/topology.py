@@ -14,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import networkx as nx
+
 from hermes_sim.core.errors import HermesError
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.node import NodeGroup, NodeLink
-from hermes_sim.hardware.quickest import Edge, Vertex
 
 ROUTING_MESSAGE_BYTES = 2.0**20
 """Message whose time is the weight of an edge: long enough that a fast link is preferred to a near one."""
 
+Vertex = str
 NETWORK_IN, NETWORK_OUT = "network in", "network out"
 """Two vertices, not one: a route inside a node never goes out and back."""
 
@@ -67,7 +69,7 @@ class PhysicalLink:
 
 
 class Topology:
-    """Builds the graph."""
+    """Builds the graph. Edges carry `link_id` (None inside a NIC) and `seconds`, the weight of path search."""
 
     def __init__(self, nodes: Sequence[NodeGroup], links: Mapping[str, Link], network_link: str | None) -> None:
         """`links`: by the name the node groups use; `network_link`: uplink of nodes that name none.
@@ -75,7 +77,7 @@ class Topology:
         Raises NetworkError for links that cannot be.
         """
         self.nodes = {group.name: group for group in nodes}
-        self.graph: dict[Vertex, dict[Vertex, Edge]] = {}
+        self.graph: nx.DiGraph[Vertex] = nx.DiGraph()
         self.links: list[PhysicalLink] = []
         self.ends: set[Vertex] = set()
         """Devices that forward nothing: all but those of root groups."""
@@ -106,7 +108,7 @@ class Topology:
         root = _root_group(group)
         for name, devices in group.devices.items():
             vertices = [f"{node}.{name}[{index}]" for index in range(devices.count)]
-            self.graph.update((vertex, {}) for vertex in vertices)
+            self.graph.add_nodes_from(vertices)
             if name != root:
                 self.ends.update(vertices)
         for link in group.links:
@@ -162,8 +164,8 @@ class Topology:
             roots = {index * num_roots // num_nics}
             roots |= {device for device in range(num_roots) if device * num_nics // num_roots == index}
             for device in sorted(roots):
-                self._add_edge(f"{node}.{root}[{device}]", f"{nic}.send", Edge(None, 0.0))
-                self._add_edge(f"{nic}.receive", f"{node}.{root}[{device}]", Edge(None, 0.0))
+                self.graph.add_edge(f"{node}.{root}[{device}]", f"{nic}.send", link_id=None, seconds=0.0)
+                self.graph.add_edge(f"{nic}.receive", f"{node}.{root}[{device}]", link_id=None, seconds=0.0)
             self._add_link(f"{nic}.send", NETWORK_IN, f"{nic}->network", uplink, 1, 0.5)
             self._add_link(NETWORK_OUT, f"{nic}.receive", f"network->{nic}", uplink, 1, 0.5)
 
@@ -185,14 +187,9 @@ class Topology:
             collective_latency_s=collective_latency_s * latency_share,
         )
         self.links.append(link)
-        edge = Edge(link.id, link.latency_s + ROUTING_MESSAGE_BYTES / link.bandwidth_bytes_per_s)
-        other = self.graph.get(source, {}).get(target)
-        if other is None or edge.seconds < other.seconds:
-            self._add_edge(source, target, edge)
-
-    def _add_edge(self, source: Vertex, target: Vertex, edge: Edge) -> None:
-        self.graph.setdefault(source, {})[target] = edge
-        self.graph.setdefault(target, {})
+        seconds = link.latency_s + ROUTING_MESSAGE_BYTES / link.bandwidth_bytes_per_s
+        if not self.graph.has_edge(source, target) or seconds < self.graph.edges[source, target]["seconds"]:
+            self.graph.add_edge(source, target, link_id=link.id, seconds=seconds)
 
 
 def _root_group(group: NodeGroup) -> str | None:

@@ -208,7 +208,9 @@ def release(state: Any, e: int, slot: int) -> None:
 @compiled
 def first_late_block(state: Any, e: int, row: int) -> int:
     """Index from which on nobody can find a visit's blocks but itself after a preemption, which it has not had."""
-    if state.seal_private_late[0] == 0 or state.radix[e] != 0 or state.row_preemptions[row] > 0:
+    if state.seal_private_late[0] == 0 or state.radix[e] != 0 or state.full_layers[e] == 0:
+        return NEVER_PRIVATE
+    if state.row_preemptions[row] > 0:
         return NEVER_PRIVATE
     return first_private_block(state, row, state.block_tokens[e])
 
