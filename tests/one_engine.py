@@ -70,6 +70,7 @@ def make_arrays(
     arrays.record_decisions[0] = 1
     arrays.cost_linear[0, :, COMPUTE] = step_s + token_s * np.arange(max_tokens + 1)
     arrays.cost_decode_linear[0, :, COMPUTE] = step_s + token_s * np.arange(arrays.cost_decode_linear.shape[1])
+    arrays.cost_linear[0, 0] = arrays.cost_decode_linear[0, 0] = 0.0  # nothing to compute costs the host only
     arrays.cost_attention[0, HOST_STEP_S] = host_s
     if lockstep:
         arrays.group_size[0] = num_engines
@@ -207,6 +208,8 @@ class CompiledEngine:
         """All that have begun, in that order."""
         self._open: dict[tuple[int, int], int] = {}
         """(engine, lane) -> its step in flight."""
+        self._decided: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        """(engine, kind) -> (row, value): decisions that belong to the next step; nobody could run since."""
 
     # -- visits come
 
@@ -302,6 +305,8 @@ class CompiledEngine:
             for lane in range(int(arrays.num_lanes[e])):
                 if np.isfinite(arrays.lane_end_s[e, lane]) and (e, lane) not in self._open:
                     begun.append(self._begin(e, lane, kinds))
+        if begun:
+            self._decided = {}
         return begun
 
     def begin(self) -> list[Step]:
@@ -332,10 +337,14 @@ class CompiledEngine:
 
     def _drain(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
         """(engine, kind) -> (row, value) in order; what a later preemption took back is left out."""
+        at_end = (names.FINISHED_ROW, names.ACCEPTED)
         arrays = self.arrays
         number = int(arrays.decision_count[0])
         arrays.decision_count[0] = 0
-        kinds: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        kinds = self._decided
+        for e in range(self.num_ranks):
+            for kind in at_end:
+                kinds.pop((e, kind), None)
         for place in range(number):
             e, kind = int(arrays.decision_engine[place]), int(arrays.decision_kind[place])
             row = int(arrays.decision_row[place]) % self._num_rows

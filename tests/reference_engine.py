@@ -203,7 +203,7 @@ class ReferenceEngine:
             admitted=tuple(batch.admitted),
             swapped_out=tuple(batch.swapped_out),
             swapped_in=tuple(batch.swapped_in),
-            accepted=tuple((row, work.num_accepted) for row, work in batch.works.items() if work.num_drafts),
+            accepted=tuple((row, work.num_outputs - 1) for row, work in batch.works.items() if work.num_drafts),
             num_copied_blocks=batch.num_copied_blocks,
             free_blocks=self.cache.num_free,
             counts=counts,
@@ -274,9 +274,7 @@ class ReferenceEngine:
     def _advance(self, work: Work, end_s: float) -> None:
         """Bring one sequence to the end of the step."""
         sequence = work.sequence
-        num_new = 0
-        if work.reaches_end and sequence.num_output > 0:
-            num_new = min(work.num_accepted + 1, sequence.num_output - sequence.num_generated)
+        num_new = work.num_outputs
         end = work.end
         if work.num_drafts > 0:
             end = sequence.num_computed = work.context + num_new

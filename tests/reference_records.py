@@ -282,9 +282,17 @@ class Work:
     """Computes its last known token: a token follows at the end of the step."""
     num_drafts: int = 0
     num_accepted: int = 0
+    """Drafts that the model accepts, wanted or not."""
     progresses: bool = True
     """False for a prompt of a wave that has layers left after this step."""
 
     @property
     def end(self) -> int:
         return self.context + self.num_tokens
+
+    @property
+    def num_outputs(self) -> int:
+        """Tokens that follow at the end of the step."""
+        if not self.reaches_end or self.sequence.num_output == 0:
+            return 0
+        return min(self.num_accepted + 1, self.sequence.num_output - self.sequence.num_generated)

@@ -142,13 +142,20 @@ class Scheduler:
             self._waiting_phase(batch)
 
     def _prompts_or_decodes(self, batch: Batch) -> None:
-        """vLLM V0 and SGLang: a step of prompts if there can be one, else of decodes."""
+        """vLLM V0 and SGLang: a step of prompts if there can be one, else of decodes.
+
+        A prompt that found no blocks does not come back before them.
+        """
         num_preempted = len(batch.preempted)
+        if batch.has_evicted:
+            self._running_phase(batch, self._is_decode)
+            if batch.works or len(batch.preempted) > num_preempted:
+                return
         self._running_phase(batch, self._is_unfinished_prompt)
         if len(batch.preempted) == num_preempted:
             self._waiting_phase(batch)
-        if not batch.works:
-            self._running_phase(batch, self._is_decode)
+            if not batch.works:
+                self._running_phase(batch, self._is_decode)
 
     def _mixed_pool(self, batch: Batch) -> None:
         """Splitwise: prompts first, but never past the same decode twice."""
@@ -192,8 +199,7 @@ class Scheduler:
 
     def _continue(self, batch: Batch, sequence: Sequence) -> bool:
         """Tokens for a running sequence; False if blocks for them could not be had and the phase ends."""
-        num_drafts = self._num_drafts(batch, sequence)
-        num_tokens = min(sequence.num_to_do + num_drafts, batch.left)
+        num_tokens = min(sequence.num_to_do + self._num_drafts(batch, sequence), batch.left)
         if self.options.long_prefill_token_threshold > 0:
             num_tokens = min(num_tokens, self.options.long_prefill_token_threshold)
         if num_tokens <= 0:
@@ -201,8 +207,11 @@ class Scheduler:
         self.cache.slide(sequence)
         while not self._has_blocks(sequence, sequence.num_computed + num_tokens):
             victim = self._victim()
+            if victim is sequence and num_tokens > sequence.num_to_do:
+                num_tokens = sequence.num_to_do  # it gives up its drafts before itself
+                continue
             if victim is None or (victim is sequence and self._is_in_flight(victim)):
-                return False  # wait for what is in flight
+                return False  # it waits for what is in flight
             self._preempt(batch, victim)
             if victim is sequence:
                 return False
@@ -210,12 +219,11 @@ class Scheduler:
         return True
 
     def _num_drafts(self, batch: Batch, sequence: Sequence) -> int:
-        """Draft tokens behind a decode; none while too many run, and none behind the last output."""
+        """Draft tokens behind a decode; none while too many run."""
         max_seqs = self.options.draft_max_seqs
         if not self._is_decode(sequence) or (max_seqs is not None and len(self.running) > max_seqs):
             return 0
-        num_wanted = sequence.num_output - sequence.num_generated - 1
-        return max(min(sequence.num_drafts * self.options.tree_width, batch.left - 1, num_wanted), 0)
+        return max(min(sequence.num_drafts * self.options.tree_width, batch.left - 1), 0)
 
     def _victim(self) -> Sequence | None:
         """Who gives up its blocks (rule 4). The steps of a pipeline keep theirs; done ones stay with their batch."""
@@ -330,13 +338,16 @@ class Scheduler:
         """Its KV is here: it decodes, in this step or, where prompts and decodes do not mix, in the next of decodes."""
         assert sequence.is_decode
         self.cache.slide(sequence)
-        if not self._has_blocks(sequence, sequence.num_computed + 1):
+        num_tokens = 1 + (self._num_drafts(batch, sequence) if self.switches.mix else 0)
+        if not self._has_blocks(sequence, sequence.num_computed + num_tokens):
+            num_tokens = 1
+        if not self._has_blocks(sequence, sequence.num_computed + num_tokens):
             return False
         self._enter(batch, sequence)
         batch.num_copied_blocks += not sequence.is_copied
         sequence.is_copied = True
         if self.switches.mix:
-            self._give(batch, sequence, 1)
+            self._give(batch, sequence, num_tokens)
         else:
             self.cache.grow(sequence, sequence.num_computed + 1)
         return True

@@ -68,7 +68,7 @@ class AttentionLayers:
     num_decode_calls: int = 1
     """Kernels of one decode layer: self-attention, and cross-attention."""
 
-    def prompt_pairs(self, causal_pairs: float, num_tokens: float) -> float:
+    def prompt_pairs(self, causal_pairs: FloatArray, num_tokens: FloatArray) -> FloatArray:
         """Query-key pairs of whole prompts from those under the causal mask."""
         return 2.0 * causal_pairs - num_tokens if self.bidirectional else causal_pairs
 

@@ -41,6 +41,7 @@ NUM_RESOURCES = 4
 RESOURCES = ("compute", "memory", "network", "host")
 
 GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL = 0, 1, 2, 3, 4, 5, 6
+NETWORK_KINDS = (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL)
 
 # Columns of a row
 KIND = 0
@@ -119,30 +120,33 @@ class LoweredOperators:
         """Kernels launched per step."""
         return float(self.rows[:, COUNT].sum())
 
-    def flops(self, num_counts: float) -> float:
-        """FLOPs of one device for that many tokens (or sequences), over any number of steps."""
-        return float(num_counts * (self.rows[:, COUNT] * self.rows[:, TOKEN_FLOPS]).sum())
+    def flops(self, num_counts: FloatArray) -> FloatArray:
+        """FLOPs of one device for so many tokens (or sequences), over any number of steps."""
+        return num_counts * (self.rows[:, COUNT] * self.rows[:, TOKEN_FLOPS]).sum()
 
-    def bytes(self, num_steps: float, num_counts: float) -> float:
-        """Bytes moved by one device; grouped products at the mean number of tokens per step."""
-        if num_steps <= 0.0:
-            return 0.0
-        total = 0.0
-        for row in self.rows:
-            if row[KIND] in (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL):
-                continue
-            weights = row[WEIGHT_BYTES]
-            if row[KIND] == GROUPED_GEMM:
-                weights *= self._distinct_experts(row, row[EXPERT_RANKS] * num_counts / num_steps)
-            total += float(row[COUNT] * (num_steps * weights + num_counts * row[TOKEN_BYTES]))
-        return total
+    def bytes(self, num_steps: FloatArray, num_counts: FloatArray) -> FloatArray:
+        """Bytes moved by one device; grouped products at the mean number of tokens per step. Arrays of one shape."""
+        moving = self.rows[~np.isin(self.rows[:, KIND], NETWORK_KINDS)]
+        is_grouped = moving[:, KIND] == GROUPED_GEMM
+        weight_bytes = moving[:, COUNT] * moving[:, WEIGHT_BYTES]
+        token_bytes = (moving[:, COUNT] * moving[:, TOKEN_BYTES]).sum()
+        step_bytes = weight_bytes[~is_grouped].sum()
+        if is_grouped.any():  # a model has one kind of experts
+            row = moving[is_grouped][0]
+            per_step = np.divide(num_counts, num_steps, out=np.zeros(np.shape(num_steps)), where=num_steps > 0.0)
+            distinct = self._distinct_experts(row, row[EXPERT_RANKS] * per_step)
+            step_bytes = step_bytes + weight_bytes[is_grouped].sum() * distinct
+        return np.where(num_steps > 0.0, num_steps * step_bytes + num_counts * token_bytes, 0.0)
 
-    def _distinct_experts(self, row: FloatArray, num_tokens: float) -> float:
+    def _distinct_experts(self, row: FloatArray, num_tokens: FloatArray) -> FloatArray:
         """Experts read on a device, on average over the devices."""
+        each = num_tokens.ravel().tolist()
         if self.expert_rates.size > 0:
-            return mean_distinct_experts(self.expert_rates, num_tokens)
-        distinct: float = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
-        return distinct
+            distinct = [mean_distinct_experts(self.expert_rates, tokens) for tokens in each]
+        else:
+            num_experts, chosen = float(row[NUM_EXPERTS]), float(row[EXPERTS_PER_TOKEN])
+            distinct = [distinct_experts(tokens, num_experts, chosen) / row[EXPERT_DEVICES] for tokens in each]
+        return np.array(distinct).reshape(num_tokens.shape)
 
 
 def lower_tokens(

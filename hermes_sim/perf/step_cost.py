@@ -96,42 +96,44 @@ class LlmCost:
 
     def flops_bytes(
         self,
-        num_steps: float,
-        num_tokens: float,
-        num_sampled: float,
-        decode_context_sum: float,
-        prefill_token_pairs: float,
-        prefill_context_sum: float,
-        tokens_per_decode: float = 1.0,
-    ) -> tuple[float, float]:
+        num_steps: FloatArray,
+        num_tokens: FloatArray,
+        num_sampled: FloatArray,
+        decode_context_sum: FloatArray,
+        prefill_token_pairs: FloatArray,
+        prefill_context_sum: FloatArray,
+        tokens_per_decode: FloatArray | float = 1.0,
+    ) -> tuple[FloatArray, FloatArray]:
         """FLOPs and bytes of any number of steps, all devices of the replica (of the rank), for MFU and MBU.
 
-        tokens_per_decode: mean tokens of a decoding sequence in a step, drafts included. Exact, but for three things:
-        experts are read as in a step of the mean size, windows clip the sums of all sequences together, and every
-        sampled token is taken for a decode (the last of a prompt is not).
+        Arrays of one shape, one entry for each set of steps; so are the two results. tokens_per_decode: mean tokens of
+        a decoding sequence in a step, drafts included. Exact, but for three things: experts are read as in a step of
+        the mean size, windows clip the sums of all sequences together, and every sampled token is taken for a decode
+        (the last of a prompt is not).
         """
-        num_prompt_tokens = max(num_tokens - num_sampled, 0.0)
-        history = max(prefill_context_sum - num_prompt_tokens, 0.0)
+        num_prompt_tokens = np.maximum(num_tokens - num_sampled, 0.0)
+        history = np.maximum(prefill_context_sum - num_prompt_tokens, 0.0)
         flops = self.sampling_operators.flops(num_sampled)
-        moved = self.sampling_operators.bytes(min(num_steps, num_sampled), num_sampled)
+        moved = self.sampling_operators.bytes(np.minimum(num_steps, num_sampled), num_sampled)
         if self.encoder_operators is None:
-            flops = self.token_operators.flops(num_tokens) + flops
-            moved = self.token_operators.bytes(num_steps, num_tokens) + moved
+            flops += self.token_operators.flops(num_tokens)
+            moved += self.token_operators.bytes(num_steps, num_tokens)
         else:
             flops += self.encoder_operators.flops(num_prompt_tokens) + self.token_operators.flops(num_sampled)
-            moved += self.encoder_operators.bytes(min(num_steps, num_prompt_tokens), num_prompt_tokens)
+            moved += self.encoder_operators.bytes(np.minimum(num_steps, num_prompt_tokens), num_prompt_tokens)
             moved += self.token_operators.bytes(num_steps, num_sampled)
         for layers in self.attention_layers:
-            pairs, context, decode_context = prefill_token_pairs, prefill_context_sum, decode_context_sum
+            pairs, decode_context = prefill_token_pairs, decode_context_sum
             if layers.window_tokens:
-                pairs = min(pairs, num_tokens * layers.window_tokens)
-                decode_context = min(decode_context, num_sampled * layers.window_tokens)
+                pairs = np.minimum(pairs, num_tokens * layers.window_tokens)
+                decode_context = np.minimum(decode_context, num_sampled * layers.window_tokens)
             pairs = layers.prompt_pairs(pairs, num_prompt_tokens)
             prompt_flops = pairs * layers.flops_per_pair + history * layers.history_flops_per_token
             flops += layers.num_prompt_layers * prompt_flops
             flops += layers.num_layers * decode_context * tokens_per_decode * layers.decode_flops_per_token
             moved += layers.num_prompt_layers * (
-                context * layers.prefill_bytes_per_token + num_prompt_tokens * layers.prefill_bytes_per_query
+                prefill_context_sum * layers.prefill_bytes_per_token
+                + num_prompt_tokens * layers.prefill_bytes_per_query
             )
             moved += layers.num_layers * (
                 decode_context * layers.decode_bytes_per_token + num_sampled * layers.decode_bytes_per_query

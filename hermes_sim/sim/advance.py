@@ -225,12 +225,14 @@ def run_groups(state: Any, horizon_s: float, rank: int, everything: bool) -> int
             if not everything and not is_watched(state, group):
                 continue
             before = steps_and_flights(state, group)
+            start_before_s, _ = find_start(state, group)
             in_flight_s, idle_s = earliest_outputs(state, group)
             advance(state, group, horizon_s, rank, in_flight_s, idle_s)
             if state.outbox_count[0] > 0:
                 break
-            if steps_and_flights(state, group) != before:
-                progress = True
+            start_s, _ = find_start(state, group)
+            if steps_and_flights(state, group) != before or start_s != start_before_s:
+                progress = True  # a begin for which nothing fits moves the start only, and others may go on
     return state.outbox_count[0]
 
 

@@ -10,6 +10,7 @@ from hermes_sim.sim.collect_engines import engine_table, timeline_table
 from hermes_sim.sim.collect_links import link_table
 from hermes_sim.sim.collect_operators import operator_table
 from hermes_sim.sim.collect_requests import request_table
+from hermes_sim.sim.collect_stages import stage_rows
 from hermes_sim.sim.collect_timeline import timeline_of
 from hermes_sim.sim.collect_visits import visit_table
 from hermes_sim.sim.coordinator import Coordinator
@@ -25,11 +26,12 @@ def collect(coordinator: Coordinator) -> RunTables:
     duration_s = run_duration_s(coordinator)
     check_laws(coordinator)
     timeline = timeline_of(lowered, duration_s)
-    visits = visit_table(coordinator)
+    stages = stage_rows(lowered)
+    visits = visit_table(coordinator, stages)
     engines = engine_table(coordinator, timeline)
     steps, decisions = coordinator.step_log.tables() if coordinator.step_log is not None else (None, None)
     return RunTables(
-        requests=request_table(coordinator, engines, visits),
+        requests=request_table(coordinator, stages, engines, visits["finish_s"]),
         visits=visits,
         engines=engines,
         links=link_table(coordinator, duration_s),

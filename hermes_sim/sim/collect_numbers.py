@@ -13,6 +13,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+ROWS_AT_A_TIME = 1 << 17
+"""Rows looked at together: enough to be quick, few enough to need little memory."""
+
+
 class MeanNumbers(NamedTuple):
     """[num_engines, num_intervals] means over each interval."""
 
@@ -30,29 +34,33 @@ def mean_numbers(state: EngineArrays, edges_s: FloatArray) -> MeanNumbers:
     Only how long a visit was preempted is known, not when: that time is spread evenly between its first step and its
     end. Its integral over the run is exact, as are those of the other two.
     """
+    integrals_s = np.zeros((3, len(state.num_steps), len(edges_s) - 1))
+    for first in range(0, len(state.row_engine), ROWS_AT_A_TIME):
+        integrals_s += integrals_of(state, slice(first, first + ROWS_AT_A_TIME), edges_s)
+    means = np.maximum(integrals_s, 0.0) / np.diff(edges_s)
+    return MeanNumbers(*means)
+
+
+def integrals_of(state: EngineArrays, rows: slice, edges_s: FloatArray) -> FloatArray:
+    """[3, num_engines, num_intervals] what some of the rows add to the integrals: waiting, running, preempted."""
     num_engines = len(state.num_steps)
-    placed = np.flatnonzero((state.row_engine >= 0) & ~np.isnan(state.row_finish_s) & ~np.isnan(state.row_start_s))
-    engine = state.row_engine[placed]
-    arrival_s, start_s, finish_s = (
-        values[placed] for values in (state.row_arrival_s, state.row_start_s, state.row_finish_s)
-    )
+    engine, arrival_s, start_s = state.row_engine[rows], state.row_arrival_s[rows], state.row_start_s[rows]
+    finish_s, preempted_s = state.row_finish_s[rows], state.row_preempted_s[rows]
+    placed = (engine >= 0) & ~np.isnan(finish_s) & ~np.isnan(start_s)
+    if not placed.all():
+        engine, arrival_s, start_s, finish_s, preempted_s = (
+            values[placed] for values in (engine, arrival_s, start_s, finish_s, preempted_s)
+        )
     joined, started, left = (
         integral_of_passed(times_s, engine, edges_s, num_engines) for times_s in (arrival_s, start_s, finish_s)
     )
-    stopped = (state.row_preempted_s[placed] > 0.0) & (finish_s > start_s)
-    rate = state.row_preempted_s[placed][stopped] / (finish_s - start_s)[stopped]
-    preempted = np.subtract(
-        *(
-            integral_of_passed(times_s[stopped], engine[stopped], edges_s, num_engines, rate)
-            for times_s in (start_s, finish_s)
-        )
-    )
-    lengths_s = np.diff(edges_s)
-    waiting, running, waiting_again = (
-        np.maximum(integral_s, 0.0) / lengths_s
-        for integral_s in (joined - started, started - left - preempted, preempted)
-    )
-    return MeanNumbers(waiting, running, waiting_again)
+    preempted = np.zeros_like(joined)
+    stopped = (preempted_s > 0.0) & (finish_s > start_s)
+    if stopped.any():
+        rate = preempted_s[stopped] / (finish_s - start_s)[stopped]
+        for times_s, sign in ((start_s, 1.0), (finish_s, -1.0)):
+            preempted += sign * integral_of_passed(times_s[stopped], engine[stopped], edges_s, num_engines, rate)
+    return np.stack((joined - started, started - left - preempted, preempted))
 
 
 def integral_of_passed(

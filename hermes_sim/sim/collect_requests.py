@@ -2,110 +2,146 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
+from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_request
 from hermes_sim.sim.collect_visits import named, of_all_samples
 from hermes_sim.sim.coordinator import REJECTED, Coordinator
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
-from hermes_sim.workload.requests import RequestTable
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 STATUS = np.array(["finished", "rejected", "unfinished"], object)
 
 
-def per_request(lowered: Lowered, values: Array, reduce: np.ufunc) -> Array:
-    """Reduce a column of visits over each request's stages."""
-    if len(values) == 0:
-        return values
-    return np.asarray(reduce.reduceat(values, lowered.first_row[:-1]))
+def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines: Table, finish_s: FloatArray) -> Table:
+    """One row per request. Tokens, energy and engine time are those of all its samples together.
 
-
-def request_table(coordinator: Coordinator, engines: Table, visits: Table) -> Table:
-    """One row per request. Tokens, energy and engine time are those of all its samples together."""
+    finish_s: [num_visits] the end of each visit. Columns that are the same number throughout, or the same as another,
+    may share its memory.
+    """
     lowered, state = coordinator.lowered, coordinator.state
     requests = lowered.requests
-    number = len(lowered.row_stage)
+    number = requests.num_requests
     rejected = coordinator.status == REJECTED
-    by_language_model = (visits["kind"] == "prefill") | (visits["kind"] == "decode")
-    longest = per_request(lowered, np.where(by_language_model, state.row_generated[:number], 0), np.maximum)
-    generated = of_all_samples(lowered, state.row_generated, np.add)
-    num_generated = per_request(lowered, np.where(by_language_model, generated, 0), np.maximum)
-    prompt = per_request(lowered, np.where(visits["kind"] == "prefill", state.row_prompt[:number], 0), np.maximum)
-    moments = request_moments_s(coordinator, visits, (num_generated > 0) & ~rejected)
-    shares = state.row_shares[:number]  # a sample that ends adds its own to its visit
-    row_cost = shares[:, ENGINE_TIME] * cost_rates(engines, state.row_engine[:number], shares[:, ENGINE_TIME])
-    preemptions = of_all_samples(lowered, state.row_preemptions, np.add)
+
+    def largest(values: Array, *kinds: str) -> IntArray:
+        return per_request(stages, values, np.maximum, out=np.zeros(number, np.int64), kinds=kinds)
+
+    def total(values: Array) -> IntArray:
+        zeros = np.zeros(number, np.int64)
+        return per_request(stages, values, np.add, out=zeros) if values.any() else zeros
+
+    num_output_tokens = largest(of_all_samples(lowered, state.row_generated, np.add), *BY_LANGUAGE_MODEL)
+    num_output_tokens[rejected] = 0
+    longest = num_output_tokens
+    if len(lowered.row_parent) > 0:
+        longest = largest(state.row_generated, *BY_LANGUAGE_MODEL)
+        longest[rejected] = 0
+    shares = state.row_shares  # a sample that ends adds its own to its visit
+    engine_s = shares[:, ENGINE_TIME]
     return {
-        "request": np.arange(requests.num_requests, dtype=np.int64),
-        "pipeline": named([plan.name for plan in lowered.pipelines], lowered.request_pipeline),
+        "request": np.arange(number, dtype=np.int64),
+        "pipeline": pipeline_names(lowered),
         "status": STATUS[coordinator.status],
-        "session": requests.session.astype(np.int64),
-        "client": given(requests, requests.client, -1),
+        "session": requests.session,
+        "client": constant(-1, number) if requests.client is None else requests.client,
         "arrival_s": coordinator.arrival_s,
-        **moments,
-        "num_prompt_tokens": prompt.astype(np.int64),
-        "num_image_tokens": given(requests, requests.num_image_tokens, 0),
-        "num_output_tokens": np.where(rejected, 0, num_generated).astype(np.int64),
+        **request_moments_s(coordinator, stages, finish_s, num_output_tokens > 0),
+        "num_prompt_tokens": largest(state.row_prompt, "prefill"),
+        "num_image_tokens": constant(0, number) if requests.num_image_tokens is None else requests.num_image_tokens,
+        "num_output_tokens": num_output_tokens,
         "num_samples": num_samples(lowered, state.row_request),
-        "num_longest_sample_tokens": np.where(rejected, 0, longest).astype(np.int64),
-        "num_cached_tokens": per_request(lowered, state.row_cached[:number], np.add).astype(np.int64),
+        "num_longest_sample_tokens": longest,
+        "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
         "num_clipped_tokens": lowered.num_clipped,
-        "num_preemptions": per_request(lowered, preemptions, np.add).astype(np.int64),
-        "energy_j": per_request(lowered, shares[:, ENERGY], np.add),
-        "engine_s": per_request(lowered, shares[:, ENGINE_TIME], np.add),
-        "cost_usd": per_request(lowered, row_cost, np.add),
+        "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
+        "energy_j": per_request(stages, shares[:, ENERGY], np.add, out=np.zeros(number)),
+        "engine_s": per_request(stages, engine_s, np.add, out=np.zeros(number)),
+        "cost_usd": cost_usd(stages, engines["cost_usd"], state.row_engine, engine_s, number),
     }
 
 
-def request_moments_s(coordinator: Coordinator, visits: Table, has_token: Array) -> Table:
+def request_moments_s(
+    coordinator: Coordinator, stages: Sequence[StageRows], finish_s: FloatArray, has_token: npt.NDArray[np.bool_]
+) -> Table:
     """First token and end of each request: at the engine, and one message later at the client.
 
     An engine's first token is the end of the step that computed the last part of the prompt. The client gets it, and
     the last one, when its detokeniser has sent it.
     """
-    lowered = coordinator.lowered
-    kind, finish_s = visits["kind"], visits["finish_s"]
-    to_client_s = np.append(coordinator.front_end.detokenize_s, 0.0)[coordinator.state.row_engine[: len(kind)]]
-    ended_s = np.where(np.isnan(finish_s), -np.inf, finish_s)
-    last_s = per_request(lowered, ended_s, np.maximum)
-    prefilled_s = np.where(kind == "prefill", finish_s, np.inf)
-    first_s = per_request(lowered, prefilled_s, np.fmin)
-    seen_s = per_request(lowered, prefilled_s + to_client_s, np.fmin)
-    is_last = (ended_s == np.repeat(last_s, np.diff(lowered.first_row))) & ((kind == "prefill") | (kind == "decode"))
-    finished_s = last_s + per_request(lowered, np.where(is_last, to_client_s, 0.0), np.maximum)
-    has_token = has_token & np.isfinite(first_s)
-    return {
-        "first_token_s": np.where(has_token, seen_s, np.nan),
-        "engine_first_token_s": np.where(has_token, first_s, np.nan),
-        "finish_s": np.where((coordinator.status == REJECTED) | ~np.isfinite(last_s), np.nan, finished_s),
-    }
+    number = len(has_token)
+    last_s = per_request(stages, finish_s, np.fmax, out=np.full(number, -np.inf))
+    first_s = per_request(stages, finish_s, np.fmin, out=np.full(number, np.inf), kinds=("prefill",))
+    never = ~(has_token & np.isfinite(first_s))
+    seen_s, finished_s = first_s, last_s
+    if coordinator.front_end.detokenize_s.any():
+        seen_s, finished_s = at_client_s(coordinator, stages, finish_s, last_s)
+        seen_s[never] = np.nan
+    first_s[never] = np.nan
+    finished_s[(coordinator.status == REJECTED) | ~np.isfinite(last_s)] = np.nan
+    return {"first_token_s": seen_s, "engine_first_token_s": first_s, "finish_s": finished_s}
 
 
-def given(requests: RequestTable, column: Array | None, otherwise: int) -> Array:
-    """[num_requests] a column that the traffic may have."""
-    return np.full(requests.num_requests, otherwise, np.int64) if column is None else column.astype(np.int64)
+def at_client_s(
+    coordinator: Coordinator, stages: Sequence[StageRows], finish_s: FloatArray, last_s: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """([num_requests] first token, end) with the messages that bring them; last_s: ends without them."""
+    message_s = np.append(coordinator.front_end.detokenize_s, 0.0)
+    row_engine = coordinator.state.row_engine
+    seen_s, last_message_s = np.full(len(last_s), np.inf), np.zeros(len(last_s))
+    for stage in stages:
+        if stage.kind not in BY_LANGUAGE_MODEL:
+            continue
+        ended_s, to_client_s = finish_s[stage.rows], message_s[row_engine[stage.rows]]
+        if stage.kind == "prefill":
+            seen_s[stage.requests] = np.fmin(seen_s[stage.requests], ended_s + to_client_s)
+        of_last_s = np.where(ended_s == last_s[stage.requests], to_client_s, 0.0)
+        last_message_s[stage.requests] = np.maximum(last_message_s[stage.requests], of_last_s)
+    return seen_s, last_s + last_message_s
 
 
-def num_samples(lowered: Lowered, row_request: Array) -> Array:
+def constant(value: int, number: int) -> IntArray:
+    """[number] one value throughout, without memory for each; cannot be written to."""
+    return np.broadcast_to(np.int64(value), number)
+
+
+def pipeline_names(lowered: Lowered) -> Array:
+    """[num_requests]"""
+    names = [plan.name for plan in lowered.pipelines]
+    if len(names) == 1:
+        return np.full(lowered.requests.num_requests, names[0], object)
+    return named(names, lowered.request_pipeline)
+
+
+def num_samples(lowered: Lowered, row_request: Array) -> IntArray:
     """[num_requests] answers to each request."""
-    number, parents = len(lowered.row_stage), lowered.row_parent
-    further = np.bincount(row_request[number : number + len(parents)], minlength=lowered.requests.num_requests)
-    return 1 + further[: lowered.requests.num_requests].astype(np.int64)
+    first, number, parents = lowered.num_visits, lowered.requests.num_requests, lowered.row_parent
+    if len(parents) == 0:
+        return constant(1, number)
+    return 1 + np.bincount(row_request[first : first + len(parents)], minlength=number)
 
 
-def cost_rates(engines: Table, row_engine: Array, engine_s: FloatArray) -> FloatArray:
-    """[num_visits] USD per second of step time, so that the whole rent of an engine falls on what it served.
+def cost_usd(
+    stages: Sequence[StageRows], rent_usd: FloatArray, row_engine: Array, engine_s: FloatArray, num_requests: int
+) -> FloatArray:
+    """[num_requests] USD by the time of their steps, so that the whole rent of an engine falls on what it served.
 
     Dummy steps of a data-parallel rank belong to nobody: those that it did serve pay for them.
     """
-    num_engines = len(engines["cost_usd"])
-    placed = row_engine >= 0
-    served_s = np.bincount(row_engine[placed], engine_s[placed], minlength=num_engines)
-    rates = np.divide(engines["cost_usd"], served_s, out=np.zeros(num_engines), where=served_s > 0)
-    return np.append(rates, 0.0)[row_engine]
+    served_s = np.zeros(len(rent_usd) + 1)  # the first: visits that were never placed
+    for stage in stages:
+        served_s += np.bincount(row_engine[stage.rows] + 1, engine_s[stage.rows], len(served_s))
+    rates = np.zeros(len(rent_usd) + 1)  # the last: those again, by the index -1
+    np.divide(rent_usd, served_s[1:], out=rates[:-1], where=served_s[1:] > 0)
+    cost = np.zeros(num_requests)
+    for stage in stages:
+        cost[stage.requests] += rates[row_engine[stage.rows]] * engine_s[stage.rows]
+    return cost

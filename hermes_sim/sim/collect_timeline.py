@@ -74,8 +74,8 @@ def timeline_of(lowered: Lowered, duration_s: float) -> Timeline:
     np.maximum(counters, 0.0, out=counters)
     flops = np.zeros(counters.shape[:2])
     moved = np.zeros(counters.shape[:2])
-    for e in range(len(lowered.replicas)):
-        flops[e], moved[e] = interval_work(lowered, e, counters[e])
+    for engines in engines_by_cost(lowered):
+        flops[engines], moved[engines] = interval_work(lowered, engines, counters[engines])
     output_tokens = counters[:, :, TIMELINE_SAMPLED] + first_tokens_of_samples(lowered, edges_s)
     return Timeline(edges_s, counters, output_tokens, flops, moved)
 
@@ -134,47 +134,48 @@ def final_counters(state: EngineArrays) -> FloatArray:
     return final
 
 
-def interval_work(lowered: Lowered, e: int, counters: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """FLOPs and bytes of an engine in each interval, of useful tokens: padding, dummy steps and drafts that were thrown
-    away are no work.
+def engines_by_cost(lowered: Lowered) -> list[list[int]]:
+    """Engines whose steps cost the same, together; job engines each alone."""
+    found: dict[int, list[int]] = {}
+    for e, replica in enumerate(lowered.replicas):
+        found.setdefault(-e if replica.cost is None else id(replica.cost), []).append(e)
+    return list(found.values())
+
+
+def interval_work(lowered: Lowered, engines: list[int], counters: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """[len(engines), num_intervals] FLOPs and bytes in each interval, of useful tokens: padding, dummy steps and drafts
+    that were thrown away are no work. counters: of these engines, which have one cost.
 
     A language model's follow from the counters. Jobs: those of the mean batches, by the time worked.
     """
-    cost = lowered.replicas[e].cost
+    cost = lowered.replicas[engines[0]].cost
     if cost is not None:
-        decodes = counters[:, TIMELINE_DECODE_TOKENS] - counters[:, TIMELINE_DRAFTED]
-        accepted = counters[:, TIMELINE_ACCEPTED]
-        counts = (
-            counters[:, TIMELINE_STEPS],
-            counters[:, TIMELINE_TOKENS] - counters[:, TIMELINE_DRAFTED] + accepted,
-            counters[:, TIMELINE_SAMPLED],
-            counters[:, TIMELINE_DECODE_CONTEXT],
-            counters[:, TIMELINE_PREFILL_PAIRS],
-            counters[:, TIMELINE_PREFILL_CONTEXT],
-            1.0 + over(accepted, decodes),
+        decodes = counters[:, :, TIMELINE_DECODE_TOKENS] - counters[:, :, TIMELINE_DRAFTED]
+        accepted = counters[:, :, TIMELINE_ACCEPTED]
+        return cost.flops_bytes(
+            num_steps=counters[:, :, TIMELINE_STEPS],
+            num_tokens=counters[:, :, TIMELINE_TOKENS] - counters[:, :, TIMELINE_DRAFTED] + accepted,
+            num_sampled=counters[:, :, TIMELINE_SAMPLED],
+            decode_context_sum=counters[:, :, TIMELINE_DECODE_CONTEXT],
+            prefill_token_pairs=counters[:, :, TIMELINE_PREFILL_PAIRS],
+            prefill_context_sum=counters[:, :, TIMELINE_PREFILL_CONTEXT],
+            tokens_per_decode=1.0 + over(accepted, decodes),
         )
-        pairs = np.array([cost.flops_bytes(*one) for one in zip(*counts, strict=True)]).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
     flops = moved = 0.0
-    for _, work, batches in mean_batches(lowered, e):
+    for _, work, batches in mean_batches(lowered, engines[0]):
         flops += batches * sum(operator.total_flops for operator in work)
         moved += batches * sum(operator.total_bytes for operator in work)
-    busy_s = counters[:, TIMELINE_BUSY_S]
+    busy_s = counters[:, :, TIMELINE_BUSY_S]
     shares = busy_s / max(float(busy_s.sum()), 1e-300)
     return flops * shares, moved * shares
 
 
 def over(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Quotient, 0 where nothing happened."""
-    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
-    quotient = np.zeros(shape)
-    np.divide(numerator, denominator, out=quotient, where=np.broadcast_to(denominator > 0, shape))
-    return quotient
+    happened = denominator > 0
+    return np.where(happened, numerator / np.where(happened, denominator, 1.0), 0.0)
 
 
 def share(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Quotient, NaN where nothing happened."""
-    shape = np.broadcast_shapes(part.shape, whole.shape)
-    quotient = np.full(shape, np.nan)
-    np.divide(part, whole, out=quotient, where=np.broadcast_to(whole > 0, shape))
-    return quotient
+    return np.where(whole > 0, over(part, whole), np.nan)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
-from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.collect_stages import StageRows
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
-from hermes_sim.state.arrays import EngineArrays
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def named(names: list[str], index: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Strings by index; -1 is the empty string."""
-    return np.asarray(np.array([*names, ""], object)[index])
+    return np.array([*names, ""], object)[index]
 
 
 def of_all_samples(lowered: Lowered, values: npt.NDArray[Any], reduce: np.ufunc) -> npt.NDArray[Any]:
     """[num_visits, ...] a column of the rows, with what the further samples of a decode add to its visit."""
-    number, parents = len(lowered.row_stage), lowered.row_parent
+    number, parents = lowered.num_visits, lowered.row_parent
     visits = values[:number]
     if len(parents) == 0:
         return visits
@@ -30,47 +32,63 @@ def of_all_samples(lowered: Lowered, values: npt.NDArray[Any], reduce: np.ufunc)
     return visits
 
 
-def visit_finish_s(lowered: Lowered, state: EngineArrays) -> npt.NDArray[Any]:
-    """[num_visits] the end of a visit: of the last of its samples, for a decode."""
-    return of_all_samples(lowered, state.row_finish_s, np.fmax)
-
-
-def visit_table(coordinator: Coordinator) -> Table:
-    """One row per request and stage.
+def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
+    """One row per request and stage. Columns may be views of the state at the end of the run.
 
     Samples of one decode run side by side: the visit's service is that of its first (and longest), and it ends with
     the last of them.
     """
     lowered, state = coordinator.lowered, coordinator.state
-    number = len(lowered.row_stage)
-    row_request = state.row_request[:number].astype(np.int64)
-    pipeline = lowered.request_pipeline[row_request]
-    names = [[stage.stage.name for stage in plan.stages] for plan in lowered.pipelines]
-    kinds = [[stage_kind(stage.stage) for stage in plan.stages] for plan in lowered.pipelines]
-    offset = np.concatenate(([0], np.cumsum([len(stages) for stages in names]))).astype(np.int64)
-    place = offset[pipeline] + lowered.row_stage
-    finish_s = visit_finish_s(lowered, state)
+    number = lowered.num_visits
+    finish_s = of_all_samples(lowered, state.row_finish_s, np.fmax)
     arrival_s = state.row_arrival_s[:number]
-    service = state.row_shares[:number, :4]
-    served = ~np.isnan(finish_s)
-    service_s = np.where(served, service.sum(axis=1), np.nan)
-    preempted_s = np.where(served, state.row_preempted_s[:number], np.nan)
-    queue_s = np.maximum(finish_s - arrival_s - service_s - preempted_s, 0.0)
+    unserved = np.isnan(finish_s)
+    compute_s, memory_s, network_s, host_s = (
+        where_served(state.row_shares[:number, resource], unserved) for resource in range(4)
+    )
+    preempted_s = where_served(state.row_preempted_s[:number], unserved)
+    service_s = compute_s + memory_s
+    service_s += network_s
+    service_s += host_s
+    queue_s = finish_s - arrival_s
+    queue_s -= service_s
+    queue_s -= preempted_s
+    names, kinds = ([getattr(stage, text) for stage in stages] for text in ("name", "kind"))
+    stage_names = of_stages(stages, names, number)
     return {
-        "request": row_request,
-        "stage": named([name for stages in names for name in stages], place),
-        "kind": named([kind for stages in kinds for kind in stages], place),
+        "request": state.row_request[:number].astype(np.int64),
+        "stage": stage_names,
+        "kind": stage_names if kinds == names else of_stages(stages, kinds, number),
         "engine": named([replica.name for replica in lowered.replicas], state.row_engine[:number]),
         "arrival_s": arrival_s,
         "start_s": state.row_start_s[:number],
         "finish_s": finish_s,
         "transfer_s": coordinator.row_transfer_s,
-        "tokenize_s": coordinator.front_end.tokenize_queue_s + coordinator.front_end.tokenize_s,
-        "queue_s": queue_s,
+        "tokenize_s": tokenize_s(coordinator),
+        "queue_s": np.maximum(queue_s, 0.0, out=queue_s),
         "service_s": service_s,
-        "compute_s": np.where(served, service[:, 0], np.nan),
-        "memory_s": np.where(served, service[:, 1], np.nan),
-        "network_s": np.where(served, service[:, 2], np.nan),
-        "host_s": np.where(served, service[:, 3], np.nan),
+        "compute_s": compute_s,
+        "memory_s": memory_s,
+        "network_s": network_s,
+        "host_s": host_s,
         "preempted_s": preempted_s,
     }
+
+
+def of_stages(stages: Sequence[StageRows], texts: Sequence[str], num_visits: int) -> npt.NDArray[Any]:
+    """[num_visits] the text of each visit's stage."""
+    column = np.empty(num_visits, object)
+    for stage, text in zip(stages, texts, strict=True):
+        column[stage.rows] = text
+    return column
+
+
+def where_served(values: FloatArray, unserved: npt.NDArray[np.bool_]) -> FloatArray:
+    """[num_visits] NaN where a visit was not served; no copy where all were."""
+    return np.where(unserved, np.nan, values) if unserved.any() else values
+
+
+def tokenize_s(coordinator: Coordinator) -> FloatArray:
+    """[num_visits] in the front end before the engine, waiting included."""
+    front_end = coordinator.front_end
+    return front_end.tokenize_queue_s + front_end.tokenize_s if front_end.any_tokenizers else front_end.tokenize_s

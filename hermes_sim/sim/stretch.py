@@ -30,7 +30,7 @@ from hermes_sim.sim.pricing import SHORTEST_STEP_S
 from hermes_sim.sim.ranks import STEP_DONE
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
-from hermes_sim.sim.token_steps import close_ranks, end_sequence
+from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
 from hermes_sim.state.blocks import grow, seal
 from hermes_sim.state.clients import charge_output
@@ -261,6 +261,7 @@ def end_tick(state: Any, e: int) -> None:
     state.next_start_s[e] = state.now_s[e]
     if ticks + 1 == state.stretch_most[e]:
         end_run(state, e, end_s)
+    grant_reservations(state, e, end_s)
 
 
 @compiled

@@ -150,10 +150,8 @@ def features(draw: st.DrawFn, policy: str) -> tuple[Options, int]:
     padded = policy in ("static", "padded", "prepacked")
     layered = policy == "layered_prefill"
     shape = draw(st.sampled_from(["plain", "plain", "async", "pipeline", "drafts", "ranks"]))
-    if (shape == "pipeline" and layered) or (shape == "drafts" and (padded or layered)):
+    if layered or (padded and shape in ("drafts", "ranks")):
         shape = "plain"
-    if shape == "ranks" and policy == "static":
-        shape = "async"
     extra: dict[str, Any] = {}
     if shape == "async":
         extra |= {"async_scheduling": True}

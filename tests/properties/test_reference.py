@@ -124,6 +124,7 @@ class Pair:
         number = len(self.compiled.steps)
         steps = self.compiled.act()
         if not steps and self.compiled.next_start_s == clock_s:  # a static batch was closed first
+            self.has_carried = True
             steps = self.compiled.act()
         assert len(steps) == len(records)
         for place, (record, step) in enumerate(zip(records, steps, strict=True)):

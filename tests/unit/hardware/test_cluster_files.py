@@ -9,9 +9,10 @@ import pytest
 from hermes_sim.hardware.network import Endpoint, Network
 from hermes_sim.hardware.placement import Slots
 from hermes_sim.models.architecture import ModelArchitecture
-from hermes_sim.perf.memory import MemoryPlan, memory_plan
+from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.scenario.check import check_file
 from hermes_sim.scenario.cluster import ClusterFile, Engine
+from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.library import find
 from hermes_sim.scenario.yaml_reader import read_yaml
 from tests.unit.hardware.shipped import devices, files, links
@@ -39,25 +40,22 @@ def plan(cluster: ClusterFile, engine: Engine) -> MemoryPlan:
     node = next(node for node in cluster.nodes if node.name == endpoint.node_group)
     assert engine.model is not None
     model = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
-    return memory_plan(
-        model,
-        devices()[node.devices[endpoint.device_group].profile],
-        tp=engine.parallel.tp,
-        pp=engine.parallel.pp,
-        ep=engine.parallel.ep,
-        memory_fraction=engine.kv_cache.memory_fraction,
-        block_tokens=engine.kv_cache.block_tokens,
-        kv_dtype=engine.kv_cache.dtype or model.kv_dtype,
-        max_num_batched_tokens=engine.batching.max_num_batched_tokens,  # type: ignore[union-attr]
-        max_num_seqs=engine.batching.max_num_seqs,  # type: ignore[union-attr]
-        activation_reserve_bytes=engine.kv_cache.activation_reserve_bytes,
-        num_gpu_blocks=engine.kv_cache.num_gpu_blocks,
-    )
+    return plan_memory(engine, model, None, devices()[node.devices[endpoint.device_group].profile])
 
 
 def test_the_library_holds_the_clusters_it_promises() -> None:
     assert [path.stem for path in files("clusters")] == [cluster.name for cluster in CLUSTERS.values()]
-    promised = {"a100x8", "h100x8", "h200x8", "b200x8", "mixed_rack", "edge_box", "cpu_only", "cim_box"}
+    promised = {
+        "a100x8",
+        "h100x8",
+        "h200x8",
+        "b200x8",
+        "mixed_rack",
+        "edge_box",
+        "cpu_only",
+        "cim_box",
+        "h200x8_deepseek",
+    }
     assert set(CLUSTERS) >= promised
 
 
