@@ -32,6 +32,7 @@ SECONDS_BETWEEN_UPDATES = 0.05
 OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
+STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
 KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets"
 
 app = typer.Typer(
@@ -98,7 +99,7 @@ def run(
     ] = None,
     steps: Annotated[
         bool,
-        typer.Option("--steps", help="Record every scheduling decision, print the first steps; implies --exact-steps."),
+        typer.Option("--steps", help="Record every scheduling decision, print the first steps (docs/results.md)."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole summary as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -117,6 +118,8 @@ def run(
     if cluster is None and workload is None and scenario is None:
         typer.echo(context.get_help())
         raise typer.Exit(WRONG_INPUT)
+    if steps and replications > 1:
+        raise HermesError("steps are recorded of one run: leave out replications, or steps")
     shown = not (quiet or as_json)
     try:
         loaded = _load(cluster, workload, scenario, overrides or [], seed, exact_steps, out)
@@ -136,6 +139,11 @@ def _load_plugins(names: Sequence[str]) -> None:
 
     sys.path.insert(0, str(Path.cwd()))
     for name in names:
+        if name.endswith(".py") or "/" in name or "\\" in name:
+            raise HermesError(
+                f"--plugin {name}: needs the name of a module, as `import` takes it, not of a file: "
+                f"--plugin {Path(name).stem}"
+            )
         load_plugin(name)
 
 
@@ -201,8 +209,9 @@ def _show(results: Results, folder: Path) -> None:
 
         typer.echo(f"\nsteps ({count(min(STEPS_SHOWN, len(results.steps)))} of {count(len(results.steps))})")
         typer.echo("\n".join(step_lines(results.steps, STEPS_SHOWN)))
-    recorded = () if results.steps is None else ("steps.parquet", "decisions.parquet")
-    files = ("requests.parquet", "visits.parquet", "engines.parquet", "summary.json", "scenario.yaml", *recorded)
+        typer.echo(STEPS_LEGEND)
+    tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
+    files = ("requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
 
 

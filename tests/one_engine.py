@@ -13,7 +13,7 @@ from hermes_sim.perf.step_kernel import HOST_STEP_S
 from hermes_sim.sim.advance import act, push, reserve
 from hermes_sim.sim.ranks import ARRIVAL
 from hermes_sim.state import arrays as names
-from hermes_sim.state.arrays import HAS_KV, EngineArrays, allocate, empty_blocks
+from hermes_sim.state.arrays import FIELDS, FIXED_SIZES, HAS_KV, EngineArrays, allocate, empty_blocks
 from tests.reference_records import BatchCounts, Options
 
 __all__ = ["CompiledEngine", "Options", "Step", "linear_cost", "make_arrays"]
@@ -23,6 +23,8 @@ SECONDS_PER_TOKEN = 3.2e-5
 SECONDS_PER_STEP = 0.012
 COMPUTE = 0
 LARGEST_LOG = 4096
+ONE_OF_EACH = {name: 1 for _, dimensions, _ in FIELDS.values() for name in dimensions if name not in FIXED_SIZES}
+"""Dimensions that an engine driven by hand has no use for."""
 
 
 def linear_cost(num_tokens: int) -> float:
@@ -53,18 +55,18 @@ def make_arrays(
     drafts = options.draft_tokens * options.tree_width
     num_groups = 1 if lockstep else num_engines
     arrays = allocate({
-        "engines": num_engines, "groups": num_groups, "queues": num_engines, "lanes": options.num_lanes,
-        "slots": num_slots, "jobs": 1, "cost_kinds": 1, "step_tokens": max_tokens + 1,
+        **ONE_OF_EACH, "engines": num_engines, "groups": num_groups, "queues": num_engines, "lanes": options.num_lanes,
+        "slots": num_slots, "step_tokens": max_tokens + 1,
         "step_seqs": max(options.max_num_seqs * (1 + drafts), options.max_num_seqs) + 1,
-        "attention_coefficients": NUM_ATTENTION_COEFFICIENTS, "curve_points": 1,
+        "attention_coefficients": NUM_ATTENTION_COEFFICIENTS,
         "table_blocks": options.num_blocks + drafts + 1, "blocks": options.num_blocks,
         "blocks_and_sentinel": options.num_blocks + 1, "hash_slots": hash_slots, "rows": num_rows,
-        "requests": num_rows, "requests_and_one": num_rows + 1, "hash_ids": 1,
+        "requests": num_rows, "requests_and_one": num_rows + 1,
         "outbox": num_engines * (4 * num_slots + 8), "phases": options.block_tokens + 1,
         "clients": num_clients, "accept_table": max(len(options.acceptance_values), 1),
         "window_entries": max(options.window_blocks * options.window_groups, 1),
         "radix_blocks": options.num_blocks if options.prefix_cache == "radix" else 1,
-        "bulk": 1, "plans": 1, "router_options": 1, "decisions": num_engines * (8 * num_slots + LARGEST_LOG),
+        "decisions": num_engines * (8 * num_slots + LARGEST_LOG),
     })  # fmt: skip
     arrays.row_request[:] = np.arange(num_rows)
     arrays.record_decisions[0] = 1

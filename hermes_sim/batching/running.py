@@ -56,9 +56,9 @@ def decode_in_block(state: Any, e: int, slot: int, block_tokens: int) -> bool:
 
 @compiled
 def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -> Any:
-    """One pass over the running list. Returns (budget left, whether anything was preempted, whether it was cut short).
+    """One pass over the running list. Returns (budget left, whether it preempted anything, whether it was cut short).
 
-    `which`: all, decodes only, unfinished prompts only. Sequences that have tokens of this step already are passed over.
+    `which`: all, decodes only, unfinished prompts only. Sequences that have tokens of this step are passed over.
     """
     block_tokens = state.block_tokens[e]
     threshold = state.prefill_threshold[e]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from hermes_sim.batching.policy import Switches, TokenBatching
-from hermes_sim.core.schema import Fraction
 
 
 class Static(TokenBatching):
     """An empty engine takes a batch, prompts padded to the longest; nobody joins or leaves before all have ended."""
 
     kind: Literal["static"] = "static"
-    output_reserve_frac: Fraction = Field(default=1.0, ge=1.0)
+    output_reserve_frac: Annotated[float, Field(ge=1.0, le=1.0)] = 1.0
     """Blocks for all outputs are taken into account when the batch is formed: nobody is preempted."""
 
     def switches(self) -> Switches:

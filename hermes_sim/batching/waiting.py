@@ -36,7 +36,7 @@ MOST_LOOKED_AT = 128
 def choose_head(state: Any, e: int, queue: int) -> None:
     """Orders that choose when they admit: the best row comes to the head of the line."""
     order = state.queue_order[e]
-    if order != FAIR_SHARE and order != LONGEST_PREFIX:
+    if order not in (FAIR_SHARE, LONGEST_PREFIX):
         return
     best_before = np.int64(-1)
     best = np.int64(0)
@@ -78,9 +78,7 @@ def reserve_of_running(state: Any, e: int) -> int:
     for place in range(state.num_running[e]):
         slot = np.int64(state.running[e, place])
         if not has_ended(state, e, slot):
-            number += blocks_to_come(
-                state, e, np.int64(state.slot_row[e, slot]), np.int64(state.slot_blocks[e, slot])
-            )
+            number += blocks_to_come(state, e, np.int64(state.slot_row[e, slot]), np.int64(state.slot_blocks[e, slot]))
     return number
 
 

@@ -1,8 +1,8 @@
 """Compiled functions as parts: optimised where Python enters them, not one by one.
 
-Numba optimises a function together with all that it calls, and so the innermost code once for every level above it. Here
-a function that is called from compiled code is only translated; the machine code is made for the function that Python
-calls, with all its parts linked in. That cuts the first start to a third and keeps one cached object per entry.
+Numba optimises a function together with all that it calls, and so the innermost code once for every level above it.
+Here a function that is called from compiled code is only translated; the machine code is made for the function that
+Python calls, with all its parts linked in. That cuts the first start to a third and keeps one cached object per entry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _NoEnvironments:
         """Nothing to set."""
 
 
-class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
+class _PartLibrary(JITCodeLibrary):
     """Translated code that waits to be linked into its callers."""
 
     @property
@@ -48,7 +48,7 @@ class _PartLibrary(JITCodeLibrary):  # type: ignore[misc]  # Numba has no types
         return 0
 
 
-class _PartCompiler(Compiler):  # type: ignore[misc]
+class _PartCompiler(Compiler):
     """Translates into a library of the kind above."""
 
     def _compile_core(self) -> Any:
@@ -57,7 +57,7 @@ class _PartCompiler(Compiler):  # type: ignore[misc]
         return super()._compile_core()
 
 
-class Part(CPUDispatcher):  # type: ignore[misc]
+class Part(CPUDispatcher):
     """A function as compiled callers see it; Python gets one of its own, made when it first calls."""
 
     def __init__(self, function: Callable[..., object], entry: Callable[[], Callable[..., object]]) -> None:

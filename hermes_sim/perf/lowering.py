@@ -122,7 +122,7 @@ class LoweredOperators:
 
     def flops(self, num_counts: FloatArray) -> FloatArray:
         """FLOPs of one device for so many tokens (or sequences), over any number of steps."""
-        return num_counts * (self.rows[:, COUNT] * self.rows[:, TOKEN_FLOPS]).sum()
+        return num_counts * float((self.rows[:, COUNT] * self.rows[:, TOKEN_FLOPS]).sum())
 
     def bytes(self, num_steps: FloatArray, num_counts: FloatArray) -> FloatArray:
         """Bytes moved by one device; grouped products at the mean number of tokens per step. Arrays of one shape."""

@@ -25,9 +25,7 @@ IN_LOOP: tuple[Router, ...] = (
 
 
 @compiled
-def choose_by_number(
-    state: Any, number: int, candidates: Any, row: int, turn: int, draw: float, options: Any
-) -> int:
+def choose_by_number(state: Any, number: int, candidates: Any, row: int, turn: int, draw: float, options: Any) -> int:
     """What the router of that number chooses."""
     if number == 0:
         return round_robin.choose(state, candidates, row, turn, draw, options)
@@ -53,4 +51,4 @@ def choose_by_number(
 @compiled
 def reads_loads(number: int) -> bool:
     """Whether the candidates must be brought to the present first."""
-    return number != 0 and number != 8 and number != 9
+    return number not in (0, 8, 9)

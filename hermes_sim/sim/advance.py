@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
 from hermes_sim.core.compiled import compiled
-from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
 from hermes_sim.routing.in_loop import choose_by_number, reads_loads
 from hermes_sim.sim.lockstep import begin_ranks
+from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
 from hermes_sim.sim.samples import fork_samples
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
 from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
@@ -91,9 +91,9 @@ def advance(state: Any, group: int, horizon_s: float, rank: int, limit_in_flight
             continue
         if starter < 0 or not (start_s < horizon_s and start_s < limit_in_flight_s and start_s <= limit_idle_s):
             return
-        if alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1:
-            if stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s):
-                continue
+        may_run_on = alone and state.engine_kind[starter] == TOKENS and state.num_lanes[starter] == 1
+        if may_run_on and stretch(state, starter, start_s, horizon_s, rank, limit_in_flight_s, limit_idle_s):
+            continue
         begin(state, group, starter, start_s)
 
 

@@ -12,11 +12,8 @@ import numpy as np
 
 from hermes_sim.routing.in_loop import IN_LOOP
 from hermes_sim.sim.advance import push_arrivals
-from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.lower import ARRIVALS_AT_A_TIME, Lowered
 from hermes_sim.sim.plans import PipelinePlan
-
-AT_A_TIME = 8192
-"""Arrivals between two looks at progress and Ctrl-C."""
 
 
 def can_be_laid_out(lowered: Lowered, longest: list[int]) -> bool:
@@ -45,19 +42,20 @@ def _is_one_sequence(plan: PipelinePlan) -> bool:
 
 def push_all_arrivals(lowered: Lowered, report: Callable[[], None]) -> None:
     """Every arrival in order of time, ties in order of the requests."""
-    state = lowered.state
-    number = lowered.requests.num_requests
+    state, requests = lowered.state, lowered.requests
     for place, plan in enumerate(lowered.pipelines):
         stage = plan.stages[0]
         state.plan_num_candidates[place] = len(stage.candidates)
         state.plan_candidates[place, : len(stage.candidates)] = stage.candidates
         state.plan_router[place] = next((n for n, router in enumerate(IN_LOOP) if router is stage.router), 0)
         state.plan_options[place] = stage.options
-    rows = lowered.first_row[:-1]
-    state.bulk_row[:number] = rows
-    state.bulk_time_s[:number] = lowered.requests.arrival_s
-    state.bulk_plan[:number] = lowered.request_pipeline
-    state.bulk_draw[:number] = lowered.draws[rows]
-    for first in range(0, number, AT_A_TIME):
-        push_arrivals(state.handle, first, min(first + AT_A_TIME, number))
+    for first in range(0, requests.num_requests, ARRIVALS_AT_A_TIME):
+        chosen = slice(first, min(first + ARRIVALS_AT_A_TIME, requests.num_requests))
+        rows = lowered.first_row[chosen]
+        number = len(rows)
+        state.bulk_row[:number] = rows
+        state.bulk_time_s[:number] = requests.arrival_s[chosen]
+        state.bulk_plan[:number] = lowered.request_pipeline[chosen]
+        state.bulk_draw[:number] = lowered.draws[rows]
+        push_arrivals(state.handle, 0, number)
         report()

@@ -60,5 +60,8 @@ def per_request(
     """Reduce a column of visits over each request's stages (of some kinds) onto `out`, [num_requests]; returns it."""
     for stage in stages:
         if kinds is None or stage.kind in kinds:
-            out[stage.requests] = reduce(out[stage.requests], values[stage.rows])
+            if isinstance(stage.requests, slice):
+                reduce(out, values[stage.rows], out=out)
+            else:
+                out[stage.requests] = reduce(out[stage.requests], values[stage.rows])
     return out

@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def named(names: list[str], index: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Strings by index; -1 is the empty string."""
-    return np.array([*names, ""], object)[index]
+    return np.asarray(np.array([*names, ""], object)[index])
 
 
 def of_all_samples(lowered: Lowered, values: npt.NDArray[Any], reduce: np.ufunc) -> npt.NDArray[Any]:

@@ -67,6 +67,7 @@ class HandOver:
         for ended in (row, *range(first, first + int(state.row_num_samples[row]) - 1)):
             state.row_arrival_s[ended] = state.row_start_s[ended] = state.row_finish_s[ended] = time_s
             state.row_generated[ended] = state.row_output[ended]
+        state.row_open_samples[row] = 0
 
     def send(self, row: int) -> None:
         """Blocks are reserved: the prompt's KV sets out."""

@@ -28,7 +28,7 @@ def draw_rows(
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """One number per visit for routing, and which visits are left out because of a stage's probability.
 
-    A decode is left out with its prefill.
+    A visit that one engine only can serve has no number. A decode is left out with its prefill.
     """
     num_requests = len(lengths.num_prompt)
     draws = np.zeros(len(lengths.row_request))
@@ -36,13 +36,16 @@ def draw_rows(
     for number, pipeline in enumerate(scenario.workload.pipelines):
         members = np.flatnonzero(lengths.request_pipeline == number)
         for place, stage in enumerate(pipeline.stages):
+            plan = plans[number].stages[place]
             rows = lengths.first_row[members] + place
-            draws[rows] = stream(scenario.seed, f"routing {pipeline.name}.{stage.name}").random(num_requests)[members]
-            left_out = ~passes(scenario, pipeline, stage, num_requests)[members]
-            skipped[rows] |= left_out
-            decode = plans[number].stages[place].decode
-            if decode is not None:
-                skipped[lengths.first_row[members] + decode] |= left_out
+            if len(plan.candidates) > 1:
+                drawn = stream(scenario.seed, f"routing {pipeline.name}.{stage.name}").random(num_requests)
+                draws[rows] = drawn[members]
+            if stage.probability < 1.0:
+                left_out = ~passes(scenario, pipeline, stage, num_requests)[members]
+                skipped[rows] |= left_out
+                if plan.decode is not None:
+                    skipped[lengths.first_row[members] + plan.decode] |= left_out
     return draws, skipped
 
 
@@ -59,8 +62,10 @@ def fill_rows(
     state.row_request[:number] = lengths.row_request
     state.row_prompt[:number] = lengths.num_prompt[lengths.row_request]
     state.row_output[:number] = lengths.num_output[lengths.row_request]
-    state.row_priority[:number] = requests.priority[lengths.row_request]
-    state.row_client[:number] = clients[lengths.row_request]
+    if requests.priority.any():  # memory that is never written to is never taken
+        state.row_priority[:number] = requests.priority[lengths.row_request]
+    if clients.any():
+        state.row_client[:number] = clients[lengths.row_request]
     fill_samples(state, number, lengths.samples)
     has_follower = np.zeros(requests.num_requests, bool)
     has_follower[requests.previous[requests.previous >= 0]] = True
@@ -90,11 +95,14 @@ def fill_rows(
                     state.row_continues_as[rows] = decode_rows
     state.itl_window_s[:] = gap_window_s(scenario, requests)
     count = requests.num_requests
-    state.content_group[:count] = requests.prefix_group
-    state.content_group_tokens[:count] = np.where(requests.prefix_group >= 0, requests.prefix_tokens, 0)
-    state.content_session[:count] = np.where(lengths.num_added > 0, -1, requests.session)
-    state.hash_offsets[: count + 1] = requests.hash_offsets
-    state.hash_ids[: len(requests.hash_ids)] = requests.hash_ids
+    if (requests.prefix_group >= 0).any():
+        state.content_group[:count] = requests.prefix_group
+        state.content_group_tokens[:count] = np.where(requests.prefix_group >= 0, requests.prefix_tokens, 0)
+    if (requests.session >= 0).any():
+        state.content_session[:count] = np.where(lengths.num_added > 0, -1, requests.session)
+    if len(requests.hash_ids) > 0:
+        state.hash_offsets[: count + 1] = requests.hash_offsets
+        state.hash_ids[: len(requests.hash_ids)] = requests.hash_ids
     state.hash_block_tokens[0] = requests.hash_block_tokens
 
 

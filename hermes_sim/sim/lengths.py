@@ -25,10 +25,12 @@ LONGEST_STEP_TOKENS = 1 << 18
 
 def draw_pipelines(pipelines: Sequence[Pipeline], requests: RequestTable, seed: int) -> IntArray:
     """Pipeline of every request: as the trace says, else by weight; a request's draw does not depend on the others."""
-    weights = np.array([pipeline.weight for pipeline in pipelines])
-    edges = np.cumsum(weights / weights.sum())
-    draws = stream(seed, "pipelines").random(requests.num_requests)
-    drawn = np.minimum(np.searchsorted(edges, draws, side="right"), len(pipelines) - 1).astype(np.int64)
+    drawn = np.zeros(requests.num_requests, np.int64)
+    if len(pipelines) > 1:
+        weights = np.array([pipeline.weight for pipeline in pipelines])
+        edges = np.cumsum(weights / weights.sum())
+        draws = stream(seed, "pipelines").random(requests.num_requests)
+        drawn[:] = np.minimum(np.searchsorted(edges, draws, side="right"), len(pipelines) - 1)
     if requests.pipeline is None:
         return drawn
     names = [pipeline.name for pipeline in pipelines]
@@ -50,8 +52,8 @@ class Lengths:
     """Tokens of retrieved documents in the prompt, before clipping."""
     request_pipeline: IntArray
     first_row: IntArray
-    row_request: IntArray
-    row_stage: IntArray
+    row_request: npt.NDArray[np.int32]
+    row_stage: npt.NDArray[np.int16]
     samples: Samples
 
     @property
@@ -72,8 +74,9 @@ class Lengths:
         for number, pipeline in enumerate(pipelines):
             members = request_pipeline == number
             for stage in pipeline.stages:
-                passing = members & passes(scenario, pipeline, stage, requests.num_requests)
-                added[passing] += stage.added_prompt_tokens()
+                if stage.added_prompt_tokens() > 0:
+                    passing = members & passes(scenario, pipeline, stage, requests.num_requests)
+                    added[passing] += stage.added_prompt_tokens()
         limit = np.array([context_limit(scenario, pipeline) for pipeline in pipelines], np.int64)
         wanted_prompt = np.maximum(requests.num_prompt_tokens + added, 1)
         limits = limit[request_pipeline]
@@ -83,8 +86,8 @@ class Lengths:
         num_stages = np.array([len(pipeline.stages) for pipeline in pipelines], np.int64)
         per_request = num_stages[request_pipeline]
         first_row = np.concatenate(([0], np.cumsum(per_request))).astype(np.int64)
-        row_request = np.repeat(np.arange(requests.num_requests), per_request)
-        row_stage = np.arange(first_row[-1]) - first_row[row_request]
+        row_request = np.repeat(np.arange(requests.num_requests, dtype=np.int32), per_request)
+        row_stage = (np.arange(first_row[-1]) - first_row[row_request]).astype(np.int16)
         samples = draw_samples(pipelines, request_pipeline, first_row, num_output, limits - num_prompt, scenario.seed)
         return Lengths(
             num_prompt, num_output, num_clipped, added, request_pipeline, first_row, row_request, row_stage, samples,

@@ -27,6 +27,10 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
+ARRIVALS_AT_A_TIME = 8192
+"""Known arrivals that are laid out and pushed together, between two looks at progress and Ctrl-C."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lowered:
     """Everything a run needs."""
@@ -40,14 +44,14 @@ class Lowered:
     """[num_requests]"""
     first_row: IntArray
     """[num_requests + 1]: row of stage s of request r is first_row[r] + s."""
-    row_stage: IntArray
+    row_stage: npt.NDArray[np.int16]
     """[num_visits] place of the stage in its pipeline."""
     row_parent: IntArray
     """[num_samples] decode visit of each further sample; their rows come after those of all visits."""
     skipped: npt.NDArray[np.bool_]
     """[num_visits] drawn not to pass through (stage probability)."""
     draws: FloatArray
-    """[num_visits] the visit's own uniform number, for routing."""
+    """[num_visits] the visit's own uniform number, for routing; 0 where there is one engine."""
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
     state: EngineArrays
@@ -141,7 +145,7 @@ def array_sizes(
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
-        "bulk": max(requests.num_requests, 1),
+        "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
         "plans": num_pipelines,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,

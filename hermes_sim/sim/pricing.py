@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from hermes_sim.batching.batch import (
+    COPIED_BLOCKS,
     DECODE_CONTEXT_MAX,
     DECODE_CONTEXT_SUM,
     NUM_DECODE,
@@ -22,7 +23,6 @@ from hermes_sim.batching.batch import (
     PREFILL_LONGEST,
     PREFILL_TOKEN_PAIRS,
     SWAPPED_BLOCKS,
-    COPIED_BLOCKS,
 )
 from hermes_sim.batching.packing import num_rows_in_lane
 from hermes_sim.core.compiled import compiled

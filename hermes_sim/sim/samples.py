@@ -11,46 +11,56 @@ from hermes_sim.sim.outbox import close_visit
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, FORKED, HAS_KV
 from hermes_sim.state.blocks import share_blocks, take_slot
 from hermes_sim.state.clients import client_enters
-from hermes_sim.state.queues import push_again, push_new
+from hermes_sim.state.queues import is_sorted, push_again, push_new
 
 
 @compiled
 def fork_samples(state: Any, e: int, slot: int, row: int, time_s: float, at_front: bool) -> None:
-    """All samples but the first, which goes on in `slot`, get a place of their own; the last joins the line first.
+    """All samples but the first, which goes on in `slot`, join the line in their order.
 
     A sample shares the full blocks of its prompt; its copy of the last block, if part full, is made when it first
     runs. Where no slot is free it starts without KV, and finds in the prefix cache what is left of its prompt.
     """
     first = np.int64(state.row_first_sample[row])
     extra = np.int64(state.row_num_samples[row]) - 1
+    for sample in range(first, first + extra):
+        start_sample(state, e, slot, row, sample, time_s)
+    backwards = at_front and not is_sorted(state.queue_order[e])
     for number in range(extra):
-        sample = first + (extra - 1 - number if at_front else number)
-        state.row_engine[sample] = e
-        state.row_arrival_s[sample] = time_s
-        state.row_start_s[sample] = time_s
-        state.row_generated[sample] = min(np.int64(1), np.int64(state.row_output[sample]))
+        sample = first + (extra - 1 - number if backwards else number)
         if state.row_output[sample] <= 1:
-            close_sample(state, e, sample, time_s)
             continue
-        state.row_priority[sample] = state.row_priority[row]
-        state.row_key[sample] = state.row_key[row]
-        state.row_client[sample] = state.row_client[row]
-        state.row_order[sample] = state.row_order[row]
-        state.row_last_token_s[sample] = time_s
-        left = np.int64(state.row_output[sample]) - 1
-        state.load_requests[e] += 1
-        state.load_output_tokens[e] += left
-        state.load_tokens[e] += left
-        client_enters(state, e, sample)
-        if state.num_free_slots[e] > 0:
-            share_blocks(state, e, take_slot(state, e, sample), slot)
-            state.row_flags[sample] |= np.uint8(HAS_KV + FORKED)
-        else:
-            state.load_tokens[e] += state.row_prompt[sample]
         if at_front:
             push_again(state, e, state.first_queue[e], sample)
         else:
             push_new(state, e, state.first_queue[e], sample)
+
+
+@compiled
+def start_sample(state: Any, e: int, slot: int, row: int, sample: int, time_s: float) -> None:
+    """A sample of the visit `row` begins with the first token that the prompt's last step gave it."""
+    state.row_engine[sample] = e
+    state.row_arrival_s[sample] = time_s
+    state.row_start_s[sample] = time_s
+    state.row_generated[sample] = min(np.int64(1), np.int64(state.row_output[sample]))
+    if state.row_output[sample] <= 1:
+        close_sample(state, e, sample, time_s)
+        return
+    state.row_priority[sample] = state.row_priority[row]
+    state.row_key[sample] = state.row_key[row]
+    state.row_client[sample] = state.row_client[row]
+    state.row_order[sample] = state.row_order[row]
+    state.row_last_token_s[sample] = time_s
+    left = np.int64(state.row_output[sample]) - 1
+    state.load_requests[e] += 1
+    state.load_output_tokens[e] += left
+    state.load_tokens[e] += left
+    client_enters(state, e, sample)
+    if state.num_free_slots[e] > 0:
+        share_blocks(state, e, take_slot(state, e, sample), slot)
+        state.row_flags[sample] |= np.uint8(HAS_KV + FORKED)
+    else:
+        state.load_tokens[e] += state.row_prompt[sample]
 
 
 @compiled

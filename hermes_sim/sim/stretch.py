@@ -281,7 +281,7 @@ def end_run(state: Any, e: int, time_s: float) -> None:
 
 @compiled
 def read_sums(state: Any, e: int) -> Any:
-    """What add_shares adds to, as numbers: seconds by resource, energy and engine time per token, busy time, integrals."""
+    """What add_shares adds to, as numbers: seconds by resource, energy and engine time a token, busy, integrals."""
     return (
         state.shares[e, 0],
         state.shares[e, 1],

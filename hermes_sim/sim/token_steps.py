@@ -22,6 +22,7 @@ from hermes_sim.batching.batch import (
     note,
 )
 from hermes_sim.batching.speculation import count_accepted
+from hermes_sim.batching.waiting import missing_with_kv
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import step_energy_j
@@ -33,6 +34,7 @@ from hermes_sim.state.arrays import (
     ENGINE_TIME,
     FINISHED_ROW,
     GRANTED,
+    HAS_KV,
     HOLDS_KV,
     NUM_SHARES,
 )
@@ -117,7 +119,7 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
 
 @compiled
 def goes_on_decoding(state: Any, e: int, slot: int, time_s: float, seals: bool) -> bool:
-    """Most decodes: one more token, not the last, after a gap of one step. Loads and gaps are the caller's. False: no."""
+    """Most decodes: one more token, not the last, after a gap of one step. The caller counts loads and gaps."""
     row = np.int64(state.slot_row[e, slot])
     generated = state.row_generated[row] + 1
     if generated >= state.row_output[row] or not np.isnan(state.row_last_token_s[row]):
@@ -271,11 +273,22 @@ def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
 
 @compiled
 def reserve_now(state: Any, e: int, row: int) -> bool:
-    """Blocks for a prompt whose KV comes from elsewhere (rule 18), if they are free; takes them."""
+    """Blocks for a prompt whose KV comes from elsewhere (rule 18), if they are free; takes them.
+
+    Those who are here already go first: one block for each running sequence is kept back, and nobody comes in while
+    the head of the line waits for blocks that it had, or lacks one to go on.
+    """
     block_tokens = state.block_tokens[e]
+    head = np.int64(state.queue_head[state.first_queue[e]])
+    if head >= 0 and state.row_flags[head] & HAS_KV != 0:
+        if missing_with_kv(state, e, head) > 0:
+            return False
+    elif head >= 0 and state.row_preemptions[head] > 0:
+        return False
     num_computed = state.row_prompt[row] + state.row_generated[row] - 1
     num_needed = (num_computed + 1 + block_tokens - 1) // block_tokens
-    if num_pool_blocks(state, e, num_needed) > state.num_free_blocks[e] or state.num_free_slots[e] == 0:
+    num_kept_back = state.num_running[e]
+    if num_pool_blocks(state, e, num_needed) + num_kept_back > state.num_free_blocks[e] or state.num_free_slots[e] == 0:
         return False
     slot = take_slot(state, e, row)
     grow(state, e, slot, num_needed)

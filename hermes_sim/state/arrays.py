@@ -360,8 +360,18 @@ ENDED = 8
 FORKED = 16
 """Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
 
-FIXED_SIZES = {"one": 1, "router_options": 3, "two": 2, "four": 4, "batch": BATCH_SIZE, "shares": NUM_SHARES, "resources": NUM_RESOURCES,
-               "itl_bins": ITL_NUM_BINS, "timeline_points": TIMELINE_POINTS, "timeline_columns": TIMELINE_COLUMNS}  # fmt: skip
+FIXED_SIZES = {
+    "one": 1,
+    "two": 2,
+    "four": 4,
+    "batch": BATCH_SIZE,
+    "shares": NUM_SHARES,
+    "resources": NUM_RESOURCES,
+    "router_options": 3,
+    "itl_bins": ITL_NUM_BINS,
+    "timeline_points": TIMELINE_POINTS,
+    "timeline_columns": TIMELINE_COLUMNS,
+}
 
 
 class EngineArrays(SimpleNamespace):

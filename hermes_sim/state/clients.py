@@ -1,4 +1,4 @@
-"""Virtual token counters: what every client has been served by an engine (Sheng et al., OSDI 2024, arXiv 2401.00588)."""
+"""Virtual token counters: what an engine has served every client (Sheng et al., OSDI 2024, arXiv 2401.00588)."""
 
 from __future__ import annotations
 

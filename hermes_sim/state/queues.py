@@ -18,7 +18,7 @@ LONGEST_PREFIX = 5
 @compiled
 def is_sorted(order: int) -> bool:
     """Whether the list is kept in order of a key that a row has from the start; others choose when they admit."""
-    return order == PRIORITY or order == SJF or order == LEAST_SLACK
+    return order in (PRIORITY, SJF, LEAST_SLACK)
 
 
 @compiled

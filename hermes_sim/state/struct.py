@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import typeof, types
+from numba.core.datamodel.models import StructPayloadModel
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
-from numba.core.datamodel.models import StructPayloadModel
 from numba.experimental import structref
 from numba.extending import register_model
 

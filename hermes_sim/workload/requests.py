@@ -100,12 +100,15 @@ def request_table(
     client: npt.ArrayLike | None = None,
     num_image_tokens: npt.ArrayLike | None = None,
 ) -> RequestTable:
-    """Table from the columns a source has; the others say "none". Rows must be in order of arrival."""
+    """Table from the columns a source has; the others say "none". Rows must be in order of arrival.
+
+    A column that the source lacks is one number in memory, seen as often as there are requests; nobody can write to it.
+    """
     num_requests = len(np.asarray(arrival_s))
 
     def integers(column: npt.ArrayLike | None, default: int, length: int = num_requests) -> IntArray:
         if column is None:
-            return np.full(length, default, np.int64)
+            return np.broadcast_to(np.int64(default), length)
         return np.ascontiguousarray(column, np.int64)
 
     return RequestTable(
@@ -114,7 +117,7 @@ def request_table(
         num_output_tokens=integers(num_output_tokens, 0),
         session=integers(session, -1),
         previous=integers(previous, -1),
-        think_s=np.zeros(num_requests) if think_s is None else np.ascontiguousarray(think_s, np.float64),
+        think_s=np.broadcast_to(0.0, num_requests) if think_s is None else np.ascontiguousarray(think_s, np.float64),
         prefix_group=integers(prefix_group, -1),
         prefix_tokens=integers(prefix_tokens, 0),
         priority=integers(priority, 0),

@@ -53,7 +53,57 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         ),
         s.workload(traffic=s.traffic(rate="100 /s", num_requests=16, prompt=120, output=12)),
     ),
-}
+    "drafts, several samples, fair share, swap": (
+        s.cluster(
+            s.llm(
+                kv_cache={"num_gpu_blocks": 60, "block_tokens": 4, "insert_at": "step_end"},
+                batching={**SMALL, "queue_order": "fair_share", "full_sequence_gate": False, "preemption": "swap"},
+                speculative={
+                    "num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"},
+                    "adaptive": True,
+                },
+            )
+        ),
+        s.workload(
+            s.PREFILL,
+            {**s.DECODE, "num_samples": 2},
+            traffic={**s.traffic(rate="200 /s", num_requests=12, prompt=40, output=20), "clients": {"count": 3}},
+        ),
+    ),
+    "asynchronous, radix, longest prefix": (
+        s.cluster(
+            s.llm(
+                kv_cache={"num_gpu_blocks": 60, "block_tokens": 4, "prefix_cache": "radix", "insert_at": "step_end"},
+                batching={**SMALL, "queue_order": "longest_prefix", "async_scheduling": True},
+            )
+        ),
+        s.workload(
+            traffic={
+                **s.traffic(rate="200 /s", num_requests=16, prompt=40, output=20), "prefix": {"tokens": 24, "groups": 2},
+            }
+        ),
+    ),
+    "ranks in lockstep": (
+        s.cluster(
+            s.llm(
+                parallel={"dp": 2}, placement={"gpu": 2}, kv_cache={"num_gpu_blocks": 60, "block_tokens": 4},
+                batching={**SMALL, "kind": "decode_first"},
+            )
+        ),
+        s.workload(traffic=s.traffic(rate="200 /s", num_requests=12, prompt=40, output=20)),
+    ),
+    "layered prefill": (
+        s.cluster(s.llm(batching={**SMALL, "kind": "layered_prefill", "layer_group_tokens": 16})),
+        s.workload(traffic=s.traffic(rate="200 /s", num_requests=10, prompt=60, output=12)),
+    ),
+    "static, padded": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], batching={**SMALL, "kind": "prepacked"}),
+            s.llm("decoder", serves=["decode"], batching={**SMALL, "kind": "static"}),
+        ),
+        s.workload(traffic=s.traffic(rate="200 /s", num_requests=10, prompt=40, output=12)),
+    ),
+}  # fmt: skip
 
 
 def run_all() -> dict[str, Columns]:
@@ -63,7 +113,7 @@ def run_all() -> dict[str, Columns]:
         tables = simulate_scenario(load_scenario(cluster, workload))
         columns = {
             f"{name}.{column}": values
-            for name in ("requests", "visits", "engines", "links", "operators")
+            for name in ("requests", "visits", "engines", "links", "operators", "timeline")
             for column, values in getattr(tables, name).items()
         }
         columns["itl_counts"] = tables.itl_counts
@@ -83,6 +133,7 @@ def test_the_same_without_compiling(tmp_path: Path) -> None:
     compiled = run_all()
     assert compiled["retrieval beside it, preemption, priorities"]["requests.num_preemptions"].sum() > 0
     assert compiled["disaggregated, with a pipeline"]["links.num_transfers"].sum() > 0
+    assert compiled["drafts, several samples, fair share, swap"]["engines.num_swapped_blocks"].sum() > 0
     path = tmp_path / "tables"
     subprocess.run(
         [

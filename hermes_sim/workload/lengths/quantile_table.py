@@ -9,7 +9,7 @@ one column the two lengths are independent. Between rows quantiles are interpola
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +56,16 @@ def shipped_tables() -> dict[str, Path]:
 
 def read_table(path: Path) -> QuantileTable:
     """Table in the form above. Raises TraceError with file and line."""
+    return parse_table(text_of(path), path)
+
+
+@lru_cache(maxsize=16)
+def parse_table(text: str, path: Path) -> QuantileTable:
+    """The text of a file as a table; a sweep reads the same few again and again."""
     about: dict[str, str] = {}
     rows: list[list[float]] = []
     header: list[str] = []
-    for line_number, line in enumerate(text_of(path).splitlines(), start=1):
+    for line_number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#"):
             key, _, value = line[1:].partition(":")
             about[key.strip()] = value.strip()

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 from hermes_sim.batching import PADDINGS, QUEUE_ORDERS, TOKEN_POLICIES, TokenBatching
 from hermes_sim.batching.policy import Padding, QueueOrder
+from hermes_sim.batching.static import Static
 
 OFF = {
     "chunk_prefill": False, "mix": False, "waiting_first": False, "decodes_first": False, "static_batch": False,
@@ -45,13 +47,22 @@ def test_sglang_chunks_the_prompts_it_serves_first() -> None:
     assert asdict(switches) == OFF | {"waiting_first": True, "chunk_prefill": True}
 
 
+DIFFERENT = {("static", "output_reserve_frac"): 1.0}
+
+
 @pytest.mark.parametrize("kind", SWITCHED)
 def test_the_common_options_have_the_same_defaults_everywhere(kind: str) -> None:
     """What a policy leaves out, all policies leave out alike: a comparison changes nothing but the policy."""
     policy = TOKEN_POLICIES[kind]()
     for name, field in TokenBatching.model_fields.items():
-        assert getattr(policy, name) == field.default, name
+        assert getattr(policy, name) == DIFFERENT.get((kind, name), field.default), name
     assert policy.kind == kind  # type: ignore[attr-defined]
+
+
+def test_a_static_batch_always_reserves_all_outputs() -> None:
+    assert Static.model_validate({"output_reserve_frac": 1.0}) == Static()
+    with pytest.raises(ValidationError, match="output_reserve_frac"):
+        Static.model_validate({"output_reserve_frac": 0.5})
 
 
 def test_numbers_of_orders_and_paddings_are_places_in_their_lists() -> None:

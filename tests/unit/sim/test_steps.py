@@ -16,7 +16,6 @@ from hermes_sim.sim.job_steps import read_curve
 from hermes_sim.sim.lower import Lowered, lower
 from hermes_sim.sim.pricing import SHORTEST_STEP_S
 from hermes_sim.sim.ranks import ARRIVAL, SCHEDULING
-from hermes_sim.sim.steps import begin_step, end_step
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, EngineArrays
 from hermes_sim.workload.requests import request_table
 from tests import scenarios as s
@@ -311,7 +310,9 @@ class TestPipelineParallel:
             entered_s = sum(prompts[:number]) / 4
             push(state.handle, 0, 0, 2 * number, entered_s, ARRIVAL)
             assert state.next_start_s[0] == entered_s
-            begin_step(state.handle, 0, entered_s)
+            while next_action(state.handle, 0)[1] == 0:
+                act(state.handle, 0)
+            act(state.handle, 0)
             expected_s.append(sum(prompts[: number + 1]) / 4 + 3 * max(prompts[: number + 1]) / 4)
         self.actions(state)
         assert state.row_finish_s[1 : 2 * len(prompts) : 2].tolist() == pytest.approx(expected_s)
@@ -406,7 +407,7 @@ def test_a_step_that_takes_no_time_takes_a_nanosecond() -> None:
     engine = build()
     engine.arrays.cost_linear[:] = 0.0
     engine.push(0.0, 0, 4, 1)
-    begin_step(engine.arrays.handle, 0, 0.0)
+    engine.act()
     assert engine.arrays.lane_end_s[0, 0] == SHORTEST_STEP_S
-    end_step(engine.arrays.handle, 0, 0)
+    engine.act()
     assert engine.arrays.row_shares[0, HOST] == SHORTEST_STEP_S

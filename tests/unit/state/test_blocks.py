@@ -9,23 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_sim.perf.step_cost import NUM_ATTENTION_COEFFICIENTS
 from hermes_sim.state.arrays import EngineArrays, allocate
 from hermes_sim.state.blocks import (
-    block_content,
     count_hits,
-    delete_hash,
-    find_block,
+    drop_out_of_window,
+    first_in_window,
     grow,
-    insert_hash,
-    mix,
+    num_missing_blocks,
     release,
     seal,
+    share_blocks,
     take_from_free_queue,
     take_hits,
     take_slot,
 )
-from tests.one_engine import Options, make_arrays
+from hermes_sim.state.hashes import block_content, delete_hash, find_block, insert_hash, mix
+from tests import invariants
+from tests.one_engine import ONE_OF_EACH, Options, make_arrays
 
 BLOCK_TOKENS = 4
 ALL_BITS = (1 << 64) - 1
@@ -42,18 +42,9 @@ def engine(num_blocks: int = 6, num_rows: int = 8, num_slots: int = 8) -> Engine
 
 def free_queue(arrays: EngineArrays) -> list[int]:
     """Blocks from the head on; both directions and the count must agree."""
-    sentinel = arrays.block_next.shape[1] - 1
-    forward, block = [], int(arrays.block_next[0, sentinel])
-    while block != sentinel:
-        forward.append(block)
-        block = int(arrays.block_next[0, block])
-    backward, block = [], int(arrays.block_previous[0, sentinel])
-    while block != sentinel:
-        backward.append(block)
-        block = int(arrays.block_previous[0, block])
-    assert backward == forward[::-1]
-    assert len(forward) == arrays.num_free_blocks[0]
-    return forward
+    found = invariants.free_queue(arrays, 0)
+    assert len(found) == arrays.num_free_blocks[0]
+    return found
 
 
 def table(arrays: EngineArrays, slot: int) -> list[int]:
@@ -67,7 +58,7 @@ def compute(arrays: EngineArrays, row: int, num_tokens: int) -> int:
     slot = take_slot(arrays.handle, 0, row)
     take_hits(arrays.handle, 0, slot, num_hits)
     grow(arrays.handle, 0, slot, -(-num_tokens // BLOCK_TOKENS))
-    seal(arrays.handle, 0, slot, num_hits * BLOCK_TOKENS, num_tokens)
+    seal(arrays.handle, 0, slot, num_tokens)
     return int(slot)
 
 
@@ -221,8 +212,8 @@ class TestPrefixCache:
         arrays, at_once = engine(), engine()
         slot = take_slot(arrays.handle, 0, 0)
         grow(arrays.handle, 0, slot, 3)
-        for old, new in [(0, 3), (3, 5), (5, 6), (6, 12)]:
-            seal(arrays.handle, 0, slot, old, new)
+        for num_tokens in (3, 5, 6, 12):
+            seal(arrays.handle, 0, slot, num_tokens)
         compute(at_once, 0, 12)
         np.testing.assert_array_equal(arrays.block_hash[0], at_once.block_hash[0])
 
@@ -234,8 +225,8 @@ class TestPrefixCache:
         slots = [take_slot(arrays.handle, 0, row) for row in range(2)]
         grow(arrays.handle, 0, slots[0], 1)
         grow(arrays.handle, 0, slots[1], 3)
-        seal(arrays.handle, 0, slots[0], 0, 4)
-        seal(arrays.handle, 0, slots[1], 0, 12)
+        seal(arrays.handle, 0, slots[0], 4)
+        seal(arrays.handle, 0, slots[1], 12)
         assert (arrays.block_hash[0, :4] != 0).tolist() == [True, False, True, True]
         assert table(arrays, compute(arrays, 2, 13)) == [0, 2, 3, 4]
 
@@ -254,6 +245,74 @@ class TestPrefixCache:
         release(arrays.handle, 0, compute(arrays, 0, 8))
         assert not arrays.block_hash.any()
         assert count_hits(arrays.handle, 0, 1, 9) == (0, 0)
+
+
+class TestWindows:
+    """A window of 2 blocks."""
+
+    def sliding(self) -> EngineArrays:
+        arrays = engine(num_blocks=12)
+        arrays.window_blocks[0] = 2
+        return arrays
+
+    def test_index_of_the_first_block_in_the_window(self) -> None:
+        arrays = self.sliding()
+        assert [first_in_window(arrays.handle, 0, n) for n in (0, 7, 8, 12, 40)] == [0, 0, 0, 0, 0]
+        arrays.full_layers[0] = 0
+        # the next token goes into block n // 4; it and the one before it stay
+        assert [first_in_window(arrays.handle, 0, n) for n in (0, 3, 4, 7, 8, 11, 12, 40)] == [0, 0, 0, 0, 1, 1, 2, 9]
+
+    def test_what_slid_out_is_given_up_once_hash_intact(self) -> None:
+        arrays = self.sliding()
+        arrays.full_layers[0] = 0
+        share_prefix(arrays, [0, 1], 100)
+        slot = compute(arrays, 0, 12)
+        arrays.slot_computed[0, slot] = 12
+        for _ in range(2):
+            drop_out_of_window(arrays.handle, 0, slot)
+            assert free_queue(arrays)[-2:] == [0, 1]
+            assert arrays.slot_first[0, slot] == 2
+        # all three are still known; row 1 looks at those from 3 + 1 - 2 on
+        assert count_hits(arrays.handle, 0, 1, 13) == (3, 0)
+        release(arrays.handle, 0, slot)
+        assert free_queue(arrays)[-3:] == [0, 1, 2]
+        assert count_hits(arrays.handle, 0, 1, 13) == (3, 1)
+
+    def test_groups_of_sliding_layers_cost_extra_blocks(self) -> None:
+        arrays = make_arrays(
+            Options(
+                num_blocks=12, block_tokens=BLOCK_TOKENS, max_num_seqs=4, max_num_batched_tokens=64, window_blocks=2,
+                window_groups=3,
+            ),
+            4,
+        )  # fmt: skip
+        slot = take_slot(arrays.handle, 0, 0)
+        assert [num_missing_blocks(arrays.handle, 0, slot, n) for n in (0, 1, 2, 3)] == [0, 4, 8, 9]
+        grow(arrays.handle, 0, slot, 1)
+        assert [num_missing_blocks(arrays.handle, 0, slot, n) for n in (1, 2, 3)] == [0, 4, 5]
+        # own 0, extras 1 to 3; then own 4 and 5, extras 6 to 8
+        grow(arrays.handle, 0, slot, 3)
+        assert table(arrays, slot) == [0, 4, 5]
+        assert arrays.window_table[0, slot].tolist() == [1, 2, 3, 6, 7, 8]
+        release(arrays.handle, 0, slot)
+        assert free_queue(arrays) == [9, 10, 11, 8, 7, 6, 3, 2, 1, 5, 4, 0]
+
+
+class TestForks:
+    def test_full_blocks_of_what_has_been_computed_are_shared(self) -> None:
+        # the parent has 9 tokens done and 2 more under way: two full blocks
+        arrays = engine()
+        parent = compute(arrays, 0, 11)
+        arrays.slot_computed[0, parent], arrays.slot_done[0, parent] = 11, 9
+        fork = take_slot(arrays.handle, 0, 1)
+        share_blocks(arrays.handle, 0, fork, parent)
+        assert table(arrays, fork) == [0, 1]
+        assert (arrays.slot_computed[0, fork], arrays.slot_done[0, fork]) == (9, 9)
+        assert arrays.block_owners[0].tolist() == [2, 2, 1, 0, 0, 0]
+        release(arrays.handle, 0, parent)
+        assert free_queue(arrays) == [3, 4, 5, 2]
+        release(arrays.handle, 0, fork)
+        assert free_queue(arrays) == [3, 4, 5, 2, 1, 0]
 
 
 class PoolModel:
@@ -332,13 +391,9 @@ def test_pool_is_the_model(requests: list[tuple[int, int, int]], data: st.DataOb
 def rows_of_a_trace(ids: list[list[int]], *, num_prompt: int, hash_block_tokens: int) -> EngineArrays:
     """One row per request, whose prompts a trace names by the given ids."""
     number = len(ids)
-    sizes = dict.fromkeys(
-        ["engines", "groups", "queues", "lanes", "slots", "jobs", "cost_kinds", "step_tokens", "step_seqs",
-         "curve_points", "table_blocks", "blocks", "blocks_and_sentinel", "hash_slots", "outbox", "phases"], 2,
-    )  # fmt: skip
     arrays = allocate({
-        **sizes, "attention_coefficients": NUM_ATTENTION_COEFFICIENTS, "rows": number, "requests": number,
-        "requests_and_one": number + 1, "hash_ids": sum(map(len, ids)),
+        **ONE_OF_EACH, "rows": number, "requests": number, "requests_and_one": number + 1,
+        "hash_ids": sum(map(len, ids)),
     })  # fmt: skip
     arrays.row_request[:] = np.arange(number)
     arrays.row_prompt[:] = num_prompt
