@@ -102,6 +102,11 @@ class Options:
         return POLICIES[self.policy]
 
     @property
+    def gates_whole_sequence(self) -> bool:
+        """Chunked prompts that go before decodes would evict each other for ever without the gate."""
+        return self.full_sequence_gate or (self.policy == "prefill_first" and self.chunk_prompts)
+
+    @property
     def num_lanes(self) -> int:
         """Steps in flight at once."""
         return 2 if self.async_scheduling else self.num_stages
@@ -160,7 +165,7 @@ class Seconds:
 class StepCost(Protocol):
     """Seconds of one step, from integers that describe its batch."""
 
-    def __call__(self, counts: BatchCounts) -> Seconds: ...
+    def __call__(self, counts: BatchCounts, /) -> Seconds: ...
 
 
 @dataclass(frozen=True, slots=True)

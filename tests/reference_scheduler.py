@@ -406,7 +406,7 @@ class Scheduler:
         """Rules 7 to 9. Hit blocks that lie in the free queue are not free for anything else; nothing is kept back
         for those who run if nobody does."""
         num_first = len(hits) * self.options.block_tokens + num_tokens
-        is_whole = self.options.full_sequence_gate and not self.options.all_layers_slide
+        is_whole = self.options.gates_whole_sequence and not self.options.all_layers_slide
         num_needed = self.cache.cost(self.cache.num_blocks(sequence.num_tokens if is_whole else num_first)) - len(hits)
         available = self.cache.num_free - sum(block.num_owners == 0 for block in self.cache.in_window(hits))
         if self.running:

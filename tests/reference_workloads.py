@@ -77,8 +77,10 @@ def workloads(draw: st.DrawFn, *, max_arrivals: int = 16) -> Workload:
 @st.composite
 def engines(draw: st.DrawFn) -> tuple[Options, int]:
     """(options, ranks in lockstep)."""
-    given: dict[str, Any] = draw(SIZES) | draw(RULES) | draw(CACHES) | draw(WINDOWS)
+    given: dict[str, Any] = {**draw(SIZES), **draw(RULES), **draw(CACHES), **draw(WINDOWS)}
     policy = given["policy"]
+    if policy == "static":
+        given["output_reserve_frac"] = 1.0
     can_pipe = policy != "layered_prefill"
     can_draft = policy not in PADDING_OR_LAYERS
     kinds = ["sync", "async"] + ["pipeline"] * can_pipe + ["drafts"] * can_draft
@@ -129,7 +131,7 @@ CACHES = st.sampled_from(
         {"prefix_caching": False},
     ]
 )
-WINDOWS = st.one_of(
+WINDOWS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries({"window_blocks": st.integers(2, 5), "all_layers_slide": st.just(True)}),
     st.fixed_dictionaries({"window_blocks": st.integers(2, 5), "window_groups": st.integers(1, 3)}),

@@ -51,7 +51,7 @@ def drop_from_flight(state: Any, e: int, slot: int) -> None:
     for lane in range(state.num_lanes[e]):
         for place in range(state.lane_num_scheduled[e, lane]):
             if state.lane_slots[e, lane, place] == slot:
-                state.lane_slots[e, lane, place] = -1
+                state.lane_slots[e, lane, place] = -2 - np.int64(state.slot_row[e, slot])
 
 
 @compiled

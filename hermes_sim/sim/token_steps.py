@@ -58,9 +58,11 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
     num_plain = np.int64(0)
     for place in range(state.lane_num_scheduled[e, lane]):
         slot = np.int64(state.lane_slots[e, lane, place])
-        if slot < 0:
-            continue  # preempted while in flight
         num_tokens = np.int64(state.lane_slot_tokens[e, lane, place])
+        if slot < 0:  # preempted while in flight: computed for it, and thrown away
+            state.row_shares[-2 - slot, ENERGY] += energy_j * num_tokens / number
+            state.row_shares[-2 - slot, ENGINE_TIME] += duration_s * num_tokens / number
+            continue
         kind = state.lane_slot_kind[e, lane, place]
         if by_sums and kind == DECODE and goes_on_decoding(state, e, slot, time_s, seals):
             num_plain += 1
@@ -69,8 +71,9 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
         row = np.int64(state.slot_row[e, slot])
         summed = by_sums and kind == DECODE
         if not summed:
+            part = share_of_its_own(state, e, lane, slot, time_s)
             for resource in range(4):
-                state.row_shares[row, resource] += state.lane_seconds[e, lane, resource]
+                state.row_shares[row, resource] += state.lane_seconds[e, lane, resource] * part
             state.row_shares[row, ENERGY] += energy_j * num_tokens / number
             state.row_shares[row, ENGINE_TIME] += duration_s * num_tokens / number
             for share in range(NUM_SHARES):
@@ -131,6 +134,17 @@ def goes_on_decoding(state: Any, e: int, slot: int, time_s: float, seals: bool) 
     if seals:
         seal(state, e, slot, np.int64(state.slot_done[e, slot]))
     return True
+
+
+@compiled
+def share_of_its_own(state: Any, e: int, lane: int, slot: int, time_s: float) -> float:
+    """Part of a step in which a sequence was in no other: chunks of one prompt overlap in a pipeline."""
+    last_s = state.slot_last_end_s[e, slot]
+    start_s = state.lane_start_s[e, lane]
+    state.slot_last_end_s[e, slot] = time_s
+    if last_s <= start_s or state.async_scheduling[e] != 0:
+        return 1.0
+    return (time_s - last_s) / (time_s - start_s)
 
 
 @compiled

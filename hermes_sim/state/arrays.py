@@ -205,7 +205,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
     "lane_jobs": (_I4, ("engines", "lanes", "jobs"), 0),
-    "lane_slots": (_I4, ("engines", "lanes", "slots"), -1),  # -1: preempted while in flight
+    "lane_slots": (_I4, ("engines", "lanes", "slots"), -1),  # -2 - row: preempted while in flight
     "lane_slot_tokens": (_I4, ("engines", "lanes", "slots"), 0),
     "lane_slot_kind": (np.uint8, ("engines", "lanes", "slots"), 0),  # batching/batch.py
     "lane_batch": (_I8, ("engines", "lanes", "batch"), 0),
@@ -239,6 +239,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "slot_gone": (np.uint8, ("engines", "slots"), 0),  # leaves the running list at the end of this step
     "slot_drafts": (_I4, ("engines", "slots"), 0),
     "slot_hash": (np.uint64, ("engines", "slots"), 0),
+    "slot_last_end_s": (_F8, ("engines", "slots"), 0.0),  # of its steps
     "slot_base": (_F8, ("engines", "slots", "shares"), 0.0),
     "block_table": (_I4, ("engines", "slots", "table_blocks"), 0),
     "window_table": (_I4, ("engines", "slots", "window_entries"), 0),

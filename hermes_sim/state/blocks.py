@@ -232,6 +232,7 @@ def take_slot(state: Any, e: int, row: int) -> int:
     state.slot_first[e, slot] = 0
     state.slot_extras[e, slot] = 0
     state.slot_drafts[e, slot] = state.draft_tokens[e]
+    state.slot_last_end_s[e, slot] = 0.0
     state.slot_hash[e, slot] = np.uint64(ROOT_HASH)
     state.slot_full[e, slot] = 0
     state.slot_private[e, slot] = first_late_block(state, e, row)

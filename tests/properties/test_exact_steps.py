@@ -122,7 +122,12 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     "async, preemptions": (s.cluster(engine(async_scheduling=True)), BUSY),
     "swap": (s.cluster(engine(preemption="swap")), BUSY),
     "swap with little room": (
-        s.cluster({**engine(preemption="swap", victim="fewest_generated"), "kv_cache": {**FEW_BLOCKS, "swap_space": "64 MiB"}}),
+        s.cluster(
+            s.llm(
+                kv_cache={**FEW_BLOCKS, "swap_space": "64 MiB"},
+                batching={"full_sequence_gate": False, "preemption": "swap", "victim": "fewest_generated"},
+            )
+        ),
         BUSY,
     ),
     "radix": (s.cluster(with_cache(prefix_cache="radix", insert_at="step_end")), shared()),
@@ -135,7 +140,9 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     ),
     "sliding windows only": (s.cluster(s.llm(model="mistral_7b", kv_cache=FEW_BLOCKS)), shared()),
     "drafts": (s.cluster(s.llm(speculative=DRAFTS)), BUSY),
-    "drafts, preemptions": (s.cluster({**engine(), "speculative": {**DRAFTS, "adaptive": True, "tree_width": 2}}), BUSY),
+    "drafts, preemptions": (
+        s.cluster({**engine(), "speculative": {**DRAFTS, "adaptive": True, "tree_width": 2}}), BUSY,
+    ),
     "drafts of a model": (
         s.cluster(
             s.llm(
@@ -290,7 +297,11 @@ def any_engine(draw: st.DrawFn, name: str, serves: list[str]) -> s.Document:
         batching["async_scheduling"] = False
     if batching["kind"] not in ("static", "padded", "prepacked", "layered_prefill") and draw(st.booleans()):
         batching["async_scheduling"] = False
-        keys["speculative"] = {**DRAFTS, "adaptive": draw(st.booleans()), "max_batch_size": draw(st.sampled_from([2, None]))}
+        keys["speculative"] = {
+            **DRAFTS,
+            "adaptive": draw(st.booleans()),
+            "max_batch_size": draw(st.sampled_from([2, None])),
+        }
     if draw(st.booleans()):
         keys["host"] = FRONT_END
     return s.llm(name, serves=serves, replicas=draw(st.integers(1, 2)), **keys)

@@ -79,7 +79,8 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         ),
         s.workload(
             traffic={
-                **s.traffic(rate="200 /s", num_requests=16, prompt=40, output=20), "prefix": {"tokens": 24, "groups": 2},
+                **s.traffic(rate="200 /s", num_requests=16, prompt=40, output=20),
+                "prefix": {"tokens": 24, "groups": 2},
             }
         ),
     ),

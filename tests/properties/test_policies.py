@@ -186,7 +186,7 @@ def features(draw: st.DrawFn, policy: str) -> tuple[Options, int]:
         max_num_seqs=draw(st.integers(1, 6)),
         max_num_batched_tokens=draw(st.integers(8, 40)),
         queue_order=draw(st.sampled_from(QUEUE_ORDERS)),
-        full_sequence_gate=draw(st.booleans()),
+        full_sequence_gate=draw(st.booleans()) or policy == CHUNKED_V0,
         watermark_frac=draw(st.sampled_from([0.0, 0.1])),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 5])),
         output_reserve_frac=draw(st.sampled_from([0.0, 0.7, 1.0])) if policy != "static" else 1.0,
@@ -211,7 +211,9 @@ def visits_for(draw: st.DrawFn, options: Options) -> list[Visit]:
         num_output = draw(st.integers(0, max(1, min(24, room - num_prompt))))
         samples: tuple[int, ...] = ()
         if num_output > 1 and draw(st.sampled_from([False, False, True])):
-            samples = tuple(sorted((draw(st.integers(1, num_output)) for _ in range(draw(st.integers(1, 3)))), reverse=True))
+            samples = tuple(
+                sorted((draw(st.integers(1, num_output)) for _ in range(draw(st.integers(1, 3)))), reverse=True)
+            )
         visits.append(
             Visit(
                 time_s, num_prompt, num_output, priority=draw(st.integers(0, 2)), client=draw(st.integers(0, 2)),
@@ -278,4 +280,4 @@ def test_whole_prompts_have_one_step(policy: str) -> None:
     options = named(policy, num_blocks=80, block_tokens=4, max_num_seqs=4, max_num_batched_tokens=16)
     run = serve(options, [Visit(0.0, num_prompt, 3) for num_prompt in (40, 3, 16, 21)])
     for row, num_prompt in enumerate((40, 3, 16, 21)):
-        assert [tokens for step in run.engine.steps for r, tokens in step.scheduled if r == row][0] == num_prompt
+        assert next(tokens for step in run.engine.steps for r, tokens in step.scheduled if r == row) == num_prompt

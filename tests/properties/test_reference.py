@@ -5,20 +5,24 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
+from hermes_sim.batching.speculation import uniform
 from hermes_sim.sim.advance import push
 from hermes_sim.sim.ranks import ARRIVAL, TRANSFER
 from hermes_sim.state.arrays import GRANTED, HAS_KV
 from hermes_sim.state.hashes import block_content
+from tests import reference_speculation
 from tests.one_engine import CompiledEngine, Step
 from tests.reference_clock import begin_together
 from tests.reference_engine import ReferenceEngine
 from tests.reference_line import order_key
-from tests.reference_records import Arrival, BatchCounts, Seconds, StepRecord
+from tests.reference_records import Arrival, BatchCounts, Options, Seconds, StepRecord
 from tests.reference_workloads import Workload, workloads
 
 STEP_S = 0.5
@@ -223,3 +227,46 @@ def can_be_compiled(workload: Workload) -> bool:
 def test_decisions_agree(workload: Workload) -> None:
     assume(can_be_compiled(workload))
     Pair(workload).run()
+
+
+SETUPS: dict[str, dict[str, Any]] = {
+    "chunked prefill": {"policy": "chunked_prefill"},
+    "continuous": {"policy": "continuous"},
+    "prefill first, chunks": {"policy": "prefill_first", "chunk_prompts": True, "queue_order": "longest_prefix"},
+    "decode first, drafts": {
+        "policy": "decode_first", "draft_tokens": 3, "acceptance_values": (0.7,), "queue_order": "fair_share",
+    },
+    "mixed pool, swap": {"policy": "mixed_pool", "preemption": "swap", "swap_blocks": 60, "swap_block_s": 0.125},
+    "padded, radix": {"policy": "padded", "prefix_cache": "radix", "insert_at": "step_end", "queue_order": "sjf"},
+    "layered prefill": {"policy": "layered_prefill", "layer_group_tokens": 64, "num_layers": 4},
+    "asynchronous": {"async_scheduling": True, "victim": "fewest_generated"},
+    "pipeline": {"num_stages": 4, "stage_interval_frac": 0.25, "insert_at": "step_end"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_decisions_agree_under_pressure(setup: str) -> None:
+    """Longer runs that surely preempt and hit the prefix cache, so that the agreement is about something."""
+    rng = np.random.default_rng(5)
+    options = Options(
+        num_blocks=120, block_tokens=16, max_num_seqs=24, max_num_batched_tokens=256, full_sequence_gate=False,
+        **SETUPS[setup],
+    )  # fmt: skip
+    arrivals = tuple(
+        Arrival(
+            float(number) / 2, number, int(rng.integers(20, 300)), int(rng.integers(2, 200)),
+            client=number % 3, samples=((60 + number // 20, 40),) if number % 20 == 0 else (),
+        )
+        for number in range(60)
+    )  # fmt: skip
+    pair = Pair(Workload(options, 1, arrivals, tuple((int(rng.integers(0, 3)), 128) for _ in arrivals)))
+    pair.run()
+    assert int(pair.compiled.arrays.total_preemptions[0]) > 10
+    assert int(pair.compiled.arrays.total_hit_blocks[0]) > 60
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**31 - 1), st.integers(0, 2**20), st.integers(0, 63))
+def test_uniform_numbers_agree(seed: int, row: int, num_generated: int, position: int) -> None:
+    mine = reference_speculation.uniform(seed, row, num_generated, position)
+    assert float(uniform(seed, row, num_generated, position)) == mine
+    assert 0.0 <= mine < 1.0

@@ -36,4 +36,3 @@ class TestBatch:
             seen.append((int(arrays.load_tokens[0]), int(arrays.load_output_tokens[0]), int(arrays.load_requests[0])))
         # steps: 5 + 11, 1 + 9 (the second is done), 1
         assert seen == [(27, 4, 2), (11, 3, 2), (1, 1, 1), (0, 0, 0)]
-

@@ -111,8 +111,8 @@ class TestAsync:
         assert scheduled(run(engine)) == [((0, 16),), ((0, 16),), ((0, 8),), ((0, 1),)]
 
     def test_a_victim_in_flight_loses_what_its_step_brings(self) -> None:
-        # 4 blocks, no cache, 7 in each. Step 1 decides the eighth tokens. Step 2 (decided at 1 s, step 1 in flight): row 0
-        # needs a third block: row 1 goes, its second output, in flight, is lost: it has 1 output, 8 known tokens.
+        # 4 blocks, no cache, 7 in each. Step 1 decides the eighth tokens. Step 2 (decided at 1 s, step 1 in flight):
+        # row 0 needs a third block: row 1 goes, its second output, in flight, is lost: it has 1 output, 8 known tokens.
         engine = build(async_scheduling=True, num_blocks=4, prefix_caching=False)
         add(engine, (7, 3), (7, 3))
         steps = run(engine)

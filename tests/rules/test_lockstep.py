@@ -74,7 +74,10 @@ def test_what_a_rank_waits_for_the_longest_is_the_network() -> None:
     engine.push(0.0, 3, 2, 1, rank=1)
     steps = run(engine)
     assert [step.end_s for step in steps] == [4.5, 4.5]
-    assert [step.seconds for step in steps] == [pytest.approx((3.0, 0.5, 1.0, 0.0)), pytest.approx((3.0, 1.5, 0.0, 0.0))]
+    assert [step.seconds for step in steps] == [
+        pytest.approx((3.0, 0.5, 1.0, 0.0)),
+        pytest.approx((3.0, 1.5, 0.0, 0.0)),
+    ]
 
 
 def test_async_ranks_hide_the_hosts_time_together() -> None:

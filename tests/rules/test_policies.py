@@ -85,8 +85,8 @@ class TestPrefillFirst:
         # blocks); its next 8 want 2 more and 1 is free: it is its own victim. It could start again at once: but the
         # decodes run first.
         engine = build(
-            policy="prefill_first", chunk_prompts=True, num_blocks=5, max_num_batched_tokens=8, full_sequence_gate=False,
-            prefix_caching=False,
+            policy="prefill_first", chunk_prompts=True, num_blocks=5, max_num_batched_tokens=8,
+            full_sequence_gate=False, prefix_caching=False,
         )  # fmt: skip
         add(engine, (2, 3), (2, 3))
         run(engine, 1)
@@ -159,8 +159,8 @@ class TestStatic:
         assert preempted(steps) == [()] * 10
 
     def test_a_batch_whose_last_unfinished_sequence_gave_way_is_over(self) -> None:
-        # without the reserve: 2 blocks. Row 0 (4 in, 2 out) and row 1 (4 in, 1 out): row 1 has ended with the prompts and
-        # holds its block; row 0 needs a second one, and nobody else can give way
+        # without the reserve: 2 blocks. Row 0 (4 in, 2 out) and row 1 (4 in, 1 out): row 1 has ended with the prompts
+        # and holds its block; row 0 needs a second one, and nobody else can give way
         engine = build(policy="static", num_blocks=2, prefix_caching=False)
         add(engine, (4, 2), (4, 1))
         steps = run(engine)
@@ -266,7 +266,8 @@ class TestLayeredPrefill:
 
     def test_all_of_a_wave_preempted_ends_it(self) -> None:
         # 4 blocks, no cache. Row 0 (7 in, 4 groups) has its prompt done after 4 steps and 8 tokens in 2 blocks after 5.
-        # Row 1 (8 in, 4 groups, 2 blocks) joins then. In step 6 row 0 needs a third block: row 1 goes, and the wave ends.
+        # Row 1 (8 in, 4 groups, 2 blocks) joins then. In step 6 row 0 needs a third block: row 1 goes, and the wave
+        # ends.
         engine = build(policy="layered_prefill", layer_group_tokens=2, num_layers=8, num_blocks=4, prefix_caching=False)
         add(engine, (7, 5))
         run(engine, 4)  # 7 / 2: 4 groups

@@ -85,8 +85,9 @@ class TestRadix:
     """SGLang's tree: one copy of each content, leaves go first."""
 
     def test_a_twin_is_given_up_for_the_cached_block(self) -> None:
-        # Side by side rows 0 and 1 compute the same 8 tokens in blocks 0, 1 and 2, 3. At the end of the step row 0's are
-        # in the tree; row 1 shares them and gives 2 and 3 up, which hold nothing: to the front of the queue, 3 first.
+        # Side by side rows 0 and 1 compute the same 8 tokens in blocks 0, 1 and 2, 3. At the end of the step row 0's
+        # are in the tree; row 1 shares them and gives 2 and 3 up, which hold nothing: to the front of the queue, 3
+        # first.
         engine = build(num_blocks=8, prefix_cache="radix", insert_at="step_end")
         share_all(engine, 0, 1)
         add(engine, (8, 3), (8, 3))

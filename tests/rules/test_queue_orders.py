@@ -78,8 +78,8 @@ class TestFairShare:
         assert engine.arrays.client_counter[0, :2].tolist() == [11, 11]
 
     def test_a_client_that_comes_back_is_lifted_to_the_least_inside(self) -> None:
-        # A is served alone: 4 + 2 x 4 = 12, more is under way (row 1: 4). B arrives at 4 s with counter 0, lifted to 16,
-        # A's at that time: the tie goes to the earliest in line, row 2 of A.
+        # A is served alone: 4 + 2 x 4 = 12, more is under way (row 1: 4). B arrives at 4 s with counter 0, lifted to
+        # 16, A's at that time: the tie goes to the earliest in line, row 2 of A.
         engine = build(queue_order="fair_share", max_num_seqs=1)
         for row in range(3):
             engine.push(0.0, row, 4, 4, client=0)

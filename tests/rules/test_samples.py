@@ -85,8 +85,8 @@ class TestForks:
 
 class TestUnderPressure:
     def test_waiting_forks_make_way_for_a_head_that_does_not_fit(self) -> None:
-        # 4 blocks, 7 in: 2 blocks. Rows 1 and 2 share the full one; 2 free: each takes one for its copy; then row 0 needs
-        # none until token 9: row 2, the tail, goes
+        # 4 blocks, 7 in: 2 blocks. Rows 1 and 2 share the full one; 2 free: each takes one for its copy; then row 0
+        # needs none until token 9: row 2, the tail, goes
         engine = three_samples(num_prompt=7, num_output=4, num_blocks=4, prefix_caching=False)
         steps = run(engine)
         assert steps[1].scheduled == ((0, 1), (1, 1), (2, 1))

@@ -86,7 +86,7 @@ class TestProbability:
         generated = 1
         for step in run(engine)[1:]:
             draws = [uniform(11, 0, generated, position) < 0.6 for position in range(4)]
-            expected = (draws + [False]).index(False)
+            expected = [*draws, False].index(False)
             number = step.accepted[0][1]
             assert number == min(expected, 40 - generated - 1)
             generated += number + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.driving import add, build, counts, preempted, run, scheduled, waiting
+from tests.rules.driving import Scheduled, add, build, counts, preempted, run, scheduled, waiting
 
 
 class TestSwap:
@@ -40,8 +40,9 @@ class TestSwap:
         assert all(step == (1.0, 0.0, 0.0, 0.0) for number, step in enumerate(seconds) if number not in (2, 10))
 
     def test_an_unfinished_prompt_is_computed_again(self) -> None:
-        # 4 blocks, 8 tokens a step at most, without the gate. Row 0 (7 in) fills 2 blocks at 2 s; row 1 (16 in) has 1 token
-        # from step 0, 8 of it after step 1 in 2 blocks; in step 2 row 0 needs a third block: row 1 goes, a prompt still
+        # 4 blocks, 8 tokens a step at most, without the gate. Row 0 (7 in) fills 2 blocks at 2 s; row 1 (16 in) has 1
+        # token from step 0, 8 of it after step 1 in 2 blocks; in step 2 row 0 needs a third block: row 1 goes, a prompt
+        # still
         engine = build(
             num_blocks=4, max_num_batched_tokens=8, full_sequence_gate=False, prefix_caching=False, preemption="swap",
             swap_blocks=50,
@@ -66,27 +67,31 @@ class TestVictims:
 
     @pytest.mark.parametrize(("victim", "gone"), [("last", 3), ("fewest_generated", 2)])
     def test_longest_prompt_then_last(self, victim: str, gone: int) -> None:
-        # 6 blocks: 1, 2, 2 and 1. Row 0 needs a second one in step 1. All have one output; rows 1 and 2 have the longest
-        # prompts, row 2 came later. The tail is row 3.
+        # 6 blocks: 1, 2, 2 and 1. Row 0 needs a second one in step 1. All have one output; rows 1 and 2 have the
+        # longest prompts, row 2 came later. The tail is row 3.
         engine = build(num_blocks=6, victim=victim, max_num_batched_tokens=32)
         add(engine, (4, 3), (6, 3), (6, 3), (2, 3))
         steps = run(engine, 2)
         assert steps[1].preempted == (gone,)
         assert steps[1].scheduled == tuple((row, 1) for row in range(4) if row != gone)
 
-    def test_fewest_tokens_first(self) -> None:
-        # 4 blocks of 4. Row 0 (3 in) from the start, row 1 (6 in) from 1 s on. At 3 s row 0 has 3 outputs, row 1 two, and
-        # row 1's third block (9 tokens, step 4) is not there. Of 3 and 3 outputs, its longer prompt goes... in step 4 row
-        # 0 has 4, row 1 three.
-        engine = build(num_blocks=4, victim="fewest_generated", prefix_caching=False)
-        add(engine, (3, 9))
-        run(engine, 1)
-        add(engine, (6, 7), first_row=1, at_s=1.0)
+    @pytest.mark.parametrize(
+        ("victim", "gone", "last_step"), [("last", 1, ((0, 2),)), ("fewest_generated", 0, ((1, 1),))]
+    )
+    def test_fewest_tokens_first(self, victim: str, gone: int, last_step: Scheduled) -> None:
+        # 3 blocks, 2 prompt tokens a step, no gate. Row 0 (12 in) has 2, 4, 6, 8 computed tokens, row 1 (2 in) 2, 3, 4
+        # and in step 3 its fifth, which needs a second block while row 0 has two. Row 0 has no output yet.
+        engine = build(
+            num_blocks=3, victim=victim, long_prefill_token_threshold=2, full_sequence_gate=False, prefix_caching=False
+        )
+        add(engine, (12, 1), (2, 9))
         steps = run(engine, 4)
-        assert preempted(steps) == [(), (), (), (1,)]
+        assert preempted(steps) == [(), (), (), (gone,)]
+        assert steps[3].scheduled == last_step
 
     def test_who_needs_the_block_may_be_the_victim(self) -> None:
-        # of equal outputs row 0's prompt is the longest: it goes itself; nobody had a token yet, so again from the front
+        # of equal outputs row 0's prompt is the longest: it goes itself; nobody had a token yet, so again from the
+        # front
         engine = build(num_blocks=2, victim="fewest_generated")
         add(engine, (4, 3), (3, 3))
         steps = run(engine, 2)

@@ -9,8 +9,8 @@ class TestEveryLayerSlides:
     """A window of W blocks: the next token looks at the last W, the one it goes into included."""
 
     def test_blocks_out_of_the_window_are_given_up(self) -> None:
-        # W = 2, blocks of 4. Prompt of 4: block 0. Tokens 5 to 8: block 1. Before token 9 (8 computed: 8 // 4 + 1 - 2 = 1)
-        # block 0 goes to the tail of the queue, then block 2 is taken.
+        # W = 2, blocks of 4. Prompt of 4: block 0. Tokens 5 to 8: block 1. Before token 9 (8 computed: 8 // 4 + 1 - 2 =
+        # 1) block 0 goes to the tail of the queue, then block 2 is taken.
         engine = build(window_blocks=2, all_layers_slide=True, num_blocks=6)
         add(engine, (4, 10))
         steps = run(engine, 5)

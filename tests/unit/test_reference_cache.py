@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.reference_blocks import RadixPool
 from tests.reference_cases import begin, build, own_content, push, same_content, scheduled
 from tests.reference_records import Arrival, BatchCounts, Seconds
@@ -9,8 +11,8 @@ from tests.reference_records import Arrival, BatchCounts, Seconds
 
 class TestSwap:
     def test_victim_comes_back_with_its_tokens(self) -> None:
-        # As TestPreemption.test_tail_is_evicted: row 1 goes in step 2 with 8 tokens in 2 blocks. When row 0 has ended, it
-        # comes back and decodes at once.
+        # As TestPreemption.test_tail_is_evicted: row 1 goes in step 2 with 8 tokens in 2 blocks. When row 0 has ended,
+        # it comes back and decodes at once.
         def cost(counts: BatchCounts) -> Seconds:
             return Seconds(1.0)
 
@@ -97,8 +99,8 @@ class TestForks:
         assert records[1].admitted == ((3, 0), (1, 6), (2, 6))
 
     def test_empty_engine_whose_line_holds_all_blocks_takes_kv_from_the_last(self) -> None:
-        # 2 blocks, one slot of budget: row 0 (6 in, 2 out) runs to its end beside nobody, since each sample lacks a block
-        # for its copy. Then block 0 is still shared and 1 is free: row 1 copies, ends, and row 2 follows.
+        # 2 blocks, one slot of budget: row 0 (6 in, 2 out) runs to its end beside nobody, since each sample lacks a
+        # block for its copy. Then block 0 is still shared and 1 is free: row 1 copies, ends, and row 2 follows.
         engine = build(num_blocks=2, content=begun)
         records = engine.run([Arrival(0.0, 0, 6, 2, samples=((1, 2), (2, 2)))])
         assert scheduled(records) == [((0, 6),), ((0, 1),), ((1, 1),), ((2, 1),)]
@@ -171,9 +173,9 @@ class TestTransfers:
         assert begin(engine, 0.0).scheduled == ((1, 1),)
 
     def test_those_who_hold_blocks_go_before_a_prompt_that_evicted_itself(self) -> None:
-        # 4 blocks, budget 4, no gate for the whole prompt. Row 1's KV (7 in) holds 2 blocks, but the first chunk of row 0
-        # (12 in) takes the whole budget each time it is first in line. After two chunks it finds no third block and goes;
-        # it must not come back before row 1, which would wait for ever.
+        # 4 blocks, budget 4, no gate for the whole prompt. Row 1's KV (7 in) holds 2 blocks, but the first chunk of row
+        # 0 (12 in) takes the whole budget each time it is first in line. After two chunks it finds no third block and
+        # goes; it must not come back before row 1, which would wait for ever.
         engine = build(num_blocks=4, max_num_batched_tokens=4, full_sequence_gate=False, prefix_caching=False)
         engine.reserve(Arrival(0.0, 1, 7, 2))
         push(engine, 0, 12, 1)
@@ -189,7 +191,8 @@ class TestTransfers:
 
 class TestWindows:
     def test_blocks_out_of_the_window_are_given_up(self) -> None:
-        # 2 blocks cover a window of 4 wherever it begins. At token 13 blocks 0 and 1 are behind it; blocks 2 and 3 stay.
+        # 2 blocks cover a window of 4 wherever it begins. At token 13 blocks 0 and 1 are behind it; blocks 2 and 3
+        # stay.
         engine = build(window_blocks=2, all_layers_slide=True)
         records = engine.run([Arrival(0.0, 0, 12, 6)])
         assert [record.free_blocks for record in records] == [97, 98, 98, 98, 98, 98]
@@ -267,7 +270,7 @@ class TestRadix:
 
     def test_same_hits_as_the_hashes_when_nothing_is_evicted(self) -> None:
         arrivals = [Arrival(float(row), row, 5 + 3 * row, 2) for row in range(6)]
-        options = {"content": same_content, "insert_at": "step_end"}
+        options: dict[str, Any] = {"content": same_content, "insert_at": "step_end"}
         assert [record.admitted for record in build(prefix_cache="radix", **options).run(arrivals)] == [
             record.admitted for record in build(**options).run(arrivals)
         ]

@@ -5,6 +5,8 @@ Unless a case says otherwise: blocks of 4 tokens, every step takes 1 s, and no t
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.reference_cases import begin, build, own_content, push, same_content, scheduled
@@ -283,7 +285,7 @@ class TestAdmission:
     def test_watermark_keeps_blocks_free_when_admitting(self) -> None:
         # floor(0.25 x 10) = 2 blocks. Row 0: 4 blocks, 6 free. Row 1: 5 <= 6 without, 5 > 6 - 2 with the watermark.
         arrivals = [Arrival(0.0, 0, 16, 2), Arrival(0.0, 1, 20, 1)]
-        options = {"num_blocks": 10, "max_num_batched_tokens": 64}
+        options: dict[str, Any] = {"num_blocks": 10, "max_num_batched_tokens": 64}
         assert build(**options).run(arrivals)[0].admitted == ((0, 0), (1, 0))
         assert build(**options, watermark_frac=0.25).run(arrivals)[0].admitted == ((0, 0),)
         # 4 blocks do fit: 4 <= 6 - 2.
@@ -382,7 +384,7 @@ class TestPrefixCache:
         assert [block.block_hash is not None for block in engine.cache.pool.blocks[:4]] == [True, False, True, False]
         push(engine, 2, 13, 2)
         assert begin(engine, 1.0).admitted == ((2, 8),)
-        assert [block.block_id for block in engine.scheduler.running[0].blocks[:2]] == [0, 2]
+        assert [block and block.block_id for block in engine.scheduler.running[0].blocks[:2]] == [0, 2]
 
     def test_generated_tokens_are_cached_too(self) -> None:
         # 6 in, 3 out: 8 tokens are stored, the second block half prompt, half output. The next turn begins with them.
@@ -416,7 +418,7 @@ class TestPrefixCache:
         push(engine, 4, 9, 1)
         assert begin(engine, 2.0).admitted == ((3, 4), (4, 0))
         # Row 3 took block 0 by its hit, then 3 and 2 from the head: row 1's blocks are gone before row 4 is looked up.
-        assert [block.block_id for block in engine.scheduler.running[0].blocks] == [0, 3, 2]
+        assert [block and block.block_id for block in engine.scheduler.running[0].blocks] == [0, 3, 2]
 
     def test_hit_takes_a_block_out_of_the_free_queue(self) -> None:
         # 4 blocks, free queue 2, 3, 1, 0 after row 0. Row 1 shares 1 and 0 and adds 2, 3: the pool is used to the last.

@@ -22,8 +22,8 @@ def host_and_device(host_s: float, device_s: float) -> Callable[[BatchCounts], S
 
 class TestAsyncScheduling:
     def test_host_time_is_hidden_behind_the_device(self) -> None:
-        # Host 0.25, device 1. Step 1 is scheduled at 0.25 and follows step 0 on the device: 1.25 + 1. Step 2 has to wait
-        # for a place in flight, until 1.25. One after the other they would take 3 x 1.25.
+        # Host 0.25, device 1. Step 1 is scheduled at 0.25 and follows step 0 on the device: 1.25 + 1. Step 2 has to
+        # wait for a place in flight, until 1.25. One after the other they would take 3 x 1.25.
         engine = build(async_scheduling=True, cost=host_and_device(0.25, 1.0))
         records = engine.run([Arrival(0.0, 0, 4, 3)])
         assert times(records) == [(0.0, 1.25), (0.25, 2.25), (1.25, 3.25)]
@@ -46,8 +46,8 @@ class TestAsyncScheduling:
         assert scheduled(engine.run([Arrival(0.0, 0, 20, 0)])) == [((0, 16),), ((0, 4),)]
 
     def test_victim_in_flight_loses_the_token_of_its_step(self) -> None:
-        # 4 blocks, two rows of 7 in. Steps 0 and 1 give both 8 tokens in 2 blocks. Step 2 is scheduled while step 1 runs:
-        # row 0 needs a third block, row 1 goes. Step 1 ends without a second token for row 1.
+        # 4 blocks, two rows of 7 in. Steps 0 and 1 give both 8 tokens in 2 blocks. Step 2 is scheduled while step 1
+        # runs: row 0 needs a third block, row 1 goes. Step 1 ends without a second token for row 1.
         engine = build(num_blocks=4, async_scheduling=True, cost=host_and_device(0.25, 1.0))
         push(engine, 0, 7, 4)
         push(engine, 1, 7, 4)
@@ -61,9 +61,9 @@ class TestAsyncScheduling:
         assert engine.scheduler.running[0].num_generated == 2
 
     def test_sequence_in_flight_does_not_evict_itself(self) -> None:
-        # 3 blocks, 2 of them kept for row 1, whose KV comes at 10. Row 0 (3 in) lacks a block for its fifth token: it waits
-        # for what is in flight and loses nothing, then goes with 2 outputs. It finds no room before row 1 (7 in, 2 out)
-        # has run at 10; its fourth token was not known when it was scheduled, so its block is no hit.
+        # 3 blocks, 2 of them kept for row 1, whose KV comes at 10. Row 0 (3 in) lacks a block for its fifth token: it
+        # waits for what is in flight and loses nothing, then goes with 2 outputs. It finds no room before row 1 (7 in,
+        # 2 out) has run at 10; its fourth token was not known when it was scheduled, so its block is no hit.
         engine = build(num_blocks=3, async_scheduling=True, cost=host_and_device(0.25, 1.0))
         arrivals = [Arrival(0.0, 1, 7, 2, transfer_s=10.0), Arrival(0.0, 0, 3, 5)]
         records = engine.run(arrivals)
@@ -74,15 +74,16 @@ class TestAsyncScheduling:
 
 class TestPipeline:
     def test_chunks_of_a_prompt_overlap(self) -> None:
-        # 2 stages of 0.5 s: the second chunk enters when the first has left the first stage. The decode needs its token.
+        # 2 stages of 0.5 s: the second chunk enters when the first has left the first stage. The decode needs its
+        # token.
         engine = build(num_stages=2, stage_interval_frac=0.5)
         records = engine.run([Arrival(0.0, 0, 32, 2)])
         assert scheduled(records) == [((0, 16),), ((0, 16),), ((0, 1),)]
         assert times(records) == [(0.0, 1.0), (0.5, 1.5), (1.5, 2.5)]
 
     def test_steps_leave_in_the_order_in_which_they_entered(self) -> None:
-        # Step 0 (16 tokens) takes 2 s. Step 1 (4 tokens, 0.5 s) enters at 1, would be through at 1.5, and its last stage
-        # takes 0.25 s after step 0 has left it.
+        # Step 0 (16 tokens) takes 2 s. Step 1 (4 tokens, 0.5 s) enters at 1, would be through at 1.5, and its last
+        # stage takes 0.25 s after step 0 has left it.
         def cost(counts: BatchCounts) -> Seconds:
             return Seconds(counts.num_tokens / 8)
 
@@ -97,8 +98,8 @@ class TestPipeline:
         assert scheduled(records) == [((0, 4),), ((1, 4),), ((0, 1),), ((1, 1),), ((0, 1),), ((1, 1),)]
 
     def test_sequence_in_flight_is_no_victim(self) -> None:
-        # 3 blocks. Row 0 (7 in) has 2, row 1 (3 in) 1. At 2.0 row 0 needs a third for its ninth token; row 1, the tail, is
-        # in flight: row 0 is the only one that can go.
+        # 3 blocks. Row 0 (7 in) has 2, row 1 (3 in) 1. At 2.0 row 0 needs a third for its ninth token; row 1, the tail,
+        # is in flight: row 0 is the only one that can go.
         engine = build(num_blocks=3, num_stages=2, stage_interval_frac=0.5)
         records = engine.run([Arrival(0.0, 0, 7, 4), Arrival(0.5, 1, 3, 2)])
         assert scheduled(records)[:4] == [((0, 7),), ((1, 3),), ((0, 1),), ((1, 1),)]

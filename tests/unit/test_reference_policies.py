@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.reference_cases import begin, build, push, scheduled
@@ -41,7 +43,7 @@ class TestDecodeFirst:
         # Budget 6, threshold 3, 2 drafts (never accepted): step 0 takes 3 of row 0 and the prompts of rows 1 and 2. In
         # step 1 each decode wants 3. In running order row 0 and row 1 have them; with decodes first rows 1 and 2.
         arrivals = [Arrival(0.0, 0, 9, 1), Arrival(0.0, 1, 1, 4), Arrival(0.0, 2, 1, 4)]
-        options = {
+        options: dict[str, Any] = {
             "max_num_batched_tokens": 6, "long_prefill_token_threshold": 3, "draft_tokens": 2,
             "acceptance_values": (0.0,),
         }  # fmt: skip
@@ -83,7 +85,8 @@ class TestStatic:
         assert engine.first_token_s == {0: 1.0, 1: 1.0, 2: 4.0}
 
     def test_counts_are_padded(self) -> None:
-        # Prompts of 3 and 5: 2 rows of 5, 15 pairs each. Then 2 sequences at the longest context, the ended one included.
+        # Prompts of 3 and 5: 2 rows of 5, 15 pairs each. Then 2 sequences at the longest context, the ended one
+        # included.
         engine = build(policy="static")
         records = engine.run([Arrival(0.0, 0, 3, 1), Arrival(0.0, 1, 5, 3)])
         assert [record.counts for record in records] == [
@@ -178,9 +181,9 @@ class TestLayeredPrefill:
         assert scheduled(records) == [((0, 10), (1, 6)), ((0, 10), (1, 6)), ((2, 2),)]
 
     def test_wave_whose_members_are_all_preempted_is_over(self) -> None:
-        # 4 blocks. Row 0 (7 in, 4 groups) has 2 and its first token at 4.0; the wave of row 1 (8 in, 4 groups) takes the
-        # other 2. In the next step row 0 needs a third for its ninth token: row 1 goes, its wave has had one group. When
-        # row 0 has ended row 1 starts over.
+        # 4 blocks. Row 0 (7 in, 4 groups) has 2 and its first token at 4.0; the wave of row 1 (8 in, 4 groups) takes
+        # the other 2. In the next step row 0 needs a third for its ninth token: row 1 goes, its wave has had one group.
+        # When row 0 has ended row 1 starts over.
         engine = build(policy="layered_prefill", layer_group_tokens=2, num_blocks=4, prefix_caching=False)
         records = engine.run([Arrival(0.0, 0, 7, 4), Arrival(4.0, 1, 8, 1)])
         assert scheduled(records) == [*[((0, 7),)] * 4, ((0, 1), (1, 8)), ((0, 1),), ((0, 1),), *[((1, 8),)] * 4]
@@ -201,8 +204,8 @@ class TestOrdersOfTheLine:
         assert [row for row, _ in engine.run(arrivals)[0].admitted] == [1, 3, 2, 0]
 
     def test_fair_share_takes_the_client_served_least(self) -> None:
-        # Client 0 asks four times, client 1 once, later. One at a time: row 0 makes 4 + 2 x 1 = 6 for client 0. Client 1
-        # starts with what client 0 had when it came (at 0.5: 4), so it is next.
+        # Client 0 asks four times, client 1 once, later. One at a time: row 0 makes 4 + 2 x 1 = 6 for client 0. Client
+        # 1 starts with what client 0 had when it came (at 0.5: 4), so it is next.
         engine = build(queue_order="fair_share", max_num_seqs=1)
         arrivals = [Arrival(0.0, row, 4, 1, client=0) for row in range(4)] + [Arrival(0.5, 4, 4, 1, client=1)]
         records = engine.run(arrivals)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from hermes_sim.models.expert_load import ZipfLoad
 from hermes_sim.models.forward import expected_distinct_experts, sampling_operators, token_operators
 from hermes_sim.perf import lowering
-from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts
+from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts
 from tests.unit.hardware.shipped import devices
 from tests.unit.models.shipped_models import models
 from tests.unit.perf.engines import engine, plain_device, tiny_model
@@ -40,6 +41,33 @@ def test_sampling_rows_state_the_work_of_the_operators() -> None:
     for row, operator in zip(cost.sampling_operators.rows, operators, strict=True):
         moved = row[lowering.WEIGHT_BYTES] + 33 * row[lowering.TOKEN_BYTES]
         assert moved == pytest.approx(operator.bytes_per_call, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("load", [None, ZipfLoad(exponent=0.5)])
+def test_bytes_are_the_sum_over_the_rows(name: str, load: ZipfLoad | None) -> None:
+    """Weights once a step, of experts those that a step of the mean size reads; what goes over links is no traffic."""
+    model = models()[name]
+    lowered = engine(
+        model, devices()["h100_sxm"], tp=2, ep=2 if model.moe else 1, expert_load=load if model.moe else None
+    ).token_operators
+    num_steps, num_tokens = np.array([1.0, 7.0, 0.0, 30.0]), np.array([16.0, 9000.0, 0.0, 31.0])
+    expected = np.zeros(4)
+    for row in lowered.rows:
+        if row[lowering.KIND] in (lowering.ALL_REDUCE, lowering.ALL_GATHER, lowering.SEND, lowering.ALL_TO_ALL):
+            continue
+        for place in (0, 1, 3):
+            weights = row[lowering.WEIGHT_BYTES]
+            if row[lowering.KIND] == lowering.GROUPED_GEMM:
+                tokens = num_tokens[place] / num_steps[place]
+                if load is None:
+                    experts = row[lowering.NUM_EXPERTS], row[lowering.EXPERTS_PER_TOKEN]
+                    weights *= distinct_experts(tokens, *experts) / 2
+                else:
+                    weights *= mean_distinct_experts(lowered.expert_rates, tokens)
+            each = num_steps[place] * weights + num_tokens[place] * row[lowering.TOKEN_BYTES]
+            expected[place] += row[lowering.COUNT] * each
+    np.testing.assert_allclose(lowered.bytes(num_steps, num_tokens), expected, rtol=1e-12)
 
 
 def test_table_is_the_sum_of_its_rows() -> None:

@@ -199,6 +199,24 @@ def test_totals_are_those_of_the_operators(name: str) -> None:
     assert cost.flops_bytes(*sums) == pytest.approx((flops, moved), rel=1e-9)
 
 
+@pytest.mark.parametrize("name", [*ENGINES, "flan_t5_xxl"])
+def test_work_of_many_intervals_is_that_of_each_alone(name: str) -> None:
+    cost = engine(models()[name], devices()["h100_sxm"], **ENGINES.get(name, {}))
+    rng = np.random.default_rng(5)
+    num_steps = rng.integers(0, 50, 12).astype(float)
+    num_decodes = np.where(rng.random(12) < 0.3, 0.0, num_steps * rng.integers(1, 100, 12))
+    num_prompt_tokens = np.where(rng.random(12) < 0.3, 0.0, num_steps * rng.integers(1, 2000, 12))
+    counters = np.array([
+        num_steps, num_decodes + num_prompt_tokens, num_decodes, 3000.0 * num_decodes, 900.0 * num_prompt_tokens,
+        1.5 * num_prompt_tokens, 1.0 + 2.0 * rng.random(12),
+    ])  # fmt: skip
+    flops, moved = cost.flops_bytes(*counters.reshape(7, 3, 4))
+    alone = np.array([[float(number) for number in cost.flops_bytes(*each)] for each in counters.T])
+    np.testing.assert_allclose(np.stack((flops.ravel(), moved.ravel()), axis=1), alone, rtol=1e-12)
+    assert (moved.ravel()[num_steps == 0.0] == 0.0).all()
+    assert (moved.ravel()[num_steps > 0.0] > 0.0).all()
+
+
 def test_no_steps_move_nothing() -> None:
     assert engine(tiny_model(), plain_device()).flops_bytes(0, 0, 0, 0, 0, 0) == (0.0, 0.0)
 

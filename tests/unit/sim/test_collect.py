@@ -13,7 +13,7 @@ import pytest
 from hermes_sim.analysis.frames import run_frames
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.load import load_scenario
-from hermes_sim.sim import simulate_scenario
+from hermes_sim.sim import collect_numbers, simulate_scenario
 from hermes_sim.sim.collect import collect
 from hermes_sim.sim.collect_numbers import integral_of_passed
 from hermes_sim.sim.collect_timeline import MAX_INTERVALS, interval_edges, running_sums
@@ -161,6 +161,55 @@ def test_requests_add_up_to_the_engines(case: str) -> None:
     assert requests["cost_usd"].sum() == pytest.approx(busy["cost_usd"].sum(), rel=1e-6)
     if case != "data parallel":  # whose ranks also run dummy steps
         assert requests["engine_s"].sum() == pytest.approx(engines["busy_s"].sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_requests_are_made_of_their_visits(case: str) -> None:
+    tables = frames(case)
+    requests, visits = tables["requests"], tables["visits"]
+    served = (requests["status"] == "finished") & (requests["num_output_tokens"] > 0)
+    message_s = 0.003 if case == "front end" else 0.0
+    ends_s = visits.groupby("request")["finish_s"].max()
+    np.testing.assert_allclose(requests["finish_s"][served] - message_s, ends_s[served], rtol=1e-12)
+    first_s = visits[visits["kind"] == "prefill"].set_index("request")["finish_s"]
+    np.testing.assert_array_equal(requests["engine_first_token_s"][served], first_s[served])
+    assert requests["engine_first_token_s"][requests["num_output_tokens"] == 0].isna().all()
+    parts = visits[["compute_s", "memory_s", "network_s", "host_s"]].sum(axis=1, skipna=False)
+    np.testing.assert_allclose(visits["service_s"], parts, rtol=1e-12)
+    waited_s = visits["finish_s"] - visits["arrival_s"] - visits["service_s"] - visits["preempted_s"]
+    np.testing.assert_allclose(visits["queue_s"], waited_s.clip(lower=0.0), rtol=1e-9, atol=1e-9)
+
+
+def test_pipelines_side_by_side() -> None:
+    """Columns of requests of two pipelines, against groups of their visits."""
+    cluster = s.cluster(s.llm(replicas=2), s.workers(["embed", "retrieve"], num_workers=3))
+    stages = {"chat": [s.PREFILL, s.DECODE], "rag": s.RAG}
+    pipelines = [{"name": name, "weight": 1.0, "stages": each} for name, each in stages.items()]
+    workload = s.workload(pipelines=pipelines, traffic=s.traffic(rate="20 /s", num_requests=120))
+    tables = run_frames(simulate_scenario(load_scenario(cluster, workload)))
+    requests, visits = tables["requests"], tables["visits"]
+    assert set(requests["pipeline"]) == {"chat", "rag"}
+    num_visits = visits.groupby("request").size()
+    is_rag = requests["pipeline"] == "rag"
+    np.testing.assert_array_equal(num_visits, np.where(is_rag, len(s.RAG), 2))
+    assert (visits.drop_duplicates("request")["kind"].to_numpy() == np.where(is_rag, "embed", "prefill")).all()
+    np.testing.assert_array_equal(requests["finish_s"], visits.groupby("request")["finish_s"].max())
+    prefills = visits[visits["kind"] == "prefill"].set_index("request")
+    np.testing.assert_array_equal(requests["engine_first_token_s"], prefills["finish_s"])
+    busy = tables["engines"][tables["engines"]["busy_s"] > 0]
+    assert requests["cost_usd"].sum() == pytest.approx(busy["cost_usd"].sum(), rel=1e-9)
+
+
+def test_numbers_of_visits_do_not_depend_on_how_many_rows_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = load_scenario(*CASES["preempted"])
+    coordinator = Coordinator(lower(scenario, generate_requests(scenario.workload.traffic, scenario.seed)))
+    coordinator.run()
+    at_once = collect(coordinator).timeline
+    monkeypatch.setattr(collect_numbers, "ROWS_AT_A_TIME", 7)
+    in_parts = collect(coordinator).timeline
+    for column in ("num_waiting", "num_running", "num_preempted"):
+        assert at_once[column].max() > 0.0
+        np.testing.assert_allclose(in_parts[column], at_once[column], rtol=1e-9, atol=1e-9)
 
 
 def test_the_cases_are_about_something() -> None:

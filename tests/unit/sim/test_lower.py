@@ -321,7 +321,7 @@ class TestEngines:
         assert (state.radix.tolist(), state.seal_at_schedule.tolist()) == ([1, 0], [0, 1])
         assert state.block_parent.shape == (2, state.num_blocks.max())
         assert (state.async_scheduling.tolist(), state.num_lanes.tolist()) == ([0, 1], [1, 2])
-        assert state.share_by_sums.tolist() == [1, 0]
+        assert state.share_by_sums.tolist() == [0, 0]
         # two steps in flight are one device's
         np.testing.assert_array_equal(state.power_w[0], state.power_w[1])
 

@@ -36,7 +36,8 @@ OFFSET = 0x7F4A7C159E3779B9
 
 def engine(num_blocks: int = 6, num_rows: int = 8, num_slots: int = 8) -> EngineArrays:
     return make_arrays(
-        Options(num_blocks=num_blocks, block_tokens=BLOCK_TOKENS, max_num_seqs=num_slots, max_num_batched_tokens=64), num_rows
+        Options(num_blocks=num_blocks, block_tokens=BLOCK_TOKENS, max_num_seqs=num_slots, max_num_batched_tokens=64),
+        num_rows,
     )
 
 
