@@ -9,6 +9,7 @@ import numpy as np
 from hermes_sim.batching.batch import PART_OF_PROMPT
 from hermes_sim.state.arrays import ENDED, HAS_KV, HOLDS_KV, TOKENS, EngineArrays
 from hermes_sim.state.hashes import find_block
+from hermes_sim.state.queues import FAIR_SHARE
 
 LONGEST_LINE = 100_000
 
@@ -182,9 +183,11 @@ def _check_loads(arrays: EngineArrays, e: int) -> None:
     assert arrays.load_output_tokens[e] == outputs, "tokens to come"
     assert arrays.num_swapped_blocks[e] == swapped, "blocks on the host"
     assert swapped <= arrays.swap_blocks[e], "room on the host"
-    if arrays.queue_order[e] == 4:
-        clients = Counter(int(arrays.row_client[row]) for row in inside if row in waiting or arrays.row_slot[row] >= 0)
-        assert [clients[c] for c in range(arrays.client_inside.shape[1])] == arrays.client_inside[e].tolist()
+    if arrays.queue_order[e] == FAIR_SHARE:
+        served = set(waiting) | set(arrays.slot_row[e, arrays.running[e, : arrays.num_running[e]]].tolist())
+        clients = Counter(int(arrays.row_client[row]) for row in served & inside)
+        expected = [clients[client] for client in range(arrays.client_inside.shape[1])]
+        assert arrays.client_inside[e].tolist() == expected, "clients with anything in line or running"
 
 
 def host_blocks(arrays: EngineArrays, e: int, num_tokens: int) -> int:

@@ -237,9 +237,22 @@ class CompiledEngine:
             row = self._describe_samples(row, num_prompt, samples)
         push(self.arrays.handle, rank, rank, row, time_s, ARRIVAL)
 
-    def reserve(self, time_s: float, row: int, num_prompt: int, num_output: int, *, rank: int = 0) -> bool:
+    def reserve(
+        self,
+        time_s: float,
+        row: int,
+        num_prompt: int,
+        num_output: int,
+        priority: int = 0,
+        *,
+        client: int = 0,
+        samples: tuple[tuple[int, int], ...] = (),
+        rank: int = 0,
+    ) -> bool:
         """A visit whose prompt and first token were computed elsewhere asks for blocks. Whether it has them at once."""
-        self._describe(row, num_prompt, num_output, 0, 0, None)
+        self._describe(row, num_prompt, num_output, priority, client, None)
+        if samples:
+            self._describe_samples(row, num_prompt, samples)
         self.arrays.row_generated[row] = 1
         return reserve(self.arrays.handle, rank, row, time_s, ARRIVAL)
 
@@ -247,6 +260,16 @@ class CompiledEngine:
         """The KV of a visit that has its blocks is here."""
         self.arrays.row_flags[row] |= HAS_KV
         push(self.arrays.handle, rank, rank, row, time_s, ARRIVAL)
+
+    def take_granted(self) -> list[int]:
+        """Rows whose blocks have come free since the last call."""
+        number = int(self.arrays.outbox_count[0])
+        self.arrays.outbox_count[0] = 0
+        return [
+            int(self.arrays.outbox_row[place])
+            for place in range(number)
+            if self.arrays.outbox_kind[place] == names.GRANTED
+        ]
 
     def _is_too_large(self, row: int, num_prompt: int, num_output: int) -> bool:
         blocks = -(-(num_prompt + max(num_output, 1) - 1) // self.options.block_tokens)

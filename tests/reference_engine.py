@@ -350,11 +350,8 @@ class ReferenceEngine:
 
     def _grant_reservations(self) -> None:
         """Slots and blocks for those who wait for them, in order, the place of the next token included."""
-        while self.reserve_line and self.scheduler.num_free_slots > 0:
-            sequence = self.reserve_line[0]
-            if self.cache.num_missing(sequence, sequence.num_tokens) > self.cache.num_free:
-                return
-            self.reserve_line.pop(0)
+        while self.reserve_line and self.scheduler.may_reserve(self.reserve_line[0]):
+            sequence = self.reserve_line.pop(0)
             self.scheduler.take_slot(sequence)
             self.cache.grow(sequence, sequence.num_tokens)
             sequence.num_computed = sequence.num_tokens - 1

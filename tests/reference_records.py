@@ -224,8 +224,7 @@ class Sequence:
     num_generated: int = 0
     num_pending: int = 0
     """Steps in flight that will give it a token; counted with async scheduling only."""
-    is_charged: bool = False
-    """Its client has been charged for its prompt, or it was computed elsewhere."""
+    was_preempted: bool = False
     is_done: bool = False
     """Has all its tokens, but its static batch has not ended."""
 

@@ -112,6 +112,20 @@ class Scheduler:
         self.running = []
         return True
 
+    def may_reserve(self, sequence: Sequence) -> bool:
+        """Whether blocks may go to a sequence whose KV is to come: those who are here already go first.
+
+        A block for each that runs is kept back, and nobody comes in while the head of the line waits for blocks that it
+        had, or lacks one to go on.
+        """
+        head = self.line.line[0] if self.line.line else None
+        if head is not None and (
+            not self.has_blocks(head, head.num_computed + 1) if head.holds_slot else head.was_preempted
+        ):
+            return False
+        num_missing = self.cache.num_missing(sequence, sequence.num_tokens)
+        return self.num_free_slots > 0 and num_missing + len(self.running) <= self.cache.num_free
+
     @property
     def num_free_slots(self) -> int:
         return self.num_slots - self.num_slots_held
@@ -205,7 +219,7 @@ class Scheduler:
         if num_tokens <= 0:
             return True
         self.cache.slide(sequence)
-        while not self._has_blocks(sequence, sequence.num_computed + num_tokens):
+        while not self.has_blocks(sequence, sequence.num_computed + num_tokens):
             victim = self._victim()
             if victim is sequence and num_tokens > sequence.num_to_do:
                 num_tokens = sequence.num_to_do  # it gives up its drafts before itself
@@ -277,7 +291,7 @@ class Scheduler:
             sequence.num_computed = 0
         self.release(sequence)
         sequence.is_copied = True
-        sequence.is_charged = True
+        sequence.was_preempted = True
         batch.preempted.append(sequence.row)
 
     # -- waiting phase
@@ -316,7 +330,7 @@ class Scheduler:
         """
         holders = list(self._holders())
         for holder in holders:
-            if holder is not self.line.line[0] and self._has_blocks(holder, holder.num_computed + 1):
+            if holder is not self.line.line[0] and self.has_blocks(holder, holder.num_computed + 1):
                 self.line.bring_forward(holder)
                 return True
         if holders:
@@ -339,9 +353,9 @@ class Scheduler:
         assert sequence.is_decode
         self.cache.slide(sequence)
         num_tokens = 1 + (self._num_drafts(batch, sequence) if self.switches.mix else 0)
-        if not self._has_blocks(sequence, sequence.num_computed + num_tokens):
+        if not self.has_blocks(sequence, sequence.num_computed + num_tokens):
             num_tokens = 1
-        if not self._has_blocks(sequence, sequence.num_computed + num_tokens):
+        if not self.has_blocks(sequence, sequence.num_computed + num_tokens):
             return False
         self._enter(batch, sequence)
         batch.num_copied_blocks += not sequence.is_copied
@@ -369,9 +383,8 @@ class Scheduler:
             return False
         self.take_slot(sequence)
         self.cache.take_hits(sequence, hits)
-        if not sequence.is_charged:
+        if not sequence.was_preempted:
             self.line.count_prompt(sequence.client, sequence.num_prompt)
-            sequence.is_charged = True
         self._enter(batch, sequence)
         prompts[sequence.row] = num_tokens
         self._give(batch, sequence, num_tokens)
@@ -424,7 +437,7 @@ class Scheduler:
 
     # -- tokens
 
-    def _has_blocks(self, sequence: Sequence, num_tokens: int) -> bool:
+    def has_blocks(self, sequence: Sequence, num_tokens: int) -> bool:
         """Whether it can have the blocks that it lacks to store so many tokens."""
         return self.cache.num_missing(sequence, num_tokens) <= self.cache.num_free
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from hermes_sim import cli
+from hermes_sim.scenario.check import check_file
 from hermes_sim.workload.traffic import Traffic
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks
 from tests.docs.small_traces import write_azure
@@ -146,6 +147,22 @@ def test_the_traffic_of_the_page_on_traffic() -> None:
     assert len(forms) == 6
     for form in forms:
         Traffic.model_validate(form)
+
+
+def test_the_engine_of_the_readme(folder: Path) -> None:
+    """It is one that a cluster may have."""
+    (block,) = blocks(README, "yaml")
+    cluster = yaml.safe_load(Path("my_cluster.yaml").read_text(encoding="utf-8"))
+    cluster["engines"][0] = yaml.safe_load(block.text)["engines"][0]
+    Path("readme.yaml").write_text(yaml.safe_dump(cluster))
+    assert check_file("readme.yaml") == []
+
+
+def test_the_library_has_as_many_files_as_the_readme_says() -> None:
+    content = README.read_text(encoding="utf-8")
+    for kind in ("devices", "links", "clusters", "models"):
+        folder = REPOSITORY / ("workloads" if kind == "models" else "hardware_profiles") / kind
+        assert f"{len(list(folder.glob('*.yaml')))} {kind}" in content
 
 
 def test_the_picture_of_the_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

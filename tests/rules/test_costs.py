@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from hermes_sim.core.tables import RunTables
+from hermes_sim.perf.step_kernel import LAUNCH_FLOOR_S
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import lower
 from hermes_sim.workload.requests import request_table
 from tests import scenarios as s
@@ -40,14 +42,16 @@ class TestHost:
             assert sequence - bare == pytest.approx(number * 1e-3, rel=1e-6)
 
     def test_without_captured_graphs_launches_show(self) -> None:
-        """A small model on a fast device: a decode step is shorter than the launches of its kernels."""
-        steps_s = []
-        for graph_capture in (True, False):
-            cluster = s.cluster(s.llm(model="phi_2", host={"graph_capture": graph_capture}))
-            cluster["nodes"][0]["devices"]["gpu"]["profile"] = "b200_sxm"
-            requests = request_table([0.0], [64], [33])
-            steps_s.append(step_s(simulate_scenario(load_scenario(cluster, s.workload()), requests=requests)))
-        assert steps_s[0] < steps_s[1]
+        """With launches of 1 s in all a step that is not captured takes 1 s, and the host's 0.2 ms and 2 us."""
+        for graph_capture, num_long in [(True, 1), (False, 3)]:
+            scenario = load_scenario(s.cluster(s.llm(host={"graph_capture": graph_capture})), s.workload())
+            lowered = lower(scenario, request_table([0.0], [64], [3]))
+            lowered.state.cost_attention[0, LAUNCH_FLOOR_S] = 1.0
+            Coordinator(lowered).run()
+            # the prompt's step is never captured, decodes are
+            assert lowered.state.num_steps[0] == 3
+            assert lowered.state.row_finish_s[1] == pytest.approx(num_long * 1.000202, abs=0.03)
+            assert lowered.state.busy_s[0] >= num_long
 
     def test_async_scheduling_hides_it(self) -> None:
         # 64 prompt tokens and 33 outputs: 33 steps; all but the first host time disappear behind the device

@@ -68,8 +68,7 @@ class TestForks:
     def test_where_the_kv_comes_from_elsewhere(self) -> None:
         engine = build(num_slots=16)
         arrays = engine.arrays
-        engine.reserve(0.0, 0, 6, 3)
-        engine._describe_samples(0, 6, ((1, 3), (2, 2)))
+        engine.reserve(0.0, 0, 6, 3, samples=((1, 3), (2, 2)))
         engine.receive(1.0, 0)
         assert waiting(engine) == [0, 1, 2]
         assert scheduled(run(engine)) == [((0, 1), (1, 1), (2, 1)), ((0, 1), (1, 1))]
