@@ -7,6 +7,7 @@ struct is the arrays' descriptors one after the other, all of eight-byte words, 
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import typeof, types
+from numba import from_dtype, types
 from numba.core.datamodel.models import StructPayloadModel
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
@@ -75,10 +76,19 @@ class EngineState(structref.StructRefProxy):
 structref.define_boxing(EngineStateType, EngineState)
 
 
+@functools.cache
+def _struct_type() -> EngineStateType:
+    """The type of every state: arrays of FIELDS, each in C order."""
+    fields = FIELDS.items()
+    return EngineStateType(
+        [(name, types.Array(from_dtype(np.dtype(dtype)), len(shape), "C")) for name, (dtype, shape, _) in fields]
+    )
+
+
 def make_struct(arrays: Sequence[npt.NDArray[Any]]) -> Any:
     """The struct over arrays in the order of FIELDS."""
-    struct_type = EngineStateType([(name, typeof(array)) for name, array in zip(FIELDS, arrays, strict=True)])
-    words = np.concatenate([_descriptor(array) for array in arrays])
+    struct_type = _struct_type()
+    words = np.array([word for array in arrays for word in _descriptor(array)], np.int64)
     rtsys.initialize(cpu_target.target_context)
     memory = rtsys.meminfo_alloc(words.nbytes)
     ctypes.memmove(memory.data, words.ctypes.data, words.nbytes)
@@ -87,7 +97,7 @@ def make_struct(arrays: Sequence[npt.NDArray[Any]]) -> Any:
     return struct
 
 
-def _descriptor(array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _descriptor(array: npt.NDArray[Any]) -> tuple[int, ...]:
     """An array as Numba lays it out: owner and parent (none: Python owns it), size, item size, data, shape, strides."""
-    head = [0, 0, array.size, array.itemsize, array.ctypes.data]
-    return np.array([*head, *array.shape, *array.strides], np.int64)
+    address = array.__array_interface__["data"][0]
+    return (0, 0, array.size, array.itemsize, address, *array.shape, *array.strides)
