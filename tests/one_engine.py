@@ -11,7 +11,7 @@ from hermes_sim.batching.batch import NUM_DRAFTED, NUM_LAYER_GROUPS
 from hermes_sim.perf.step_cost import NUM_ATTENTION_COEFFICIENTS
 from hermes_sim.perf.step_kernel import HOST_STEP_S
 from hermes_sim.sim.advance import act, push, reserve
-from hermes_sim.sim.ranks import ARRIVAL
+from hermes_sim.sim.ranks import ARRIVAL, TRANSFER
 from hermes_sim.state import arrays as names
 from hermes_sim.state.arrays import FIELDS, FIXED_SIZES, HAS_KV, EngineArrays, allocate, empty_blocks
 from tests.reference_records import BatchCounts, Options
@@ -259,7 +259,7 @@ class CompiledEngine:
     def receive(self, time_s: float, row: int, *, rank: int = 0) -> None:
         """The KV of a visit that has its blocks is here."""
         self.arrays.row_flags[row] |= HAS_KV
-        push(self.arrays.handle, rank, rank, row, time_s, ARRIVAL)
+        push(self.arrays.handle, rank, rank, row, time_s, TRANSFER)
 
     def take_granted(self) -> list[int]:
         """Rows whose blocks have come free since the last call."""

@@ -235,7 +235,8 @@ def visits_for(draw: st.DrawFn, options: Options) -> list[Visit]:
         visits.append(
             Visit(
                 time_s, num_prompt, num_output, priority=draw(st.integers(0, 2)), client=draw(st.integers(0, 2)),
-                group=draw(st.integers(0, 1)), group_tokens=draw(st.sampled_from([0, 8, 100])), samples=samples, transfer_s=transfer_s,
+                group=draw(st.integers(0, 1)), group_tokens=draw(st.sampled_from([0, 8, 100])), samples=samples,
+                transfer_s=transfer_s,
             )
         )  # fmt: skip
     return visits

@@ -130,6 +130,14 @@ def test_steps_are_printed_and_saved(
     assert capsys.readouterr().err == "error: steps are recorded of one run: leave out replications, or steps\n"
 
 
+def test_a_plugin_is_named_as_a_module(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hermes_sim("--plugin", "policies/mine.py", "list", "policies") == 2
+    assert capsys.readouterr().err == (
+        "error: --plugin policies/mine.py: needs the name of a module, as `import` takes it, not of a file: "
+        "--plugin mine\n"
+    )
+
+
 def test_a_saved_run_runs_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hermes_sim(*MAIN_JOB, "-q", "--out", "first", "--seed", "7")
     assert hermes_sim("--scenario", "first", "-q", "--out", "second") == 0
