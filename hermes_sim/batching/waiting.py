@@ -238,7 +238,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     in_a_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
     to_come = reserve_of_running(state, e)
     num_prompts = np.int64(0)
-    is_chosen = False
+    is_chosen = state.head_is_chosen[e] != 0
+    state.head_is_chosen[e] = 0
     while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
         if not is_chosen:
             choose_head(state, e, queue)

@@ -174,6 +174,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
     "decodes_left_out": (_I8, ("engines",), 0),
+    "head_is_chosen": (_I8, ("engines",), 0),  # somebody with KV was put at the head of the line
     "wave_groups": (_I8, ("engines",), 0),  # layer groups of the prompts under way; 0: no wave
     "wave_done": (_I8, ("engines",), 0),
     "num_swapped_blocks": (_I8, ("engines",), 0),
