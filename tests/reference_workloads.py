@@ -97,7 +97,7 @@ def engines(draw: st.DrawFn) -> tuple[Options, int]:
     return Options(**given), num_ranks
 
 
-SIZES = st.fixed_dictionaries(
+SIZES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "num_blocks": st.one_of(st.integers(8, 18), st.integers(4, 40)),
         "block_tokens": st.sampled_from([1, 2, 3, 4, 8]),
@@ -109,7 +109,7 @@ SIZES = st.fixed_dictionaries(
         "copy_block_s": st.just(0.0625),
     }
 )
-RULES = st.fixed_dictionaries(
+RULES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "policy": st.sampled_from(list(POLICIES)),
         "chunk_prompts": st.booleans(),
@@ -123,7 +123,7 @@ RULES = st.fixed_dictionaries(
         "swap_blocks": st.sampled_from([3, 10, 100]),
     }
 )
-CACHES = st.sampled_from(
+CACHES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {"prefix_cache": "hash", "insert_at": "schedule"},
         {"prefix_cache": "hash", "insert_at": "step_end"},

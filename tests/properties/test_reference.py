@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Pair:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.options = workload.options
+        options = workload.options
+        self.options = replace(options, full_sequence_gate=options.gates_whole_sequence)
         families = [arrival for arrival in workload.arrivals if arrival.samples]
         self.prefill_row = {arrival.row: arrival.row + workload.num_rows for arrival in families}
         self.compiled = CompiledEngine(
