@@ -65,6 +65,7 @@ def preempt(state: Any, e: int, place: int, time_s: float) -> None:
     """Take a sequence off the running list: it keeps its tokens, its KV goes to the host or is computed again."""
     slot = np.int64(state.running[e, place])
     row = np.int64(state.slot_row[e, slot])
+    state.has_evicted[e] = 1
     state.slot_computed[e, slot] -= state.slot_scheduled[e, slot]
     state.slot_scheduled[e, slot] = 0
     if state.share_by_sums[e] != 0 and is_decoding(state, e, slot):

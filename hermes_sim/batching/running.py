@@ -82,8 +82,9 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
         num_drafts = np.int64(0)
         if decoding and num_tokens > 0:
             num_drafts = num_drafts_of(state, e, slot, left)
-            num_tokens += num_drafts
-        elif 0 < threshold < num_tokens:
+        num_tokens += num_drafts
+        if 0 < threshold < num_tokens:
+            num_drafts = max(num_drafts - (num_tokens - threshold), np.int64(0))
             num_tokens = threshold
         if num_tokens <= 0:
             place += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import is_decoding
 from hermes_sim.batching.running import ALL, DECODES, PROMPTS, schedule_running
-from hermes_sim.batching.waiting import make_way, schedule_waiting
+from hermes_sim.batching.waiting import schedule_waiting
 from hermes_sim.core.compiled import compiled
 
 
@@ -135,6 +135,7 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
     The only running sequence may have preempted itself; vLLM then runs an empty step, which takes no time here.
     """
     again = False
+    state.has_evicted[e] = 0
     while True:
         if state.by_layers[e] != 0:
             left, preempted = by_layer_groups(state, e, time_s)
@@ -151,6 +152,3 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
         if not preempted:
             return False
         again = True
-        if state.num_running[e] == 0 and make_way(state, e, state.first_queue[e]):
-            # the only one that ran has preempted itself: those who hold blocks go first, or it would come back for ever
-            state.head_is_chosen[e] = 1

@@ -64,7 +64,7 @@ def choose_head(state: Any, e: int, queue: int) -> None:
 @compiled
 def blocks_to_come(state: Any, e: int, row: int, num_owned: int) -> int:
     """Blocks that a sequence will need beyond those it owns if it generates all its output."""
-    total = np.int64(state.row_prompt[row]) + state.row_output[row] - 1
+    total = np.int64(state.row_prompt[row]) + max(np.int64(state.row_output[row]), 1) - 1
     block_tokens = state.block_tokens[e]
     return max((total + block_tokens - 1) // block_tokens - num_owned, np.int64(0))
 
@@ -135,6 +135,21 @@ def make_way(state: Any, e: int, queue: int) -> bool:
     seal_private(state, e, slot)
     release(state, e, slot)
     return True
+
+
+@compiled
+def bring_kv_forward(state: Any, queue: int) -> bool:
+    """The first visit in line that has its KV becomes the head."""
+    row = np.int64(state.queue_head[queue])
+    if row >= 0 and state.row_flags[row] & HAS_KV:
+        return True
+    before = row
+    while before >= 0 and state.row_next[before] >= 0:
+        if state.row_flags[state.row_next[before]] & HAS_KV:
+            bring_forward(state, queue, before)
+            return True
+        before = np.int64(state.row_next[before])
+    return False
 
 
 @compiled
@@ -238,10 +253,12 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     in_a_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
     to_come = reserve_of_running(state, e)
     num_prompts = np.int64(0)
-    is_chosen = state.head_is_chosen[e] != 0
-    state.head_is_chosen[e] = 0
+    is_chosen = False
     while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
-        if not is_chosen:
+        # if all that ran have preempted themselves, those who hold blocks go first: the others would come back for ever
+        if not is_chosen and not (
+            state.num_running[e] == 0 and state.has_evicted[e] != 0 and bring_kv_forward(state, queue)
+        ):
             choose_head(state, e, queue)
         is_chosen = False
         row = np.int64(state.queue_head[queue])
@@ -259,6 +276,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                     continue
                 break
             left -= num_tokens
+            if state.output_reserve_frac[e] > 0.0:
+                to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, state.row_slot[row]]))
             continue
         if in_a_wave:
             break

@@ -99,7 +99,8 @@ def pad_decodes(state: Any, e: int, batch: Any) -> None:
     for place in range(number):
         slot = np.int64(state.running[e, place])
         row = state.slot_row[e, slot]
-        longest = max(longest, np.int64(state.row_prompt[row]) + state.row_generated[row])
+        known = np.int64(state.row_prompt[row]) + state.row_generated[row]
+        longest = max(longest, known, np.int64(state.slot_computed[e, slot]))
     batch[NUM_TOKENS] = number
     batch[NUM_SAMPLED] = number
     batch[NUM_DECODE] = number

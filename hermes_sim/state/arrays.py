@@ -173,8 +173,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "has_evicted": (_I8, ("engines",), 0),  # somebody was preempted while this step was decided
     "decodes_left_out": (_I8, ("engines",), 0),
-    "head_is_chosen": (_I8, ("engines",), 0),  # somebody with KV was put at the head of the line
     "wave_groups": (_I8, ("engines",), 0),  # layer groups of the prompts under way; 0: no wave
     "wave_done": (_I8, ("engines",), 0),
     "num_swapped_blocks": (_I8, ("engines",), 0),

@@ -107,7 +107,7 @@ def drop_out_of_window(state: Any, e: int, slot: int) -> None:
     if state.full_layers[e] != 0:
         return
     first = first_in_window(state, e, state.slot_computed[e, slot])
-    for index in range(state.slot_first[e, slot], min(first, state.slot_blocks[e, slot])):
+    for index in range(min(first, state.slot_blocks[e, slot]) - 1, state.slot_first[e, slot] - 1, -1):
         give_block(state, e, state.block_table[e, slot, index])
     state.slot_first[e, slot] = max(state.slot_first[e, slot], min(first, state.slot_blocks[e, slot]))
 
@@ -163,6 +163,8 @@ def enter_hashes(state: Any, e: int, slot: int, last: int) -> None:
     key = state.slot_hash[e, slot]
     for index in range(first, last):
         key = mix(key, block_content(state, row, index, block_tokens))
+        if index < state.slot_first[e, slot]:
+            continue
         block = table[index]
         if insert_hash(state.hash_keys[e], state.hash_blocks[e], key, block):
             state.block_hash[e, block] = key
