@@ -17,7 +17,7 @@ from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.ranks import ARRIVAL
-from hermes_sim.state.arrays import EngineArrays, allocate
+from hermes_sim.state.arrays import FIELDS, FIXED_SIZES, EngineArrays, allocate
 
 LATENCY_S = 0.125
 
@@ -102,15 +102,8 @@ def test_flows_that_share_no_link_do_not_disturb_each_other() -> None:
 def steps_in_flight(durations_s: Sequence[float], demands: Sequence[float]) -> EngineArrays:
     """One engine per step, all in one group that shares one resource; every step starts at 0 s."""
     number = len(durations_s)
-    sizes = dict.fromkeys(
-        [
-            "groups", "queues", "lanes", "slots", "jobs", "blocks", "blocks_and_sentinel", "table_blocks", "hash_slots",
-            "rows", "requests", "requests_and_one", "hash_ids", "outbox", "phases", "cost_kinds", "step_tokens",
-            "step_seqs", "attention_coefficients", "curve_points",
-        ],
-        1,
-    )  # fmt: skip
-    arrays = allocate({**sizes, "engines": number})
+    sizes = {dimension: 1 for _, dimensions, _ in FIELDS.values() for dimension in dimensions}
+    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number})
     arrays.group_size[0] = number
     arrays.group_contended[0] = 1
     arrays.group_members[:] = np.arange(number)

@@ -32,8 +32,8 @@ def caller(x: float) -> float:
 PROGRAM = """
 from hermes_sim.core.compiled import cache_folder, jit_enabled
 from hermes_sim.perf.caller import caller
-hits = sum(caller.stats.cache_hits.values()) if jit_enabled() and caller(1.0) else 0
-print(jit_enabled(), caller(1.0), sum(caller.stats.cache_hits.values()) if jit_enabled() else 0, cache_folder())
+value = caller(1.0)
+print(jit_enabled(), value, sum(caller._entry.stats.cache_hits.values()) if jit_enabled() else 0, cache_folder())
 """
 
 
@@ -45,7 +45,8 @@ def copied_package(tmp_path: Path) -> Path:
         (package / folder).mkdir(parents=True)
         (package / folder / "__init__.py").touch()
     (package / "__init__.py").touch()
-    (package / "core" / "compiled.py").write_text(Path(compiled_module.__file__).read_text())
+    for name in ("compiled.py", "parts.py"):
+        (package / "core" / name).write_text(Path(compiled_module.__file__).with_name(name).read_text())
     (package / "perf" / "callee.py").write_text(CALLEE.format(term="1.0"))
     (package / "perf" / "caller.py").write_text(CALLER)
     return package

@@ -271,12 +271,12 @@ class TestWindows:
         arrays.slot_computed[0, slot] = 12
         for _ in range(2):
             drop_out_of_window(arrays.handle, 0, slot)
-            assert free_queue(arrays)[-2:] == [0, 1]
+            assert free_queue(arrays)[-2:] == [1, 0]
             assert arrays.slot_first[0, slot] == 2
         # all three are still known; row 1 looks at those from 3 + 1 - 2 on
         assert count_hits(arrays.handle, 0, 1, 13) == (3, 0)
         release(arrays.handle, 0, slot)
-        assert free_queue(arrays)[-3:] == [0, 1, 2]
+        assert free_queue(arrays)[-3:] == [1, 0, 2]
         assert count_hits(arrays.handle, 0, 1, 13) == (3, 1)
 
     def test_groups_of_sliding_layers_cost_extra_blocks(self) -> None:
