@@ -21,6 +21,10 @@ VISIT_PARTS = (
 )  # fmt: skip
 
 
+SHORTEST_GAP_S = 1e-6
+"""Less is no gap: accepted drafts come together with the token behind them, in the lowest bin of the histogram."""
+
+
 def latency_percentiles(values_s: FloatArray) -> dict[str, float]:
     """Mean, percentiles and maximum of the values that exist, and how many those are.
 
@@ -47,6 +51,8 @@ def itl_percentiles(itl: pd.DataFrame, requests: pd.DataFrame) -> dict[str, floa
     widths: list[float] = []
     for name, fraction in PERCENTILES.items():
         value_s, width_s = histogram_quantile(edges_s, counts, fraction)
+        if value_s < SHORTEST_GAP_S:
+            value_s = 0.0
         result[f"{name}_s"] = value_s
         widths.append(width_s / value_s if value_s else math.nan)
     result["bin_width_frac"] = max(widths)

@@ -65,6 +65,7 @@ def engine_notes(placed: Placed) -> Iterator[str]:
 
     if placed.model is None or not placed.takes_tokens:
         return
+    yield from _without_effect(placed.engine, placed.model)
     for device in placed.devices.values():
         for dtype in _compute_dtypes(placed.model):
             computed = supported_dtype(device, dtype)
@@ -73,6 +74,22 @@ def engine_notes(placed: Placed) -> Iterator[str]:
                     f"engine '{placed.engine.name}': {device.name} does not multiply {dtype}; "
                     f"{placed.model.name} is computed in {computed}"
                 )
+
+
+def _without_effect(engine: Engine, model: ModelArchitecture) -> Iterator[str]:
+    """Options that change nothing, or not what their name says."""
+    batching, kv_cache = engine.batching, engine.kv_cache
+    if not isinstance(batching, TokenBatching):
+        return
+    if batching.queue_order == "longest_prefix" and not kv_cache.prefix_caching:
+        yield f"engine '{engine.name}': queue_order longest_prefix finds no prefixes, prefix_caching is off: as fcfs"
+    if batching.preemption == "swap" and kv_cache.swap_space_bytes == 0:
+        yield f"engine '{engine.name}': preemption swap has no swap_space: as recompute"
+    if engine.parallel.dp > 1 and model.moe is None:
+        yield (
+            f"engine '{engine.name}': {model.name} has no experts that dp ranks would share, yet they step together; "
+            f"replicas would not wait for each other"
+        )
 
 
 def _serves(placed: Placed) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ class Layout:
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
-        for step in (self._names, self._sizes, self._place, self._shared, self._links_inside):
+        for step in (self._names, self._sizes, self._place, self._shared, self._links_inside, self._ways_to_host):
             found = list(step())
             yield from found
             if found:
@@ -134,3 +134,34 @@ class Layout:
                     self.network.tp_link(self.replicas[engine.name][0])
                 except NoRouteError as error:
                     yield ("engines", index, "placement"), f"the devices of a replica are not linked: {error}"
+
+    def _ways_to_host(self) -> Iterator[Finding]:
+        """What is swapped goes to the memory of a processor of the same node; only decodes are swapped."""
+        for index, engine in enumerate(self._cluster.engines):
+            if getattr(engine.batching, "preemption", "") == "swap" and "decode" in engine.serves:
+                for endpoint in dict.fromkeys(one for replica in self.replicas[engine.name] for one in replica):
+                    if not self._reaches_host(endpoint):
+                        yield (
+                            ("engines", index, "batching", "preemption"),
+                            f"swap copies KV to the host, but no CPU of node {endpoint.node_group!r} is linked with "
+                            f"its {endpoint.device_group!r}: link one, or take recompute",
+                        )
+                        break
+
+    def _reaches_host(self, endpoint: Endpoint) -> bool:
+        """The device is a CPU, or has a way to one of its node."""
+        node = next(node for node in self._cluster.nodes if node.name == endpoint.node_group)
+        cpus = [
+            Endpoint(endpoint.node_group, endpoint.node_index, name, index)
+            for name, group in node.devices.items()
+            if self._devices[group.profile].kind == "cpu"
+            for index in range(group.count)
+        ]
+        return any(cpu == endpoint or self._route(endpoint, cpu) for cpu in cpus)
+
+    def _route(self, source: Endpoint, target: Endpoint) -> bool:
+        try:
+            self.network.route(source, target)
+        except NoRouteError:
+            return False
+        return True

@@ -58,15 +58,20 @@ def build_engine_costs(
     draft = None
     if engine.speculative is not None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
-    swaps = engine.batching.preemption == "swap"
     return EngineCosts(
         plan=plan,
         cost=cost,
         draft=draft,
-        swap_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if swaps else 0,
-        swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if swaps else 0.0,
+        swap_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if swaps(engine) else 0,
+        swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if swaps(engine) else 0.0,
         copy_block_s=copy_block_seconds(plan.block_bytes, device),
     )
+
+
+def swaps(engine: Engine) -> bool:
+    """Victims may be copied to the host. Only sequences that decode are: an unfinished prompt is computed again."""
+    batching = engine.batching
+    return isinstance(batching, TokenBatching) and batching.preemption == "swap" and "decode" in engine.serves
 
 
 def build_cost(

@@ -6,8 +6,10 @@ The compiled engine asks for a step by an outward event (state/arrays.py NEED_SC
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,7 @@ class PythonPolicies:
         view = batching_view(state, e, self._names[e], time_s)
         if not view.running and not view.waiting:
             return
-        decided = _decisions(policy, view, policy.schedule(view))
+        decided = _decisions(policy, view, _answer(policy, view))
         problem = wrong_decision(view, decided)
         if problem is None and (decided.tokens or decided.preempt):
             problem = self._apply(e, view, decided)
@@ -132,6 +134,16 @@ def _waiting_rows(view: BatchingView, rows: set[int]) -> dict[int, SequenceView]
         if sequence.row in rows:
             found[sequence.row] = sequence
     return found
+
+
+def _answer(policy: PythonBatching, view: BatchingView) -> Any:
+    """What the policy decides. Raises SimulationError, with the line of its code, where it fails."""
+    try:
+        return policy.schedule(view)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        wrong = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+        raise SimulationError(_words(policy, view, wrong)) from error
 
 
 def _decisions(policy: PythonBatching, view: BatchingView, answer: Any) -> Decisions:

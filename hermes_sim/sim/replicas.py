@@ -19,7 +19,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks
+from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
 from hermes_sim.sim.lengths import Lengths
 
 FloatArray = npt.NDArray[np.float64]
@@ -123,7 +123,7 @@ class ReplicaBuilder:
             tensor=tensor,
             pipeline=self._network.pp_link(own, engine.parallel.tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
-            host_bytes_per_s=self._host_bandwidth(engine, own) if engine.batching.preemption == "swap" else 0.0,
+            host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
         )
         key = (engine.name, links)  # a replica over two nodes has other links than its twins
         if key not in self._known:

@@ -37,7 +37,7 @@ def _what_holds(lowered: Lowered, request: int, row: int) -> str:
         return f"stage '{stage.name}', which was never started"
     where = f"stage '{stage.name}' at {lowered.replicas[engine].name}"
     if stage.runs_on == "tokens":
-        return (
-            f"{where}, where {int(state.num_free_blocks[engine])} of {int(state.num_blocks[engine])} KV blocks are free"
-        )
+        decides = ", and its policy in Python runs nothing" if state.python_policy[engine] else ""
+        free, blocks = int(state.num_free_blocks[engine]), int(state.num_blocks[engine])
+        return f"{where}, where {free} of {blocks} KV blocks are free{decides}"
     return where

@@ -191,3 +191,25 @@ def test_all_problems_of_an_engine_come_together(folder: Folder) -> None:
         )
     assert len(caught.value.problems) == 2
     assert str(caught.value.problems[0]).startswith("--set cluster.engines.llm.parallel={tp: 1, pp: 2, dp: 2}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            [batching("queue_order: longest_prefix"), beside("kv_cache: {prefix_caching: false}")][::-1],
+            "engine 'llm': queue_order longest_prefix finds no prefixes, prefix_caching is off: as fcfs",
+        ),
+        (
+            [beside("kv_cache: {swap_space: 0 GiB}"), (BATCHING, BATCHING.replace("}", ", preemption: swap}"))],
+            "engine 'llm': preemption swap has no swap_space: as recompute",
+        ),
+        (
+            [parallel("tp: 2, dp: 2")],
+            "engine 'llm': llama_3_70b has no experts that dp ranks would share, yet they step together; replicas "
+            "would not wait for each other",
+        ),
+    ],
+)
+def test_what_has_no_effect_is_noted(folder: Folder, changes: list[tuple[str, str]], note: str) -> None:
+    assert note in folder.load(*changes).notes

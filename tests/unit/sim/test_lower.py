@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from hermes_sim.core.errors import SimulationError
+from hermes_sim.core.errors import ConfigError, SimulationError
 from hermes_sim.hardware.network import Endpoint
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim.lower import Lowered, lower
@@ -343,7 +343,9 @@ class TestEngines:
     def test_nothing_is_swapped_where_no_host_is_linked(self) -> None:
         cluster = s.cluster(s.llm(batching={"preemption": "swap"}))
         cluster["nodes"][0]["links"] = cluster["nodes"][0]["links"][:1]
-        with pytest.raises(SimulationError, match="no CPU of node 'node' is linked with its 'gpu'"):
+        with pytest.raises(
+            ConfigError, match=r"\[0\].batching.preemption.*no CPU of node 'node' is linked with its 'gpu'"
+        ):
             lowered(cluster, s.workload())
 
     def test_drafts(self) -> None:

@@ -233,6 +233,17 @@ class Emptiest(PythonRouting):
         return min(view.candidates, key=lambda engine: engine.num_requests)
 
 
+def test_a_policy_that_fails_is_told_with_its_line() -> None:
+    class Broken(PythonBatching):
+        def schedule(self, view: BatchingView) -> Any:
+            return [] if view.time_s < 0 else view.running[99]
+
+    with pytest.raises(SimulationError) as caught:
+        simulate(pressed(90), s.workload(), batching={"llm": Broken()})
+    assert "policy Broken of engine llm[0] at" in str(caught.value)
+    assert "IndexError: tuple index out of range (test_python_policy.py, line" in str(caught.value)
+
+
 @pytest.mark.parametrize("exact_steps", [False, True])
 def test_a_router_in_python_is_the_compiled_one(exact_steps: bool) -> None:
     workload = s.workload(traffic=s.traffic(rate="30 /s", num_requests=80))
