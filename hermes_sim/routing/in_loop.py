@@ -46,9 +46,3 @@ def choose_by_number(state: Any, number: int, candidates: Any, row: int, turn: i
     if number == 8:
         return random_choice.choose(state, candidates, row, turn, draw, options)
     return affinity.choose(state, candidates, row, turn, draw, options)
-
-
-@compiled
-def reads_loads(number: int) -> bool:
-    """Whether the candidates must be brought to the present first."""
-    return number not in (0, 8, 9)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
 from hermes_sim.core.compiled import compiled
-from hermes_sim.routing.in_loop import choose_by_number, reads_loads
+from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
 from hermes_sim.sim.samples import fork_samples
@@ -295,14 +295,13 @@ def arrive(state: Any, first: int, last: int) -> None:
         candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
         e = candidates[0]
         if candidates.size > 1:
-            router = state.plan_router[plan]
-            if reads_loads(router):
+            if state.plan_reads_loads[plan] != 0:
                 for engine in candidates:
                     pull(state, engine, time_s, ARRIVAL)
             turn = state.plan_turns[plan]
             state.plan_turns[plan] += 1
             draw = state.bulk_draw[number]
-            e = choose_by_number(state, router, candidates, row, turn, draw, state.plan_options[plan])
+            e = choose_by_number(state, state.plan_router[plan], candidates, row, turn, draw, state.plan_options[plan])
         pull(state, e, time_s, ARRIVAL)
         add_visit(state, e, state.first_queue[e], row, time_s)
 

@@ -48,6 +48,7 @@ def push_all_arrivals(lowered: Lowered, report: Callable[[], None]) -> None:
         state.plan_num_candidates[place] = len(stage.candidates)
         state.plan_candidates[place, : len(stage.candidates)] = stage.candidates
         state.plan_router[place] = next((n for n, router in enumerate(IN_LOOP) if router is stage.router), 0)
+        state.plan_reads_loads[place] = stage.router.reads_loads
         state.plan_options[place] = stage.options
     for first in range(0, requests.num_requests, ARRIVALS_AT_A_TIME):
         chosen = slice(first, min(first + ARRIVALS_AT_A_TIME, requests.num_requests))

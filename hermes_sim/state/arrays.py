@@ -330,6 +330,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "bulk_plan": (_I4, ("bulk",), 0),
     "bulk_draw": (_F8, ("bulk",), 0.0),
     "plan_router": (_I8, ("plans",), 0),
+    "plan_reads_loads": (_I8, ("plans",), 0),  # candidates are brought to the present before one is chosen
     "plan_turns": (_I8, ("plans",), 0),
     "plan_num_candidates": (_I8, ("plans",), 0),
     "plan_candidates": (_I8, ("plans", "engines"), 0),

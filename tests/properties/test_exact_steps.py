@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hermes_sim.batching import QUEUE_ORDERS, TOKEN_POLICIES
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.tables import RunTables
+from hermes_sim.routing.table import ROUTERS
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
@@ -211,6 +212,15 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         ),
     ),
 }  # fmt: skip
+
+CASES |= {
+    f"router {kind}": (
+        s.cluster(s.llm(replicas=3), routing={"kind": kind}),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
+    )
+    for kind in ROUTERS
+}
+"""Arrivals that are known before the run are routed by compiled code, one event each under exact steps."""
 CASES |= {f"policy {kind}": (s.cluster(engine(kind=kind)), shared()) for kind in TOKEN_POLICIES}
 CASES["policy prefill_first in chunks"] = s.cluster(engine(kind="prefill_first", chunk_prompts=True)), shared()
 CASES |= {f"queue order {order}": (s.cluster(engine(queue_order=order)), shared()) for order in QUEUE_ORDERS}
