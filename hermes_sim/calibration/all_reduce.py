@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, held_out, summarize
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
+from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.operators.collective import all_reduce_seconds
 

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, held_out, summarize, thin
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
-from hermes_sim.hardware.device import AttentionEfficiency, Device
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
+from hermes_sim.hardware.device import Device
 from hermes_sim.perf.attention_layers import AttentionLayers, layer_coefficients
 from hermes_sim.perf.operators.attention import decode_attention_seconds, prefill_attention_seconds
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from hermes_sim.hardware.device import CostModel, Device, FitError
+from hermes_sim.core.schema import Description, Source
+from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.fit_error import FitError
 
 BLOCK = re.compile(r"^cost_model:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
 LONGEST_LINE = 110
@@ -28,25 +31,23 @@ def replace_cost_model(path: Path, cost_model: CostModel) -> None:
 
 def render_cost_model(cost_model: CostModel) -> str:
     """The block as YAML, defaults left out."""
-    lines = ["cost_model:", "  gemm:"]
-    for dtype, efficiency in cost_model.gemm.items():
-        lines += _mapping(f"    {dtype}", _values(efficiency))
-    for name in ("attention_prefill_compute_frac", "attention_decode_memory_frac", "elementwise_memory_frac"):
-        lines.append(f"  {name}: {getattr(cost_model, name):.4g}")
-    lines.append(f"  elementwise_launch: {_seconds(cost_model.elementwise_launch_s)}")
-    lines.append(f"  kernel_launch: {_seconds(cost_model.kernel_launch_s)}")
-    if cost_model.expert_slowdown > 1.0 or cost_model.expert_launch_s > 0.0:
-        lines.append(f"  expert_slowdown: {cost_model.expert_slowdown:.4g}")
-        lines.append(f"  expert_launch: {_seconds(cost_model.expert_launch_s)}")
-    if cost_model.expert_held_out is not None:
-        lines += _mapping("  expert_held_out", _values(cost_model.expert_held_out))
-    attention = _values(cost_model.attention)
-    if attention:
-        lines += _mapping("  attention", attention)
-    source = cost_model.source
-    lines += ["  source:", f"    title: {source.title}", "    where: >-"]
-    lines += [f"      {line}" for line in _wrapped(source.where)]
-    lines.append(f"    kind: {source.kind}")
+    lines = ["cost_model:"]
+    for name, field in CostModel.model_fields.items():
+        value, key = getattr(cost_model, name), field.alias or name
+        if not field.is_required() and value == field.default:
+            continue
+        if isinstance(value, Source):
+            lines += [f"  {key}:", f"    title: {value.title}", "    where: >-"]
+            lines += [f"      {line}" for line in _wrapped(value.where)]
+            lines.append(f"    kind: {value.kind}")
+        elif isinstance(value, dict):
+            lines.append(f"  {key}:")
+            for entry, description in value.items():
+                lines += _mapping(f"    {entry}", _values(description))
+        elif isinstance(value, Description):
+            lines += _mapping(f"  {key}", _values(value))
+        else:
+            lines.append(f"  {key}: {_seconds(value) if name.endswith('_s') else f'{value:.4g}'}")
     return "\n".join(lines) + "\n"
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, held_out, summarize, thin
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.split import held_out
 from hermes_sim.hardware.device import Device
 
 FloatArray = npt.NDArray[np.float64]

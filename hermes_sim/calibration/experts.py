@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, held_out, summarize, thin
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
 from hermes_sim.perf.coefficients import gemm_coefficients
@@ -20,8 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 ACTIVATION_BYTES = 2.0
 
 COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
-    Coefficient("expert_slowdown", 1.2, 1.0, 5.0),
-    Coefficient("expert_launch_s", 1e-5, 0.0, 2e-4, 1e-6),
+    Coefficient("slowdown", 1.2, 1.0, 5.0),
+    Coefficient("launch_s", 1e-5, 0.0, 2e-4, 1e-6),
 )
 SHAPE = ["hidden", "width", "num_experts", "num_experts_per_token", "ep"]
 
@@ -33,7 +34,7 @@ def fit_experts(device: Device, table: pd.DataFrame) -> tuple[dict[str, float], 
     measured_s = table["measured_s"].to_numpy(np.float64)
 
     def predict(values: dict[str, float]) -> FloatArray:
-        found: FloatArray = values["expert_launch_s"] + values["expert_slowdown"] * products_s + streams_s
+        found: FloatArray = values["launch_s"] + values["slowdown"] * products_s + streams_s
         return found
 
     chosen = thin(~held)

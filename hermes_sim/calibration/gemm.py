@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, held_out, summarize, thin
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
-from hermes_sim.hardware.device import Device, GemmEfficiency
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.perf.coefficients import gemm_coefficients
 from hermes_sim.perf.operators.gemm import WARM_BYTES, gemm_seconds
 

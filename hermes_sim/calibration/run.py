@@ -25,7 +25,10 @@ from hermes_sim.calibration.tables import (
     read_prefill_attention,
 )
 from hermes_sim.core.schema import Dtype, Source
-from hermes_sim.hardware.device import CostModel, Device, FitError
+from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.hardware.fit_error import FitError
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -44,6 +47,9 @@ RELATIVES: Final[dict[str, tuple[str, str]]] = {
     "rtx_pro_6000": ("l40s", "the next generation of the same class: GDDR memory and a large L2"),
 }
 """Unmeasured devices -> the measured one whose coefficients they take over as an estimate, and why."""
+
+
+NO_ERRORS: Final = {"in_sample": None, "held_out": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,9 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
         if table is None:
             continue
         efficiency, fitted, held = fit_gemm(device, dtype, table)
-        efficiencies[dtype] = efficiency.model_copy(update={"held_out": fit_error(held)})
+        efficiencies[dtype] = efficiency.model_copy(
+            update={"in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        )
         reports.append(FitReport(name, f"gemm {dtype}", fitted, held))
     values: dict[str, float] = {}
     errors = {}
@@ -94,7 +102,7 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
     ):
         found, fitted, held = fit(device, read(data_folder, name))
         values |= found
-        errors[f"{phase}_held_out"] = fit_error(held)
+        errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
         reports.append(FitReport(name, f"attention {phase}", fitted, held))
     launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
     streams, stream_reports = _elementwise(data_folder, devices_folder, name, launch_s)
@@ -111,9 +119,10 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
         "attention": attention,
         "source": _source(name),
         **streams,
-        **experts,
+        "experts": ExpertEfficiency().model_copy(
+            update={**experts, "in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        ),
     }
-    update["expert_held_out"] = fit_error(held)
     return cost_model.model_copy(update=update), reports
 
 
@@ -128,18 +137,21 @@ def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
 def take_over(device: Device, measured: Device, reason: str) -> CostModel:
     """Coefficients of a measured relative, for the dtypes the device has."""
     gemm: dict[Dtype, Any] = {
-        dtype: efficiency.model_copy(update={"held_out": None})
+        dtype: efficiency.model_copy(update=NO_ERRORS)
         for dtype, efficiency in measured.cost_model.gemm.items()
         if dtype in device.peak_flops_per_s
     }
-    attention = measured.cost_model.attention.model_copy(update={"decode_held_out": None, "prefill_held_out": None})
+    attention = measured.cost_model.attention.model_copy(
+        update={f"{phase}_{side}": None for phase in ("decode", "prefill") for side in NO_ERRORS}
+    )
+    experts = measured.cost_model.experts.model_copy(update=NO_ERRORS)
     source = Source(
         title=f"Coefficients fitted on {measured.name}",
         where=f"not measured on this device; {reason}",
         kind="estimate",
     )
     return measured.cost_model.model_copy(
-        update={"gemm": gemm, "attention": attention, "expert_held_out": None, "source": source}
+        update={"gemm": gemm, "attention": attention, "experts": experts, "source": source}
     )
 
 
@@ -150,6 +162,9 @@ def fit_error(summary: ErrorSummary) -> FitError:
         mean_frac=float(f"{summary.mean_frac:.4g}"),
         bias_frac=float(f"{summary.bias_frac:.3f}"),
         num_points=summary.num_points,
+        p90_frac=float(f"{summary.p90_frac:.4g}"),
+        low_frac=float(f"{summary.low_frac:.4g}"),
+        high_frac=float(f"{summary.high_frac:.4g}"),
     )
 
 

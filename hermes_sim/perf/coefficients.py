@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
-from hermes_sim.hardware.device import Device, GemmEfficiency
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.perf.operators import gemm
 
 FloatArray = npt.NDArray[np.float64]

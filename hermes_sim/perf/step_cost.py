@@ -209,8 +209,8 @@ def build_llm_cost(
     settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
     settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
     settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
-    settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.expert_slowdown
-    settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.expert_launch_s / GROUPED_PRODUCTS_PER_LAYER
+    settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.experts.slowdown
+    settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.experts.launch_s / GROUPED_PRODUCTS_PER_LAYER
     rates = _expert_rates(model, expert_load, ep)
     lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates)
     sampling = lower_sampling(model, device, settings, tp=tp)

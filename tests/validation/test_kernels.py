@@ -14,9 +14,10 @@ import pytest
 
 from hermes_sim.calibration.attention import SHAPE, predict_decode, predict_prefill
 from hermes_sim.calibration.experts import fit_experts
-from hermes_sim.calibration.fit import ErrorSummary, held_out, summarize
+from hermes_sim.calibration.fit import ErrorSummary, summarize
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import calibrate_links
+from hermes_sim.calibration.split import held_out
 from hermes_sim.calibration.tables import (
     MEASURED_DEVICES,
     read_decode_attention,

@@ -9,11 +9,11 @@ from hermes_sim.calibration.fit import (
     NUM_FITTED_POINTS,
     Coefficient,
     fit_coefficients,
-    held_out,
     round_to_bounds,
     summarize,
     thin,
 )
+from hermes_sim.calibration.split import held_out
 
 COEFFICIENTS = (Coefficient("frac", 0.5, 0.1, 1.0), Coefficient("launch_s", 1e-6, 0.0, 1e-4, 1e-6))
 

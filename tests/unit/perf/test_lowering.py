@@ -125,7 +125,7 @@ def test_experts_pay_for_routing_and_a_slower_kernel() -> None:
     model = models()["mixtral_8x7b"]
     plain, slow = (
         engine(model, plain_device(**changes), max_tokens=64).token_operators
-        for changes in ({}, {"expert_slowdown": 1.5, "expert_launch": "10 us"})
+        for changes in ({}, {"experts": {"slowdown": 1.5, "launch": "10 us"}})
     )
     for name in ("experts_up", "experts_down"):
         index = plain.names.index(name)

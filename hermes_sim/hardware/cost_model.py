@@ -1,0 +1,26 @@
+"""The cost model of a device: what its kernels reach."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hermes_sim.core.schema import Description, Dtype, Fraction, Seconds, Source
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+
+
+class CostModel(Description):
+    """Efficiencies of this device's kernels (see docs/modelling.md for the equations)."""
+
+    gemm: dict[Dtype, GemmEfficiency] = Field(min_length=1)
+    attention_prefill_compute_frac: Fraction
+    attention_decode_memory_frac: Fraction
+    elementwise_memory_frac: Fraction
+    elementwise_launch_s: Seconds = Field(default=2e-6, alias="elementwise_launch")
+    """One small kernel inside a captured graph."""
+    kernel_launch_s: Seconds = Field(alias="kernel_launch")
+    """Host-side time per kernel when steps are not captured as graphs."""
+    experts: ExpertEfficiency = ExpertEfficiency()
+    attention: AttentionEfficiency = AttentionEfficiency()
+    source: Source

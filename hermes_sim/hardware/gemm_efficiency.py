@@ -1,0 +1,44 @@
+"""Coefficients of the matrix-multiply model."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hermes_sim.core.schema import Description, Fraction, Seconds
+from hermes_sim.hardware.fit_error import FitError
+
+
+class GemmEfficiency(Description):
+    """Coefficients of the matrix-multiply model for one dtype (perf/operators/gemm.py).
+
+    The defaults add nothing to a roofline with two efficiencies and a launch.
+    """
+
+    compute_frac: Fraction
+    """Share of the dense peak reached inside a tile."""
+    memory_frac: Fraction
+    """Share of the memory bandwidth a large stream reaches."""
+    launch_s: Seconds = Field(alias="launch")
+    """Time of an empty kernel inside a captured graph."""
+    prologue_elements: float = Field(default=0.0, ge=0.0)
+    """Elements of k that filling the pipeline of a tile is worth."""
+    wave_frac: Fraction = 0.0
+    """0: waves of tiles count continuously; 1: only whole waves."""
+    serial_frac: Fraction = 0.0
+    """Share of the shorter of compute and memory time that is not hidden."""
+    split_s: Seconds = Field(default=0.0, alias="split")
+    """Synchronising the parts of a split sum."""
+    core_streams: float = Field(default=2.0, ge=1.0)
+    """One core can draw this multiple of its share of the memory bandwidth."""
+    depth_s: Seconds = Field(default=0.0, alias="depth")
+    """Latency of one element of k in a tile's main loop."""
+    cache_speedup: float = Field(default=1.0, ge=1.0)
+    """Bandwidth of the last-level cache over the memory's, for activations that fit it."""
+    quantize_row_s: Seconds = Field(default=0.0, alias="quantize_row")
+    """Narrow dtypes: the kernel that scales the activations, per row."""
+    quantize_element_s: Seconds = Field(default=0.0, alias="quantize_element")
+    """... and per element."""
+    in_sample: FitError | None = None
+    """Error on the shapes that were fitted."""
+    held_out: FitError | None = None
+    """Error on shapes that were not fitted; None for estimates."""
