@@ -18,7 +18,7 @@ from hermes_sim.calibration.collectives import (
     read_nccl,
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
-from hermes_sim.calibration.elementwise import fit_elementwise
+from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.fit import ErrorSummary
@@ -28,7 +28,6 @@ from hermes_sim.calibration.tables import (
     MEASURED_DEVICES,
     SYSTEMS,
     read_decode_attention,
-    read_elementwise,
     read_gemm,
     read_prefill_attention,
 )
@@ -36,6 +35,7 @@ from hermes_sim.core.schema import Dtype, Source
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 
@@ -181,13 +181,16 @@ def take_over(device: Device, measured: Device, reason: str) -> CostModel:
     experts = {
         name: efficiency.model_copy(update=NO_ERRORS) for name, efficiency in measured.cost_model.experts.items()
     }
+    elementwise = {
+        kind: efficiency.model_copy(update=NO_ERRORS) for kind, efficiency in measured.cost_model.elementwise.items()
+    }
     source = Source(
         title=f"Coefficients fitted on {measured.name}",
         where=f"not measured on this device; {reason}",
         kind="estimate",
     )
     return measured.cost_model.model_copy(
-        update={"gemm": gemm, "attention": attention, "experts": experts, "source": source}
+        update={"gemm": gemm, "attention": attention, "experts": experts, "elementwise": elementwise, "source": source}
     )
 
 
@@ -222,13 +225,27 @@ def _experts(
 
 def _elementwise(
     data_folder: Path, devices_folder: Path, name: str, launch_s: float
-) -> tuple[dict[str, float], list[FitReport]]:
+) -> tuple[dict[str, Any], list[FitReport]]:
+    """Small kernels by kind; the others get the launch of an empty kernel and the bandwidth of norms with additions."""
     measured = ELEMENTWISE_FROM.get(name, name)
-    table = read_elementwise(data_folder, measured)
+    table = read_elementwise(data_folder, measured.split("_", maxsplit=1)[0])
     assert table is not None
-    values, fitted, held = fit_elementwise(read_device(devices_folder / f"{measured}.yaml"), table, launch_s)
-    values["elementwise_launch_s"] = launch_s
-    return values, [FitReport(measured, "elementwise", fitted, held)] if measured == name else []
+    device = read_device(devices_folder / f"{measured}.yaml")
+    efficiencies: dict[ElementwiseKind, ElementwiseEfficiency] = {}
+    reports = []
+    for kind, rows in table.groupby("kind"):
+        found, fitted, held = fit_elementwise(device, rows)
+        errors = NO_ERRORS if measured != name else {"in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        own: Any = kind
+        efficiencies[own] = found.model_copy(update=errors)
+        reports.append(FitReport(measured, f"elementwise {kind}", fitted, held))
+    norm, addition = efficiencies["norm"].memory_frac, efficiencies["residual_add"].memory_frac
+    values = {
+        "elementwise": efficiencies,
+        "elementwise_launch_s": launch_s,
+        "elementwise_memory_frac": float(f"{2.0 / (1.0 / norm + 1.0 / addition):.4g}"),
+    }
+    return values, reports if measured == name else []
 
 
 def _source(name: str) -> Source:
