@@ -1,0 +1,1 @@
+"""Measured serving runs, replayed in the simulator and compared."""
