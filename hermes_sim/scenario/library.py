@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.shipped import shipped_root
 from hermes_sim.core.words import near_match, with_article
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -63,10 +64,7 @@ def plural(kind: FileKind) -> str:
 
 def library_root() -> Path:
     """Folder that holds `hardware_profiles/` and `workloads/`."""
-    package = Path(__file__).resolve().parents[1]
-    source_tree = package.parent
-    is_source_tree = (source_tree / "pyproject.toml").is_file() and (source_tree / "hardware_profiles").is_dir()
-    return source_tree if is_source_tree else package / "_library"
+    return shipped_root(Path(__file__).resolve().parents[1])
 
 
 def find(kind: FileKind, name: str, beside: Path | None = None) -> Path:
