@@ -18,7 +18,7 @@ from hermes_sim.core.words import near_match, with_article
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.yaml_reader import read_yaml
 
-FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study"]
+FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study", "class"]
 
 FOLDERS: Final[dict[FileKind, str]] = {
     "device": "hardware_profiles/devices",
@@ -28,6 +28,7 @@ FOLDERS: Final[dict[FileKind, str]] = {
     "workload": "workloads",
     "pipeline": "workloads/pipelines",
     "study": "workloads/studies",
+    "class": "hardware_profiles/classes",
 }
 _SUFFIXES: Final = (".yaml", ".yml")
 _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
@@ -38,6 +39,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "study": frozenset({"study", "sweep"}),
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
+    "class": frozenset({"reference", "cost_model"}),
 }
 """Top-level keys that only this kind of file has."""
 
@@ -59,7 +61,7 @@ class Entry:
 
 def plural(kind: FileKind) -> str:
     """As commands and messages name all files of a kind."""
-    return "studies" if kind == "study" else f"{kind}s"
+    return {"study": "studies", "class": "classes"}.get(kind, f"{kind}s")
 
 
 def library_root() -> Path:
