@@ -15,9 +15,7 @@ from pydantic import Field
 
 from hermes_sim.core.schema import BytesPerSecond, Description, Dtype, Hertz, PositiveInt, Source
 from hermes_sim.core.shipped import shipped_root
-from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
 from hermes_sim.hardware.cost_model import CostModel
-from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 
 DeviceClass = Literal[
     "datacenter_ampere", "datacenter_hopper", "datacenter_blackwell", "datacenter_ada", "volta", "turing",
@@ -30,13 +28,16 @@ FOLDER: Final = Path("hardware_profiles") / "classes"
 _SIXTEEN_BITS: Final[tuple[Dtype, ...]] = ("bf16", "fp16")
 
 Law = Literal["clock", "cores", "bandwidth"]
-SCALED: Final[dict[type[Description], dict[str, Law]]] = {
-    GemmEfficiency: {"depth_s": "clock", "quantize_row_s": "cores", "quantize_element_s": "bandwidth"},
-    AttentionEfficiency: {"decode_head_s": "cores", "softmax_s": "cores"},
+SCALED: Final[dict[str, Law]] = {
+    "depth_s": "clock",
+    "quantize_row_s": "cores",
+    "quantize_element_s": "bandwidth",
+    "decode_head_s": "cores",
+    "softmax_s": "cores",
 }
-"""Times that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole device, by cores x
-clock; bandwidth: bytes of the whole device. Every other time (launches, synchronisation) is taken over as it is, and so
-are shares of peak and bandwidth."""
+"""Times of a cost model that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole
+device, by cores x clock; bandwidth: bytes of the whole device. Every other time (launches, synchronisation) is taken
+over as it is, and so are shares of peak and bandwidth, and cycles."""
 
 
 class Reference(Description):
@@ -95,14 +96,20 @@ def class_cost_model(
         where=f"not measured on this device; {behind}; {cost_model.source.where}",
         kind="estimate",
     )
-    return cost_model.model_copy(
-        update={"gemm": gemm, "attention": _scaled(cost_model.attention, scales), "source": source}
-    )
+    parts = {
+        name: _scaled(getattr(cost_model, name), scales)
+        for name in CostModel.model_fields
+        if isinstance(getattr(cost_model, name), Description | dict) and name not in ("gemm", "source")
+    }
+    return cost_model.model_copy(update={**parts, "gemm": gemm, "source": source})
 
 
-def _scaled(entry: Any, scales: dict[Law, float]) -> Any:
-    laws = SCALED.get(type(entry), {})
-    return entry.model_copy(update={name: getattr(entry, name) * scales[law] for name, law in laws.items()})
+def _scaled(part: Any, scales: dict[Law, float]) -> Any:
+    """A part of a cost model, or a table of such parts, on the device with these factors."""
+    if isinstance(part, dict):
+        return {key: _scaled(entry, scales) for key, entry in part.items()}
+    laws = {name: law for name, law in SCALED.items() if name in type(part).model_fields}
+    return part.model_copy(update={name: getattr(part, name) * scales[law] for name, law in laws.items()})
 
 
 @cache
