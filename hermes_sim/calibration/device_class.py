@@ -95,33 +95,33 @@ FITS: Final[dict[DeviceClass, ClassFit]] = {
     "consumer_ada": ClassFit(
         "NVIDIA GeForce Ada",
         "h100_sxm",
-        "nearest in products measured on an RTX 4090; the L40S's coefficients are 40% off there",
+        "nearest in products measured on an RTX 4090 (the L40S's coefficients are 40% off)",
         (("h100_sxm", "rtx_4090"),),
         (("h100_sxm", "l40s"),),
     ),
     "consumer_blackwell": ClassFit(
         "NVIDIA GeForce and RTX PRO Blackwell",
         "b200_sxm",
-        "nearest in products measured on an RTX PRO 6000; the L40S's coefficients are 22% off there",
+        "nearest in products measured on an RTX PRO 6000 (the L40S's coefficients are 22% off)",
         (("b200_sxm", "rtx_pro_6000"),),
         (("b200_sxm", "l40s"),),
     ),
     "edge_ampere": ClassFit(
         "NVIDIA Ampere systems on a chip",
         "a100_sxm_80gb",
-        "the same tensor cores with LPDDR memory; nothing of the class is measured",
+        "the same tensor cores with LPDDR memory (nothing of the class is measured)",
         across=(("a100_sxm_80gb", "l40s"),),
     ),
     "volta": ClassFit(
         "NVIDIA Volta",
         "a100_sxm_80gb",
-        "the generation after it; nothing of the class is measured",
+        "the generation after it (nothing of the class is measured)",
         across=(("h100_sxm", "a100_sxm_80gb"),),
     ),
     "turing": ClassFit(
         "NVIDIA Turing",
         "a100_sxm_80gb",
-        "the generation after it, GDDR memory; nothing of the class is measured",
+        "the generation after it, GDDR memory (nothing of the class is measured)",
         across=(("a100_sxm_80gb", "l40s"),),
     ),
 }
