@@ -62,10 +62,12 @@ def fit_coefficients(
     coefficients: Sequence[Coefficient],
     predict: Callable[[dict[str, float]], FloatArray],
     measured_s: FloatArray,
+    *,
+    num_starts: int = 2,
 ) -> dict[str, float]:
     """Coefficients that minimise the robust (soft-L1) error of log time, rounded to four digits.
 
-    Deterministic: two fixed starts, no randomness. `predict` gives seconds for the rows of `measured_s`.
+    Deterministic: one or two fixed starts, no randomness. `predict` gives seconds for the rows of `measured_s`.
     """
     from scipy.optimize import least_squares
 
@@ -88,7 +90,7 @@ def fit_coefficients(
             diff_step=np.full(len(start), 1e-3),
             max_nfev=80,
         )
-        for first in (start, 0.75 * start + 0.25 * upper)
+        for first in (start, 0.75 * start + 0.25 * upper)[:num_starts]
     ]
     best = min(fits, key=lambda fit: float(fit.cost))
     return {c.name: round_to_bounds(value, c) for c, value in zip(coefficients, best.x * scale, strict=True)}
