@@ -20,6 +20,7 @@ from hermes_sim.core.schema import (
     Watts,
 )
 from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.residual import Residuals
 
 DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
 DeviceClass = Literal[
@@ -78,5 +79,7 @@ class Device(Description):
     price_usd_per_h: UsdPerHour = Field(alias="price")
     """Rent of one device."""
     cost_model: CostModel
+    residuals: Residuals | None = None
+    """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""

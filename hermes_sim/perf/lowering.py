@@ -23,7 +23,7 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_coefficients
+from hermes_sim.perf.coefficients import gemm_table
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
     all_gather_seconds,
@@ -32,7 +32,7 @@ from hermes_sim.perf.operators.collective import (
     send_seconds,
 )
 from hermes_sim.perf.operators.elementwise import stream_seconds
-from hermes_sim.perf.operators.gemm import gemm_seconds
+from hermes_sim.perf.operators.gemm import corrected_gemm_seconds, gemm_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class LoweredOperators:
     rows: FloatArray
     """[num_operators, NUM_COLUMNS]"""
     gemm_table: FloatArray
-    """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS + residual table]"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
@@ -216,9 +216,8 @@ def _lower(
             assert model.moe is not None
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
             row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
-    table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
     names = tuple(operator.name for operator in few)
-    return LoweredOperators(names, rows, table.reshape(len(dtypes), -1), settings, expert_rates)
+    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates)
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
@@ -271,8 +270,8 @@ def row_seconds(
     token_bytes = row[TOKEN_BYTES] * num_tokens
     resource = MEMORY
     if kind == GEMM:
-        seconds, is_compute = gemm_seconds(
-            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], 1.0, row[WEIGHT_BYTES], token_bytes,
+        seconds, is_compute = corrected_gemm_seconds(
+            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], row[WEIGHT_BYTES], token_bytes,
             gemm_table[int(row[COEFFICIENTS])],
         )  # fmt: skip
         resource = COMPUTE if is_compute else MEMORY
