@@ -24,7 +24,7 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_coefficients
+from hermes_sim.perf.coefficients import gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
@@ -44,7 +44,7 @@ from hermes_sim.perf.operators.experts import (
     grouped_product_seconds,
     passed_rows,
 )
-from hermes_sim.perf.operators.gemm import gemm_seconds
+from hermes_sim.perf.operators.gemm import corrected_gemm_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -119,7 +119,7 @@ class LoweredOperators:
     rows: FloatArray
     """[num_operators, NUM_COLUMNS]"""
     gemm_table: FloatArray
-    """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS + residual table]"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
@@ -243,9 +243,8 @@ def _lower(
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
             row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES], row[EXPERT_RANKS] = model.moe.num_experts_per_token, ep, dp
     settings = _with_experts(settings, device, rows, few, kernels)
-    table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
     names = tuple(operator.name for operator in few)
-    return LoweredOperators(names, rows, table.reshape(len(dtypes), -1), settings, expert_rates)
+    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates)
 
 
 def _with_experts(
@@ -326,8 +325,8 @@ def row_seconds(
     token_bytes = row[TOKEN_BYTES] * num_tokens
     resource = MEMORY
     if kind == GEMM:
-        seconds, is_compute = gemm_seconds(
-            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], 1.0, row[WEIGHT_BYTES], token_bytes,
+        seconds, is_compute = corrected_gemm_seconds(
+            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], row[WEIGHT_BYTES], token_bytes,
             gemm_table[int(row[COEFFICIENTS])],
         )  # fmt: skip
         resource = COMPUTE if is_compute else MEMORY
