@@ -57,6 +57,8 @@ class ServedEngine:
     prefix_caching: bool | None = None
     num_gpu_blocks: int | None = None
     memory_fraction: float | None = None
+    max_model_len: int | None = None
+    """In place of the model's own limit."""
     host: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Keys of the engine's `host` in place of the preset's."""
 
@@ -109,7 +111,14 @@ class ServedEngine:
 @lru_cache(maxsize=64)
 def _scenario(engine: ServedEngine, host: tuple[tuple[str, str], ...]) -> Scenario:
     """Cached by everything the engine says; `host` stands for the mapping, which is not part of its hash."""
-    return load_scenario(engine.cluster(), {"name": "measured", "traffic": TRAFFIC})
+    scenario = load_scenario(engine.cluster(), {"name": "measured", "traffic": TRAFFIC})
+    if engine.max_model_len is None:
+        return scenario
+    models = {
+        name: model.model_copy(update={"max_model_len": engine.max_model_len})
+        for name, model in scenario.models.items()
+    }
+    return scenario.model_copy(update={"models": models})
 
 
 @lru_cache(maxsize=64)
