@@ -18,6 +18,7 @@ from hermes_sim.analysis.plot import Plots
 from hermes_sim.analysis.render import latency_rows, render
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
+from hermes_sim.analysis.trust import weakest_provenances
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
@@ -30,7 +31,7 @@ class Results:
     """One run. Tables are DataFrames in base units (docs/glossary.md defines the words)."""
 
     requests: pd.DataFrame
-    """One row per request, with ttft_s, tpot_s, e2e_s, slo_met and measured."""
+    """One row per request, with ttft_s, tpot_s, e2e_s, slo_met, measured and provenance."""
     visits: pd.DataFrame
     """One row per request and stage."""
     engines: pd.DataFrame
@@ -80,8 +81,9 @@ class Results:
         requests = frames.pop("requests")
         met = meets_every_objective(requests, objectives_of(scenario.workload.slo), unloaded)
         measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
+        provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
-            requests=requests.assign(slo_met=met, measured=measured),
+            requests=requests.assign(slo_met=met, measured=measured, provenance=provenance),
             visits=frames["visits"],
             engines=frames["engines"],
             links=frames["links"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from hermes_sim.core.schema import SourceKind
@@ -12,6 +14,9 @@ from hermes_sim.scenario.sources import Evidence, evidence, weakest_kind
 
 PROVENANCES = ("measured", "interpolated", "analytic", "estimate")
 """Of a step time, strongest first."""
+
+SMALLEST_SHARE_FRAC = 0.01
+"""Of a request's service time: what is less does not decide how far the request can be believed."""
 
 
 def provenance_fracs(operators: pd.DataFrame, visits: pd.DataFrame) -> dict[str, float]:
@@ -22,17 +27,49 @@ def provenance_fracs(operators: pd.DataFrame, visits: pd.DataFrame) -> dict[str,
     """
     engines = visits["engine"].map(_engine_name)
     service_s = dict(visits.groupby([engines, "kind"], observed=True)["service_s"].sum().items())
-    steps = operators.assign(engine=operators["engine"].map(_engine_name))
     shares: Counter[str] = Counter()
-    for place, step in steps.groupby(["engine", "stage"], observed=True):
-        step_s = float(step["time_s"].sum())
-        if step_s > 0 and place in service_s:
-            for provenance, time_s in zip(step["provenance"], step["time_s"], strict=True):
-                shares[str(provenance)] += service_s[place] * time_s / step_s
+    for place, step in _step_shares(operators).items():
+        for provenance, share in step.items():
+            shares[provenance] += service_s.get(place, 0.0) * share
     whole = sum(service_s.values())
     stated = {name: shares[name] / whole if whole else 0.0 for name in PROVENANCES}
     unstated = max(0.0, 1.0 - sum(stated.values())) if whole else 0.0
     return stated | {"unstated": unstated if unstated > 1e-9 else 0.0}
+
+
+def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_requests: int) -> pd.Categorical:
+    """[num_requests] the weakest provenance that at least a hundredth of a request's service time rests on.
+
+    As in `provenance_fracs`, the representative step of an engine and stage kind speaks for the visits there. Missing
+    for requests without such a visit.
+    """
+    places = visits["engine"].map(_engine_name).astype(str) + "\0" + visits["kind"].astype(str)
+    codes, names = pd.factorize(places)
+    steps = _step_shares(operators)
+    parts = [steps.get(tuple(name.split("\0")), {}) for name in names]
+    requests, service_s = visits["request"].to_numpy(np.int64), visits["service_s"].to_numpy(np.float64)
+    known_s = np.zeros((len(PROVENANCES), num_requests))
+    for row, provenance in enumerate(PROVENANCES):
+        shares = np.array([part.get(provenance, 0.0) for part in parts])
+        if shares.any():
+            known_s[row] = np.bincount(requests, np.nan_to_num(service_s) * shares[codes], num_requests)
+    counts = known_s >= SMALLEST_SHARE_FRAC * known_s.sum(axis=0)
+    counts &= known_s > 0.0
+    weakest = len(PROVENANCES) - 1 - np.argmax(counts[::-1], axis=0)
+    weakest[~counts.any(axis=0)] = -1
+    return pd.Categorical.from_codes(weakest, categories=pd.Index(PROVENANCES, dtype="str"))
+
+
+def _step_shares(operators: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
+    """(engine, stage kind) -> provenance -> its share of the time of the representative step."""
+    steps = operators.assign(engine=operators["engine"].map(_engine_name))
+    found = {}
+    for place, step in steps.groupby(["engine", "stage"], observed=True):
+        engine, stage = cast(tuple[str, str], place)
+        if (step_s := float(step["time_s"].sum())) > 0.0:
+            by_kind = step.groupby("provenance", observed=True)["time_s"].sum()
+            found[engine, stage] = {str(kind): float(time_s) / step_s for kind, time_s in by_kind.items()}
+    return found
 
 
 def _engine_name(replica: object) -> str:

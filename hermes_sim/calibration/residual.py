@@ -1,0 +1,148 @@
+"""Residual tables from measurements: penalised least squares on a grid, as strong as unseen shapes bear out.
+
+Tensor-product linear splines with a penalty on differences: Eilers and Marx, "Flexible smoothing with B-splines and
+penalties", Statistical Science 11 (1996).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, ResidualTable, encode
+
+FloatArray = npt.NDArray[np.float64]
+
+STRENGTHS: Final = (0.1, 0.5, 2.0, 8.0, 32.0)
+"""Weight of the roughness of the table, in measurements per node."""
+RIDGE_FRAC: Final = 0.02
+"""Pull towards zero, as a share of that weight ..."""
+SMALLEST_RIDGE: Final = 0.05
+"""... and at least so much."""
+NUM_FOLDS: Final = 5
+NUM_ROUNDS: Final = 3
+"""Of reweighting: from squares towards absolute errors."""
+SMALLEST_ERROR: Final = 0.03
+"""Below this absolute error, squares count."""
+SUPPORT: Final = 1.0
+"""Measurements, as interpolation weights add up, that a node needs to count as measured."""
+NEEDED_GAIN_FRAC: Final = 0.02
+"""A table stays only if it takes at least this share off the error of shapes it has not seen."""
+
+
+def octave_knots(values: npt.ArrayLike, per_octave: float = 1.0) -> tuple[float, ...]:
+    """Knots from the smallest to the largest value (at least 1), evenly spaced in log2, rounded to whole numbers."""
+    positive = np.maximum(np.asarray(values, np.float64), 1.0)
+    low, high = np.log2(positive.min()), np.log2(positive.max())
+    count = max(int(np.ceil((high - low) * per_octave - 1e-9)), 0) + 1
+    return tuple(float(knot) for knot in np.unique(np.round(2.0 ** np.linspace(low, high, count))))
+
+
+def fit_residual(
+    features: Mapping[str, npt.ArrayLike],
+    log_ratio: npt.ArrayLike,
+    axes: Mapping[str, Sequence[float]],
+    groups: npt.ArrayLike,
+) -> ResidualTable | None:
+    """Table of ln(measured / analytic) over `axes` (name -> knots); None where it would not help unseen shapes.
+
+    features: a column for each axis. groups: shape of each row, as any number; rows of one shape are never on both
+    sides of the cross-validation that chooses the strength of the smoothing and decides whether the table stays.
+    """
+    knots = {name: tuple(float(knot) for knot in values) for name, values in axes.items()}
+    ratio = np.clip(np.asarray(log_ratio, np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    design = _design([np.asarray(features[name], np.float64) for name in knots], list(knots.values()))
+    rough = _roughness(list(knots.values()))
+    folds = _folds(np.asarray(groups))
+    before = float(np.abs(ratio).mean())
+    errors = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
+    after = min(errors)
+    if not after < (1.0 - NEEDED_GAIN_FRAC) * before:
+        return None
+    values = _solve(design, ratio, rough, STRENGTHS[errors.index(after)])
+    has_data = np.asarray(design.sum(axis=0)).ravel() >= SUPPORT
+    shape = tuple(len(one) for one in knots.values())
+    return ResidualTable(
+        axes=knots,
+        values=encode(values.reshape(shape), has_data.reshape(shape)),
+        num_points=len(ratio),
+        before_frac=float(f"{min(before, 1.0):.4g}"),
+        after_frac=float(f"{min(after, 1.0):.4g}"),
+    )
+
+
+def _design(columns: Sequence[FloatArray], knots: Sequence[Sequence[float]]) -> Any:
+    """Sparse [num_points, num_nodes]: interpolation weights of every row, clamped to the outermost knots."""
+    from scipy.sparse import csr_array
+
+    num_points = len(columns[0])
+    nodes, weights = np.zeros((num_points, 1), np.int64), np.ones((num_points, 1))
+    for column, ends in zip(columns, knots, strict=True):
+        position = np.log2(np.maximum(column, 1.0))
+        at = np.log2(np.maximum(ends, 1.0))
+        if len(at) == 1:
+            continue
+        below = np.clip(np.searchsorted(at, position, side="right") - 1, 0, len(at) - 2)
+        above_frac = np.clip((position - at[below]) / (at[below + 1] - at[below]), 0.0, 1.0)
+        nodes = np.concatenate([nodes * len(at) + below[:, None], nodes * len(at) + below[:, None] + 1], axis=1)
+        weights = np.concatenate([weights * (1.0 - above_frac)[:, None], weights * above_frac[:, None]], axis=1)
+    rows = np.repeat(np.arange(num_points), nodes.shape[1])
+    size = int(np.prod([len(one) for one in knots]))
+    return csr_array((weights.ravel(), (rows, nodes.ravel())), shape=(num_points, size))
+
+
+def _roughness(knots: Sequence[Sequence[float]]) -> FloatArray:
+    """[num_nodes, num_nodes]: sum over neighbours of (difference)^2 per octave between them."""
+    size = int(np.prod([len(one) for one in knots]))
+    rough = np.zeros((size, size))
+    index = np.arange(size).reshape([len(one) for one in knots])
+    for axis, ends in enumerate(knots):
+        gaps = np.diff(np.log2(np.maximum(ends, 1.0)))
+        for number, gap in enumerate(gaps):
+            low = index.take(number, axis).ravel()
+            high = index.take(number + 1, axis).ravel()
+            rough[low, low] += 1.0 / gap
+            rough[high, high] += 1.0 / gap
+            rough[low, high] -= 1.0 / gap
+            rough[high, low] -= 1.0 / gap
+    return rough
+
+
+def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
+    _, number = np.unique(groups, return_inverse=True)
+    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
+
+
+def _cross_validated(
+    design: Any, ratio: FloatArray, rough: FloatArray, strength: float, folds: npt.NDArray[np.int64]
+) -> float:
+    """Mean absolute error on rows whose shapes were left out in turn."""
+    error = 0.0
+    for fold in range(NUM_FOLDS):
+        out = folds == fold
+        if out.all() or not out.any():
+            continue
+        values = _solve(design[~out], ratio[~out], rough, strength)
+        error += float(np.abs(ratio[out] - design[out] @ values).sum())
+    return error / len(ratio)
+
+
+def _solve(design: Any, ratio: FloatArray, rough: FloatArray, strength: float) -> FloatArray:
+    """Node values that minimise robust errors + strength x roughness + ridge."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    penalty = strength * rough + max(RIDGE_FRAC * strength, SMALLEST_RIDGE) * np.eye(len(rough))
+    weights = np.ones(len(ratio))
+    values = np.zeros(len(rough))
+    for _ in range(NUM_ROUNDS):
+        weighted = design.multiply(weights[:, None]).tocsr()
+        normal = (design.T @ weighted).toarray() + penalty
+        values = cho_solve(cho_factor(normal, overwrite_a=True), weighted.T @ ratio)
+        weights = 1.0 / np.maximum(np.abs(ratio - design @ values), SMALLEST_ERROR)
+        weights /= weights.mean()
+    return np.asarray(values)
