@@ -38,7 +38,9 @@ class Compared:
         for name in ("ttft", "tpot", "e2e"):
             real, simulated = getattr(measured, f"{name}_s"), getattr(predicted, f"{name}_s")
             for statistic in ("mean", *QUANTILES):
-                yield self.number(f"{name}_{statistic}_s", statistic_of(real, statistic), statistic_of(simulated, statistic))
+                yield self.number(
+                    f"{name}_{statistic}_s", statistic_of(real, statistic), statistic_of(simulated, statistic)
+                )
 
 
 def statistic_of(values: FloatArray, statistic: str) -> float:

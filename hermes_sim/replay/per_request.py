@@ -134,7 +134,9 @@ def labels_of(engine: ServedEngine, rows: pd.DataFrame, *, by_client: bool) -> d
 def replay_client(run: Recorded, name: str) -> Iterator[Comparison | Problem]:
     """Latencies as the client saw them, from the moment at which it really sent."""
     rows = run.rows.sort_values("send_us", kind="stable")
-    sent_s, first_s, last_s = (rows[f"{key}_us"].to_numpy(float) * 1e-6 for key in ("send", "first_chunk", "last_chunk"))
+    sent_s, first_s, last_s = (
+        rows[f"{key}_us"].to_numpy(float) * 1e-6 for key in ("send", "first_chunk", "last_chunk")
+    )
     num_tokens = rows["output_tokens"].to_numpy(float)
     answered = (rows["status"] == FINISHED).to_numpy(bool) if "status" in rows else np.ones(len(rows), bool)
     requests = request_table(sent_s - sent_s.min(), rows["input_tokens"], num_tokens)

@@ -1,7 +1,7 @@
 """Power of a whole server while it serves a known workload: energy above idle, measured and simulated.
 
-Fans, host and power supply are in the measured watts and not in the simulator's, so only what lies above the idle server
-is compared. A table of watts states no engine: the device stands in the file's name, its model and degree of
+Fans, host and power supply are in the measured watts and not in the simulator's, so only what lies above the idle
+server is compared. A table of watts states no engine: the device stands in the file's name, its model and degree of
 parallelism in another table of the folder with the same device.
 """
 

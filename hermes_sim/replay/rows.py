@@ -60,9 +60,8 @@ def read_rows(
                 return frame.iloc[:0], [Problem(name, 1, column, "the column is missing")]
             continue
         wrong = _wrong(frame, column, kind, may_be_empty=column not in needed)
-        for row in frame.index[wrong]:
-            message = f"must be {kind}, got {frame.at[row, column]!r}"
-            bad.setdefault(int(frame.at[row, "line"]), Problem(name, int(frame.at[row, "line"]), column, message))
+        for line, cell in zip(frame["line"][wrong].tolist(), frame[column][wrong].tolist(), strict=True):
+            bad.setdefault(line, Problem(name, line, column, f"must be {kind}, got {cell!r}"))
         if kind != TEXT:
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
     good = frame[~frame["line"].isin(list(bad))].reset_index(drop=True)

@@ -48,7 +48,9 @@ def prompts_seen_before(num_prompt_tokens: Sequence[int], num_seen_tokens: Seque
     return BlockIds(*concatenate_hashes(rows))
 
 
-def cycled_prompts(num_requests: int, num_prompt_tokens: Sequence[int], num_groups: int, system_tokens: int) -> BlockIds:
+def cycled_prompts(
+    num_requests: int, num_prompt_tokens: Sequence[int], num_groups: int, system_tokens: int
+) -> BlockIds:
     """Requests that send the same prompts over and over, in turn; prompts of a group begin with the same tokens.
 
     num_prompt_tokens: [num_prompts], the prompts of a group one after the other.

@@ -25,7 +25,9 @@ class Latencies:
     e2e_s: FloatArray
 
     @classmethod
-    def of(cls, sent_s: FloatArray, first_s: FloatArray, last_s: FloatArray, num_output_tokens: FloatArray) -> Latencies:
+    def of(
+        cls, sent_s: FloatArray, first_s: FloatArray, last_s: FloatArray, num_output_tokens: FloatArray
+    ) -> Latencies:
         """From moments on one clock. TPOT is the mean gap after the first token."""
         gaps = np.where(num_output_tokens > 1, num_output_tokens - 1.0, np.nan)
         return cls(first_s - sent_s, (last_s - first_s) / gaps, last_s - sent_s)

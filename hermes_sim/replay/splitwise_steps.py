@@ -1,8 +1,8 @@
 """Prompt and token steps of a lone engine: a batch of equal prompts comes at once and generates forced outputs.
 
-All batches of one engine are one simulation, far enough apart that each finds it empty. `prompt_s` is the time until the
-whole batch has its first tokens, `token_s` the mean time of a decode step afterwards; both without a front end, as the
-engine was driven from the same process. Kernels were launched one by one (no captured graphs).
+All batches of one engine are one simulation, far enough apart that each finds it empty. `prompt_s` is the time until
+the whole batch has its first tokens, `token_s` the mean time of a decode step afterwards; both without a front end, as
+the engine was driven from the same process. Kernels were launched one by one (no captured graphs).
 """
 
 from __future__ import annotations
@@ -81,10 +81,11 @@ class StepTimeReader:
         rows, problems = read_rows(table, name, NEEDED, OPTIONAL)
         yield from problems
         groups = list(rows.groupby(["hardware", "tp", "model"], sort=False))
-        for number, ((hardware, tp, model), group) in enumerate(groups):
-            batches = batches_of(group, f"{model} {hardware} tp{int(tp)}")
+        for number, (_, group) in enumerate(groups):
+            model, hardware, tp = (str(group[column].iloc[0]) for column in ("model", "hardware", "tp"))
+            batches = batches_of(group, f"{model} {hardware} tp{float(tp):g}")
             try:
-                yield from replay_engine(name, str(hardware), int(tp), str(model), batches)
+                yield from replay_engine(name, hardware, int(float(tp)), model, batches)
             except HermesError as error:
                 yield from (Unexpressed(name, batch.row, str(error)) for batch in batches)
             if progress is not None:
@@ -97,14 +98,15 @@ READER: Final = StepTimeReader()
 def batches_of(rows: pd.DataFrame, prefix: str) -> list[BatchOfPrompts]:
     """Repeats put together."""
     batches = []
-    for (prompt, size, output), group in rows.groupby(SHAPE, sort=False):
+    for _, group in rows.groupby(SHAPE, sort=False):
+        prompt, size, output = (int(group[column].iloc[0]) for column in SHAPE)
         power = group["average_power_rel_tdp"].median() if "average_power_rel_tdp" in group else 0.0
         batches.append(
             BatchOfPrompts(
-                row=f"{prefix} {int(size)} x {int(prompt)} out {int(output)}",
-                num_prompt_tokens=int(prompt),
-                batch_size=int(size),
-                num_output_tokens=int(output),
+                row=f"{prefix} {size} x {prompt} out {output}",
+                num_prompt_tokens=prompt,
+                batch_size=size,
+                num_output_tokens=output,
                 prompt_s=float(group["prompt_ms"].median()) * 1e-3,
                 token_s=float(group["token_ms"].median()) * 1e-3,
                 power_frac=float(power) if power > 0.0 else None,

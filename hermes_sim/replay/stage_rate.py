@@ -1,8 +1,8 @@
 """Stage-rate runs of a load generator: every stage sends at its own rate, and only means and percentiles are recorded.
 
-One experiment is one simulation: its stages in their order, far enough apart that each begins with an empty engine but a
-warm prefix cache. Arrivals of a stage are Poisson conditioned on their count (exponential gaps rescaled to the stage's
-length), outputs are forced, prompts are few and cycled, and the client caps the requests in flight.
+One experiment is one simulation: its stages in their order, far enough apart that each begins with an empty engine but
+a warm prefix cache. Arrivals of a stage are Poisson conditioned on their count (exponential gaps rescaled to the
+stage's length), outputs are forced, prompts are few and cycled, and the client caps the requests in flight.
 
 Tokens count two stream events each in the recorded TPOT and ITL: (E2E - TTFT) / (forced tokens - 1) is compared
 instead, as `itl`.
@@ -99,7 +99,8 @@ def _described(experiment: str, descriptions: Iterable[Mapping[str, Any]]) -> Ma
     """What the JSON files beside the table say of an experiment."""
     for data in descriptions:
         if isinstance(data.get(experiment), Mapping):
-            return data[experiment]
+            described: Mapping[str, Any] = data[experiment]
+            return described
     return {}
 
 

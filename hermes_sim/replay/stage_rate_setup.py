@@ -87,7 +87,7 @@ def key_column(columns: Iterable[str]) -> str:
 
 def experiment_of(key: str, rows: pd.DataFrame, described: Mapping[str, Any]) -> Experiment:
     """The rows of one experiment, with what a JSON file says of it. Raises HermesError."""
-    facts = {**described, **{column: value for column, value in rows.iloc[0].items() if _is_stated(value)}}
+    facts = {**described, **_stated(rows.iloc[0])}
     prompts = _prompts(facts)
     engine = _engine(facts)
     stages = [_stage(row, facts) for _, row in rows.iterrows()]
@@ -112,6 +112,10 @@ def experiment_of(key: str, rows: pd.DataFrame, described: Mapping[str, Any]) ->
 
 def _is_stated(value: Any) -> bool:
     return not (value is None or value == "" or (isinstance(value, float) and np.isnan(value)))
+
+
+def _stated(row: pd.Series) -> dict[str, Any]:
+    return {str(column): value for column, value in row.items() if _is_stated(value)}
 
 
 def _first(facts: Mapping[str, Any], *names: str) -> Any:
@@ -168,7 +172,7 @@ def _prompts(facts: Mapping[str, Any]) -> Prompts:
 
 def _stage(row: pd.Series, facts: Mapping[str, Any]) -> Stage:
     number = int(row["stage"])
-    own = {**facts, **{column: value for column, value in row.items() if _is_stated(value)}}
+    own = {**facts, **_stated(row)}
     failed = int(_optional(own, "n_fail") or 0)
     answered = _optional(own, "n_ok", "n_requests_nominal")
     if number == WHOLE_RUN:

@@ -63,11 +63,14 @@ def replay_series(table: Path, name: str, row: str, series: pd.DataFrame) -> Ite
     interval_s = float(np.median(np.diff(np.sort(times_s)))) if len(times_s) > 1 else 1.0
     workload = workload_of_total(table, float(measured.sum() * interval_s))
     if workload is None:
-        yield Unexpressed(name, row, "no workload in the requests of this folder generates as many tokens as the series")
+        yield Unexpressed(
+            name, row, "no workload in the requests of this folder generates as many tokens as the series"
+        )
         return
-    engine = engine_of(series.iloc[0])
+    setup = series.iloc[0].to_dict()
+    engine = engine_of(setup)
     simulated = simulate_requests(engine, requests_of(workload))
-    compared = Compared(name, row, labels_of(engine, series.iloc[0]), "held_out")
+    compared = Compared(name, row, labels_of(engine, setup), "held_out")
     predicted = throughput(simulated, times_s, interval_s)
     steady = measured > STEADY_FRAC * measured.max()
     yield compared.number("throughput_tokens_per_s", float(measured[steady].mean()), float(predicted[steady].mean()))
@@ -78,7 +81,7 @@ def replay_series(table: Path, name: str, row: str, series: pd.DataFrame) -> Ite
 
 
 def throughput(simulated: Simulated, times_s: FloatArray, interval_s: float) -> FloatArray:
-    """[num_seconds] generated tokens per second in (t - interval, t], a request's tokens evenly between first and last."""
+    """[num_seconds] tokens per second in (t - interval, t], those of a request evenly between its first and last."""
     edges = times_s[:, None] + np.array([[-interval_s, 0.0]])
     first, last = simulated.first_token_s, simulated.finish_s
     span = np.maximum(last - first, 1e-9)

@@ -55,9 +55,10 @@ def replay_means(table: Path, name: str, line: str, row: pd.Series) -> Iterator[
     if workload is None:
         yield Unexpressed(name, line, f"no workload '{row['workload']}' in the requests of this folder")
         return
-    engine = engine_of(row)
+    setup = row.to_dict()
+    engine = engine_of(setup)
     simulated = simulate_requests(engine, requests_of(workload))
-    compared = Compared(name, line, labels_of(engine, row), "held_out")
+    compared = Compared(name, line, labels_of(engine, setup), "held_out")
     latencies = simulated.latencies
     yield compared.number("ttft_mean_s", float(row["mean_ttft_ms"]) * 1e-3, float(np.nanmean(latencies.ttft_s)))
     yield compared.number("tpot_mean_s", float(row["mean_tpot_ms"]) * 1e-3, float(np.nanmean(latencies.tpot_s)))
