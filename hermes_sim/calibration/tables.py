@@ -49,13 +49,6 @@ def read_decode_attention(folder: Path, device: str) -> pd.DataFrame:
     return _medians(table.assign(num_tokens=table["step"] + 1), _ATTENTION_COLUMNS)
 
 
-def read_all_reduce(folder: Path, device: str) -> pd.DataFrame:
-    """All-reduce inside one node, in a captured graph. Columns num_gpus, message_bytes, measured_s."""
-    table = _read(folder, device, "vllm_custom_allreduce")
-    table = table[table["backend"].astype(str) == "vllm_graph"]
-    return _medians(table.assign(message_bytes=2.0 * table["message_size"]), ["num_gpus", "message_bytes"])
-
-
 def read_elementwise(folder: Path, device: str) -> pd.DataFrame | None:
     """Norms and activations of vidur's layer tables, long ones only; None where not measured.
 
@@ -91,16 +84,6 @@ def read_elementwise(folder: Path, device: str) -> pd.DataFrame | None:
     return found[(found["bytes"] > SHORTEST_ELEMENTWISE_BYTES) & (found["measured_s"] > 0.0)].reset_index(drop=True)
 
 
-def read_experts(folder: Path, device: str) -> pd.DataFrame:
-    """A bf16 layer of experts, routing included; `width` is one device's share of an expert's intermediate size."""
-    table = _read(folder, device, "vllm_moe")
-    table = table[table["moe_dtype"].astype(str) == "bfloat16"]
-    table = table.assign(width=table["inter_size"] // table["moe_tp_size"])
-    names = {"hidden_size": "hidden", "topk": "num_experts_per_token", "moe_ep_size": "ep"}
-    return _medians(table.rename(columns=names), _EXPERT_COLUMNS)
-
-
-_EXPERT_COLUMNS = ["num_tokens", "hidden", "width", "num_experts", "num_experts_per_token", "ep"]
 _ATTENTION_COLUMNS = ["num_seqs", "num_tokens", "num_heads", "num_kv_heads", "head_dim", "kv_bytes"]
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hermes_sim.core.schema import Description, Dtype, Fraction, Seconds, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
-from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 
 
@@ -21,6 +21,7 @@ class CostModel(Description):
     """One small kernel inside a captured graph."""
     kernel_launch_s: Seconds = Field(alias="kernel_launch")
     """Host-side time per kernel when steps are not captured as graphs."""
-    experts: ExpertEfficiency = ExpertEfficiency()
+    experts: dict[ExpertFormat, ExpertEfficiency] = Field(default={})
+    """By format; a format without an entry takes the nearest one, or what dense products of its dtype reach."""
     attention: AttentionEfficiency = AttentionEfficiency()
     source: Source

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
@@ -19,6 +20,7 @@ from hermes_sim.perf.attention_layers import (
     layer_coefficients,
     recurrent_layers,
 )
+from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
 from hermes_sim.perf.lowering import HOST, NO_RATES, LoweredOperators, lower_encoder, lower_sampling, lower_tokens
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
@@ -43,9 +45,6 @@ from hermes_sim.perf.step_kernel import (
 __all__ = ["NUM_ATTENTION_COEFFICIENTS", "LlmCost", "StepBatch", "build_llm_cost", "step_cost"]
 
 FloatArray = npt.NDArray[np.float64]
-
-GROUPED_PRODUCTS_PER_LAYER = 2
-"""Gate and up together, down."""
 
 SMALL_KERNELS_PER_ATTENTION = 2
 """Kernel launches of one attention layer: cache write, attention."""
@@ -191,11 +190,14 @@ def build_llm_cost(
     layers_per_stage: tuple[int, ...] | None = None,
     expert_load: ExpertLoad | None = None,
     max_draft_tokens: int = 0,
+    kernels: KernelLibrary = "vllm",
+    collectives: Collectives = FROM_BANDWIDTH,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
     With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
+    kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
     """
@@ -209,10 +211,9 @@ def build_llm_cost(
     settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
     settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
     settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
-    settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.experts.slowdown
-    settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.experts.launch_s / GROUPED_PRODUCTS_PER_LAYER
+    settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates)
+    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
     sampling = lower_sampling(model, device, settings, tp=tp)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)

@@ -23,6 +23,7 @@ from hermes_sim.core.schema import (
     one_of,
 )
 from hermes_sim.core.words import passed_from_python
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
@@ -67,6 +68,8 @@ class Parallel(Description):
     """Experts over so many of the tp x dp devices; 1, or a divisor of their number."""
     layers_per_stage: tuple[PositiveInt, ...] | None = None
     """Layers of each of the pp stages; split evenly if not given."""
+    kernels: KernelLibrary = "vllm"
+    """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
 
     @property
     def num_devices(self) -> int:
