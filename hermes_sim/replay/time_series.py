@@ -67,7 +67,7 @@ def replay_series(table: Path, name: str, row: str, series: pd.DataFrame) -> Ite
             name, row, "no workload in the requests of this folder generates as many tokens as the series"
         )
         return
-    setup = series.iloc[0].to_dict()
+    setup = {str(column): value for column, value in series.iloc[0].items()}
     engine = engine_of(setup)
     simulated = simulate_requests(engine, requests_of(workload))
     compared = Compared(name, row, labels_of(engine, setup), "held_out")

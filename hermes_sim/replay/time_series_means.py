@@ -55,7 +55,7 @@ def replay_means(table: Path, name: str, line: str, row: pd.Series) -> Iterator[
     if workload is None:
         yield Unexpressed(name, line, f"no workload '{row['workload']}' in the requests of this folder")
         return
-    setup = row.to_dict()
+    setup = {str(column): value for column, value in row.items()}
     engine = engine_of(setup)
     simulated = simulate_requests(engine, requests_of(workload))
     compared = Compared(name, line, labels_of(engine, setup), "held_out")

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
@@ -26,6 +27,7 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "model": ModelArchitecture,
     "workload": WorkloadFile,
     "pipeline": Pipeline,
+    "class": ClassCoefficients,
 }
 
 D = TypeVar("D", bound=Description)
