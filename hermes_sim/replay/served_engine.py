@@ -59,6 +59,7 @@ class ServedEngine:
     memory_fraction: float | None = None
     max_model_len: int | None = None
     """In place of the model's own limit."""
+    kernels: str | None = None
     host: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Keys of the engine's `host` in place of the preset's."""
 
@@ -94,7 +95,7 @@ class ServedEngine:
             "model": self.model,
             "replicas": self.replicas,
             "placement": {"gpu": self.tp},
-            "parallel": {"tp": self.tp},
+            "parallel": {"tp": self.tp} if self.kernels is None else {"tp": self.tp, "kernels": self.kernels},
             "engine_preset": self.preset,
             "batching": {key: value for key, value in batching.items() if value is not None},
             "kv_cache": {key: value for key, value in kv_cache.items() if value is not None},

@@ -126,6 +126,7 @@ def step_engine(hardware: str, tp: int, model: str) -> ServedEngine:
         prefix_caching=False,
         memory_fraction=MEMORY_FRACTION,
         max_model_len=LARGEST_PROMPT_STEP,
+        kernels="nccl",
         host={"graph_capture": False, "tokenize": None, "detokenize": None},
     )
 
