@@ -206,9 +206,15 @@ def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray
     return _lower(lambda count: encoder_pass_operators(model, count, tp=tp), model, device, settings)
 
 
-def lower_sampling(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
+def lower_sampling(
+    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, sorts_logits: bool = False
+) -> LoweredOperators:
     """Logits and sampling, by the number of sequences that get a token."""
-    return _lower(lambda count: sampling_operators(model, count, tp=tp), model, device, settings)
+
+    def operators(count: int) -> tuple[Operator, ...]:
+        return sampling_operators(model, count, tp=tp, sorts_logits=sorts_logits)
+
+    return _lower(operators, model, device, settings)
 
 
 def _hidden_bytes(model: ModelArchitecture) -> float:
