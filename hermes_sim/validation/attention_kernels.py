@@ -66,7 +66,9 @@ def _fill_prompts(
         total = num_seqs[row] * new[row]
         pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
         context = num_seqs[row] * (history[row] + new[row])
-        out[row] = prefill_attention_seconds(num_seqs[row], total, pairs, context, coefficients[kinds[row]], 0)[0]
+        out[row] = prefill_attention_seconds(
+            num_seqs[row], total, pairs, context, 0, 0.0, 0.0, coefficients[kinds[row]], 0
+        )[0]
 
 
 @compiled
