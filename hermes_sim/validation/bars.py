@@ -59,7 +59,10 @@ def kernel_bars(scored: pd.DataFrame) -> list[Bar]:
             error_bar(name, f"{name.replace('_', ' ')}, unseen shapes", 0.04, held[of([name]) & captured])
             for name in ATTENTION
         ),
-        *(error_bar(name, f"{name.replace('_', ' ')}, unseen shapes", 0.06, held[of([name]) & captured]) for name in EXPERTS),
+        *(
+            error_bar(name, f"{name.replace('_', ' ')}, unseen shapes", 0.06, held[of([name]) & captured])
+            for name in EXPERTS
+        ),
         error_bar("all_reduce", "all-reduce, unseen sizes", 0.10, held[of(["all_reduce"]) & captured]),
     ]
 
@@ -180,9 +183,9 @@ def layer_sums(scored: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
     if named.empty:
         return pd.DataFrame(columns=[*scored.columns])
     keys = ["table", "device", "model", "engine", "timing", "tp", "num_tokens"]
-    groups = named.assign(
-        is_fitted=(named["side"] == "fitted") & (named["operator"] == "stream"), num_parts=1
-    ).groupby(keys, observed=True)
+    groups = named.assign(is_fitted=(named["side"] == "fitted") & (named["operator"] == "stream"), num_parts=1).groupby(
+        keys, observed=True
+    )
     sums = groups[["measured", "predicted", "num_parts"]].sum().reset_index()
     sums["is_fitted"] = groups["is_fitted"].any().to_numpy()
     return sums.assign(low=np.nan, high=np.nan)
