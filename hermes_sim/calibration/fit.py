@@ -11,7 +11,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-NUM_FITTED_POINTS = 6000
+NUM_FITTED_POINTS = 4000
 """A table is thinned to about as many rows for the fit; errors are reported over all rows."""
 
 
@@ -88,7 +88,7 @@ def fit_coefficients(
             loss="soft_l1",
             f_scale=0.1,
             diff_step=np.full(len(start), 1e-3),
-            max_nfev=80,
+            max_nfev=40,
         )
         for first in (start, 0.75 * start + 0.25 * upper)[:num_starts]
     ]

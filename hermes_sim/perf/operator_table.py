@@ -89,12 +89,15 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
         prefill_context_sum=batch.prefill_context_sum,
         num_sampled=batch.num_sampled,
     )
-    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp)
+    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp, sorts_logits=cost.sorts_logits)
     host_s = float(cost.seconds(batch)[HOST])
+    between_s = cost.between_steps_s if batch.num_sampled > 0 else 0.0
+    between = [OperatorCost("between_steps", 0.0, 0.0, between_s, "memory", cost.provenance)] if between_s else []
     return [
         *_by_tokens(cost, batch),
         *_contextual(cost, batch, context_operators(cost.model, context, tp=cost.tp, kv_dtype=cost.kv_dtype)),
         *_counted(cost, cost.sampling_operators, sampling, batch.num_sampled),
+        *between,
         OperatorCost("host", 0.0, 0.0, host_s, "host", cost.provenance),
     ]
 

@@ -52,9 +52,6 @@ class KernelAccuracy:
             for name, count in table[SOURCE_FILE].value_counts().items():
                 present[str(name), operator] += int(count)
         predicted = Counter(self.scored.groupby(["table", "operator"], observed=True).size().to_dict())
-        skipped: Counter[str] = Counter()
-        for skip in self.tables.skipped:
-            skipped[skip.file] += skip.num_rows
         return [
             {
                 "table": name,
@@ -145,9 +142,9 @@ def _scored(
     found = predict(operator, device, rows)
     expressed = np.isfinite(found.seconds)
     if not expressed.all():
-        why = pd.DataFrame({"file": rows[SOURCE_FILE].to_numpy()[~expressed], "why": found.reason[~expressed]})
-        for (file, reason), count in why.value_counts().items():  # type: ignore[misc]
-            unexpressed[str(file), operator, device.name, str(reason)] += int(count)
+        files = rows[SOURCE_FILE].to_numpy()[~expressed].tolist()
+        for (file, why), count in Counter(zip(files, found.reason[~expressed].tolist(), strict=True)).items():
+            unexpressed[file, operator, device.name, why] += count
     kept = rows[expressed]
     return pd.DataFrame(
         {
