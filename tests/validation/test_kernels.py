@@ -171,7 +171,7 @@ def test_experts(data_folder: Path, name: str, form: str) -> None:
 
 @pytest.mark.parametrize("name", LINKS)
 def test_collectives_in_a_node(data_folder: Path, name: str) -> None:
-    """Unseen message sizes, every library: NVLink within a tenth on average, PCIe through host bridges within a sixth."""
+    """Unseen message sizes, every library: NVLink within a tenth on average, PCIe through host bridges a seventh."""
     link, bandwidth, *_ = LINKS[name]
     folder, system = data_folder / "kernels" / "aiconfigurator", SYSTEMS[name]
     shipped = links()[link].collectives

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency
@@ -90,7 +92,7 @@ def test_shipped_collectives_rise_with_size_and_respect_the_link(name: str) -> N
             seconds = fitted_all_reduce_seconds if kind == "all_reduce" else fitted_exchange_seconds
             for num_devices in (2, 4, 8):
                 times = [seconds(2.0**exponent, num_devices, coefficients) for exponent in range(8, 31)]
-                assert all(second > first for first, second in zip(times, times[1:], strict=False))
+                assert all(second > first for first, second in pairwise(times))
                 assert times[-1] > 2.0**30 * (num_devices - 1) / num_devices / link.bandwidth_bytes_per_s
 
 
@@ -98,8 +100,6 @@ def test_two_l40s_over_pcie_are_far_quicker_than_four() -> None:
     """Measured: 16 MB take 0.9 ms on two, 6.7 ms on four and 16 ms on eight."""
     link = links()["pcie4_x16"]
     coefficients = pack(link.collectives["vllm"]["all_reduce"], link.bandwidth_bytes_per_s)
-    two_s, four_s, eight_s = (
-        fitted_all_reduce_seconds(2.0**24, num_devices, coefficients) for num_devices in (2, 4, 8)
-    )
+    two_s, four_s, eight_s = (fitted_all_reduce_seconds(2.0**24, count, coefficients) for count in (2, 4, 8))
     assert four_s > 5 * two_s
     assert eight_s > 1.5 * four_s

@@ -33,7 +33,7 @@ def test_many_rows_cost_their_arithmetic() -> None:
 
 
 def test_rows_of_one_expert_fill_tiles_of_their_own() -> None:
-    """17 rows an expert take two tiles of 16 or one of 32, as many as 32 rows take; by chance a little more than evenly."""
+    """17 rows an expert take two tiles of 16, as 32 rows do; by chance a little more than evenly."""
     shape = 128.0, 4096.0, 4096.0, 0.0, 0.0
     even = [grouped_product_seconds(128.0 * rows, *shape, True, coefficients())[0] for rows in (16.0, 17.0, 32.0)]
     assert even[1] == even[2] == pytest.approx(2 * even[0])
