@@ -10,6 +10,7 @@ import numpy.typing as npt
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
 from hermes_sim.perf import lowering
@@ -206,6 +207,7 @@ def build_llm_cost(
     max_draft_tokens: int = 0,
     kernels: KernelLibrary = "vllm",
     collectives: Collectives = FROM_BANDWIDTH,
+    expert_residual: ResidualTable | None = None,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
@@ -214,8 +216,8 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: launch of a
     kernel that is not captured, over that of a bare launch. sorts_logits: top-p sampling.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
-    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
-    fit the model.
+    expert_residual: of the experts' format and device. max_draft_tokens: most drafts of one sequence that are verified
+    in one step. ValueError if what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -226,7 +228,18 @@ def build_llm_cost(
     settings[lowering.EP_DEVICES] = tp * dp
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
+    lowered = lower_tokens(
+        model,
+        device,
+        settings,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        dp=dp,
+        expert_rates=rates,
+        kernels=kernels,
+        expert_residual=expert_residual,
+    )
     sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
