@@ -17,6 +17,7 @@ from hermes_sim.validation.errors import errors_of, grouped
 def rows(predicted: list[float], measured: float = 1.0, **columns: object) -> pd.DataFrame:
     """Rows with these predictions, kept out, without bands."""
     table = pd.DataFrame({"predicted": predicted, "measured": measured, "low": np.nan, "high": np.nan})
+    table["analytic"] = table["predicted"]
     return table.assign(side="held_out", **columns)
 
 
