@@ -14,7 +14,8 @@ from hermes_sim.calibration.residual import fit_residual
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
-from hermes_sim.hardware.device import Device, DeviceClass
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import DeviceClass
 from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import gemm_table

@@ -29,6 +29,10 @@ WIDER: dict[Dtype, tuple[Dtype, ...]] = {
 """Where a device lacks a dtype: formats its kernels widen to, nearest first (weight-only kernels such as Marlin)."""
 
 
+CACHE_SHARE_FRAC = 0.8
+"""Share of the last-level cache that the activations of one small kernel find free."""
+
+
 def supported_dtype(device: Device, dtype: Dtype) -> Dtype | None:
     """The dtype in which the device multiplies what is stored as `dtype`; None where it has none."""
     for candidate in (dtype, *WIDER[dtype]):

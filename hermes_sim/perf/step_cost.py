@@ -22,7 +22,15 @@ from hermes_sim.perf.attention_layers import (
 )
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
-from hermes_sim.perf.lowering import HOST, MEMORY, NO_RATES, LoweredOperators, lower_encoder, lower_sampling, lower_tokens
+from hermes_sim.perf.lowering import (
+    HOST,
+    MEMORY,
+    NO_RATES,
+    LoweredOperators,
+    lower_encoder,
+    lower_sampling,
+    lower_tokens,
+)
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
@@ -203,7 +211,7 @@ def build_llm_cost(
 
     With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
-    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to launch a
+    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: launch of a
     kernel that is not captured, over that of a bare launch. sorts_logits: top-p sampling.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not

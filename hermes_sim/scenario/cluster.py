@@ -124,9 +124,9 @@ class Host(Description):
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
     launch_factor: float = Field(default=1.0, ge=1.0, le=100.0)
-    """Time to launch a kernel that is not captured, over that of a bare launch: what the model's code does around it."""
+    """Launch of a kernel that is not captured, over that of a bare launch: what the model's code does around it."""
     between_steps_s: Seconds = Field(default=0.0, alias="between_steps")
-    """Small kernels of a step outside its layers (inputs, attention metadata, sampled tokens), on the device: scheduling
+    """Small kernels of a step outside its layers (inputs, metadata, sampled tokens), on the device: scheduling
     ahead does not hide them."""
     sampling: Literal["plain", "top_p"] = "plain"
     """top_p sorts the logits of every sequence, as engines do where a request or the model's own generation defaults
