@@ -80,6 +80,7 @@ def gemm_coefficients(device: Device, dtype: Dtype) -> FloatArray:
     values[gemm.QUANTIZE_ELEMENT_S] = efficiency.quantize_element_s
     values[gemm.OPERAND_SPEEDUP] = efficiency.operand_speedup or 0.0
     values[gemm.WRITE_FRAC] = efficiency.write_frac
+    values[gemm.RAMP_S] = efficiency.ramp_s
     values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
     return values
 
