@@ -17,12 +17,11 @@ SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
     "attention_prefill": ("num_heads", "num_kv_heads", "head_dim"),
     "attention_decode": ("num_heads", "num_kv_heads", "head_dim"),
     "attention_mixed": ("num_heads", "num_kv_heads", "head_dim"),
-    "mla_prefill": ("num_heads",),
-    "mla_decode": ("num_heads",),
-    "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_ep"),
-    "stream": ("model", "num_tokens"),
+    "mla_prefill": ("num_heads", "new_tokens"),
+    "mla_decode": ("num_heads", "context_tokens"),
+    "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_tp", "moe_ep"),
 }
-"""Operator -> the columns whose checksum decides; of collectives it is the size of the message."""
+"""Operator -> the columns whose checksum decides; of collectives and streams it is the number of bytes."""
 _MESSAGE: Final = ("num_bytes",)
 
 
@@ -34,6 +33,8 @@ def sides_of(operator: str, table: pd.DataFrame, device: Device) -> npt.NDArray[
         return np.empty(0, dtype=object)
     columns = list(SHAPE.get(operator, _MESSAGE))
     shapes = table[columns].drop_duplicates()
+    if operator == "mla_decode":  # tables of equal contexts count them in whole tokens
+        shapes = shapes.astype({"context_tokens": np.int64})
     held = held_out(*(shapes[column] for column in columns))
     number = table.groupby(columns, sort=False).ngroup().to_numpy()
     return np.where(held[number], "held_out", "fitted").astype(object)
