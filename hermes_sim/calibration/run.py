@@ -1,4 +1,4 @@
-"""The calibration of all devices with measured tables, and the coefficients their relatives take over."""
+"""The calibration of all devices with measured tables."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ from hermes_sim.calibration.tables import (
     read_gemm,
     read_prefill_attention,
 )
-from hermes_sim.core.schema import Dtype, Source
+from hermes_sim.core.schema import Source
 from hermes_sim.hardware.cost_model import CostModel
-from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
 from hermes_sim.hardware.fit_error import FitError
 
@@ -39,17 +38,6 @@ LINKS: Final[dict[str, tuple[str, float]]] = {
     "b200_sxm": ("nvlink5", 900e9),
 }
 """Device -> the link between its devices, and that link's bandwidth per device and direction."""
-
-RELATIVES: Final[dict[str, tuple[str, str]]] = {
-    "a100_sxm_40gb": ("a100_sxm_80gb", "the same chip with 40 GB of slower HBM"),
-    "a40": ("a100_sxm_80gb", "the same generation, with GDDR memory"),
-    "rtx_4090": ("l40s", "the same chip family, with faster memory"),
-    "rtx_pro_6000": ("l40s", "the next generation of the same class: GDDR memory and a large L2"),
-}
-"""Unmeasured devices -> the measured one whose coefficients they take over as an estimate, and why."""
-
-
-NO_ERRORS: Final = {"in_sample": None, "held_out": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,7 @@ class FitReport:
 
 
 def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Fit every measured device; with `write` put the coefficients into the device files, relatives included."""
+    """Fit every measured device; with `write` put the coefficients into the device files."""
     for name in MEASURED_DEVICES:
         path = devices_folder / f"{name}.yaml"
         cost_model, reports = calibrate_device(data_folder, devices_folder, name)
@@ -73,11 +61,6 @@ def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -
         if write:
             replace_cost_model(path, cost_model)
     yield from calibrate_links(data_folder)
-    if write:
-        for name, (relative, reason) in RELATIVES.items():
-            path = devices_folder / f"{name}.yaml"
-            measured = read_device(devices_folder / f"{relative}.yaml")
-            replace_cost_model(path, take_over(read_device(path), measured, reason))
 
 
 def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tuple[CostModel, list[FitReport]]:
@@ -132,27 +115,6 @@ def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
         values, fitted, held = fit_all_reduce(bandwidth_bytes_per_s, read_all_reduce(data_folder, device))
         stated = f"latency {values['latency_s'] * 1e6:.4g} us, efficiency {values['efficiency_frac']:.4g}"
         yield FitReport(link, "all-reduce", fitted, held, stated)
-
-
-def take_over(device: Device, measured: Device, reason: str) -> CostModel:
-    """Coefficients of a measured relative, for the dtypes the device has."""
-    gemm: dict[Dtype, Any] = {
-        dtype: efficiency.model_copy(update=NO_ERRORS)
-        for dtype, efficiency in measured.cost_model.gemm.items()
-        if dtype in device.peak_flops_per_s
-    }
-    attention = measured.cost_model.attention.model_copy(
-        update={f"{phase}_{side}": None for phase in ("decode", "prefill") for side in NO_ERRORS}
-    )
-    experts = measured.cost_model.experts.model_copy(update=NO_ERRORS)
-    source = Source(
-        title=f"Coefficients fitted on {measured.name}",
-        where=f"not measured on this device; {reason}",
-        kind="estimate",
-    )
-    return measured.cost_model.model_copy(
-        update={"gemm": gemm, "attention": attention, "experts": experts, "source": source}
-    )
 
 
 def fit_error(summary: ErrorSummary) -> FitError:
