@@ -1,4 +1,4 @@
-"""The calibration of all devices with measured tables, and the coefficients their relatives take over."""
+"""The calibration of all devices with measured tables."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class FitReport:
 
 
 def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Fit every measured device; with `write` put the coefficients into the device files, relatives included."""
+    """Fit every measured device; with `write` put the coefficients into the device files."""
     for name in MEASURED_DEVICES:
         path = devices_folder / f"{name}.yaml"
         cost_model, residuals, reports = calibrate_device(data_folder, devices_folder, name)
