@@ -9,14 +9,15 @@ from pathlib import Path
 
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.units import parse_quantity
-from hermes_sim.profile.engine_shape import MODELS
 from hermes_sim.profile.engine_run import DEFAULTS, EngineSettings, profile_engine
+from hermes_sim.profile.engine_shape import MODELS
 from hermes_sim.profile.kernels import profile_cpu, profile_gpu
 
 WRONG_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
 DEFAULT_BUDGET = "5min"
+CLOCKS = ("wall", "cpu")
 DEVICES = ("cuda", "cpu")
 STATISTICS = ("median", "fastest")
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> str:
     """The line to print."""
-    shown = not options.quiet and sys.stderr.isatty()
+    shown = bar_shown(options.quiet)
     budget_s = budget_seconds(options.budget)
     if options.what == "engine":
         settings = EngineSettings(
@@ -54,7 +55,12 @@ def run(options: argparse.Namespace) -> str:
         return profile_engine(options.out, settings, budget_s=budget_s, device=options.device, shown=shown)
     if options.what == "cpu":
         outcome = profile_cpu(
-            options.out, budget_s=budget_s, name=options.name, statistic=options.statistic, shown=shown
+            options.out,
+            budget_s=budget_s,
+            name=options.name,
+            statistic=options.statistic,
+            clock=options.clock,
+            shown=shown,
         )
     else:
         outcome = profile_gpu(
@@ -66,6 +72,11 @@ def run(options: argparse.Namespace) -> str:
             shown=shown,
         )
     return outcome.words(options.out)
+
+
+def bar_shown(quiet: bool) -> bool:
+    """A progress bar is for a person at a terminal."""
+    return not quiet and sys.stderr.isatty()
 
 
 def budget_seconds(text: str) -> float:
@@ -92,9 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     for one in (cpu, gpu):
         one.add_argument("--name", help="the device's name in the tables [default: what the driver says]")
         one.add_argument("--statistic", choices=STATISTICS, default="median", help="which repeat is measured_s")
+    cpu.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu leaves out what other processes took")
     for one in (gpu, engine):
         one.add_argument("--device", choices=DEVICES, default="cuda")
-    engine.add_argument("--model", choices=sorted(MODELS), help="shape of the model [default: by device]")
+    engine.add_argument("--model", metavar="MODEL", help=f"one of {', '.join(MODELS)} [default: by device]")
     engine.add_argument("--trace", type=Path, help="CSV: arrival_s, num_prompt_tokens, num_output_tokens")
     engine.add_argument("--rate", type=float, help="requests per second of the built-in trace")
     engine.add_argument("--requests", type=int, help="requests of the built-in trace")

@@ -111,7 +111,9 @@ def stream_case(name: str, dtype: str, num_tokens: int, width: int, num_bytes: f
     def prepare(backend: Backend, num_buffers: int) -> list[Call]:
         return [backend.stream_kernels(num_tokens, width, dtype)[name][0]]
 
-    return Case("stream", name, dtype, {"num_tokens": num_tokens, "num_bytes": num_bytes}, 3.0 * num_bytes, 0.0, prepare)
+    return Case(
+        "stream", name, dtype, {"num_tokens": num_tokens, "num_bytes": num_bytes}, 3.0 * num_bytes, 0.0, prepare
+    )
 
 
 def assign_experts(

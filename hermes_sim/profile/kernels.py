@@ -16,7 +16,7 @@ from hermes_sim.profile.machine_facts import (
     measure_power,
     measure_threads,
 )
-from hermes_sim.profile.numpy_backend import NumpyBackend
+from hermes_sim.profile.numpy_backend import Clock, NumpyBackend
 from hermes_sim.profile.provenance import write_provenance
 from hermes_sim.profile.session import Session, Statistic, open_folder, progress_bar
 from hermes_sim.profile.shapes import all_cases
@@ -41,11 +41,17 @@ class Outcome:
 
 
 def profile_cpu(
-    out: Path, *, budget_s: float, name: str | None = None, statistic: Statistic = "median", shown: bool = False
+    out: Path,
+    *,
+    budget_s: float,
+    name: str | None = None,
+    statistic: Statistic = "median",
+    clock: Clock = "wall",
+    shown: bool = False,
 ) -> Outcome:
     """NumPy and its BLAS on this machine's CPU: products, attention, norms, experts, streams by size and threads."""
     facts = (measure_threads, measure_copies)
-    return _profile("cpu", NumpyBackend(), facts, out, budget_s, name, statistic, shown)
+    return _profile("cpu", NumpyBackend(clock), facts, out, budget_s, name, statistic, shown)
 
 
 def profile_gpu(

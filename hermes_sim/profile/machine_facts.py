@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter, sleep
 from typing import Final
 
 from hermes_sim.profile.backend import Backend, Call, Timing
 from hermes_sim.profile.case import Case
-from hermes_sim.profile.cpu_facts import num_cpus
 from hermes_sim.profile.kernel_cases import decode_case, gemm_case
 from hermes_sim.profile.numpy_backend import NumpyBackend, copy_chunk, host_seconds, triad_chunk
 from hermes_sim.profile.power import PowerMeter
@@ -26,7 +26,8 @@ POWER_SECONDS = 1.5
 
 def measure_copies(session: Session) -> None:
     """Copies inside the device's memory, to and from the host's pinned memory, to another device."""
-    for num_bytes in COPY_BYTES:
+    most_bytes = session.backend.free_bytes() / 16.0
+    for num_bytes in (size for size in COPY_BYTES if size <= most_bytes):
         for kind, call in session.backend.copies(num_bytes).items():
             _time(session, "copy", kind, "", {"num_bytes": num_bytes}, [call], graph=False)
         session.backend.release()
@@ -62,8 +63,11 @@ def measure_launches(session: Session) -> None:
 
 def measure_threads(session: Session) -> None:
     """STREAM copy and triad by size and number of threads, on the CPU (McCalpin 1995)."""
-    backend = NumpyBackend()
-    counts = sorted({1, *(2**power for power in range(1, 9) if 2**power < num_cpus()), num_cpus()})
+    backend = session.backend
+    if not isinstance(backend, NumpyBackend):
+        return
+    most = backend.num_threads
+    counts = sorted({1, *(2**power for power in range(1, 9) if 2**power < most), most})
     for num_bytes in THREAD_BYTES:
         arrays = [backend.random((num_bytes // 12,), "fp32") for _ in range(3)]
         for num_threads in counts:
@@ -73,10 +77,8 @@ def measure_threads(session: Session) -> None:
                     session.num_found += 1
                     continue
 
-                def call(num_threads: int = num_threads, chunk: object = chunk, used: int = used) -> None:
-                    backend.in_threads(num_threads, chunk, *arrays[:used])  # type: ignore[arg-type]
-
-                seconds = host_seconds([call], NUM_REPEATS, REPEATS_BUDGET_S)
+                call = partial(backend.in_threads, num_threads, chunk, *arrays[:used])
+                seconds = host_seconds([call], NUM_REPEATS, REPEATS_BUDGET_S, backend.clock, num_threads)
                 session.add("threads", name, "fp32", shape, Timing(seconds, "eager"))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
-from typing import Any
+from itertools import pairwise
+from time import perf_counter, process_time
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,11 @@ import numpy.typing as npt
 from hermes_sim.profile.backend import Array, Call, IntArray, PagedCache, Timing
 from hermes_sim.profile.cpu_facts import cpu_facts, cpu_name, free_memory_bytes, last_level_cache_bytes, num_cpus
 
+Clock = Literal["wall", "cpu"]
+CLOCK_WORDS: Final[dict[Clock, str]] = {
+    "wall": "wall",
+    "cpu": "CPU seconds of the process over its threads: what other processes took is left out",
+}
 FloatArray = npt.NDArray[np.float32]
 
 QUERY_ROWS = 256
@@ -30,22 +37,24 @@ SHORTEST_SAMPLE_S = 2e-3
 class NumpyBackend:
     """fp32 arrays; products by the BLAS that NumPy was built with, on all cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = "wall") -> None:
         self.name = "numpy"
+        self.clock: Clock = clock
+        self.num_threads = num_blas_threads()
         self.device_name = cpu_name()
         self.cache_bytes = last_level_cache_bytes()
-        self.gemm_dtypes = ("fp32",)
+        self.gemm_dtypes: tuple[str, ...] = ("fp32",)
         self.dtype = "fp32"
         self.captures = False
         self._random = np.random.default_rng(0)
         self._threads = ThreadPoolExecutor(num_cpus())
 
     def versions(self) -> dict[str, str]:
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return {"numpy": np.__version__, "blas": f"{blas['name']} {blas['version']}"}
 
     def machine(self) -> dict[str, object]:
-        return cpu_facts()
+        return {**cpu_facts(), "num_threads": self.num_threads, "clock": CLOCK_WORDS[self.clock]}
 
     def free_bytes(self) -> int:
         return free_memory_bytes()
@@ -57,8 +66,13 @@ class NumpyBackend:
         """Nothing to do: calls return when they are done."""
 
     def random(self, shape: Sequence[int], dtype: str) -> Array:
-        values = self._random.standard_normal(min(int(np.prod(shape)), DISTINCT_VALUES), dtype=np.float32)
-        return np.resize(values, tuple(shape))
+        out = np.empty(tuple(shape), np.float32)
+        flat = out.reshape(-1)
+        values = self._random.standard_normal(min(flat.size, DISTINCT_VALUES), dtype=np.float32)
+        for first in range(0, flat.size, DISTINCT_VALUES):
+            part = flat[first : first + DISTINCT_VALUES]
+            part[...] = values[: part.size]
+        return out
 
     def integers(self, values: npt.ArrayLike) -> Array:
         return np.array(values, np.int64)
@@ -73,7 +87,7 @@ class NumpyBackend:
         return call
 
     def measure(self, calls: Sequence[Call], *, num_repeats: int, budget_s: float, graph: bool) -> Timing:
-        return Timing(host_seconds(calls, num_repeats, budget_s), "eager")
+        return Timing(host_seconds(calls, num_repeats, budget_s, self.clock, self.num_threads), "eager")
 
     def linear(self, num_outputs: int, num_inputs: int, dtype: str) -> Array:
         return self.random((num_outputs, num_inputs), dtype)
@@ -149,8 +163,8 @@ class NumpyBackend:
         weight, halves = self.random((width,), dtype), self.random((num_tokens, 2 * width), dtype)
         moved = float(x.nbytes)
         return {
-            "copy": (lambda: self.in_threads(num_cpus(), copy_chunk, x, out), 2.0 * moved),
-            "triad": (lambda: self.in_threads(num_cpus(), triad_chunk, x, out, y), 3.0 * moved),
+            "copy": (lambda: self.in_threads(self.num_threads, copy_chunk, x, out), 2.0 * moved),
+            "triad": (lambda: self.in_threads(self.num_threads, triad_chunk, x, out, y), 3.0 * moved),
             "add": (lambda: np.add(x, y, out=out), 3.0 * moved),
             "rms_norm": (lambda: self.rms_norm(x, weight), 2.0 * moved),
             "silu_and_multiply": (lambda: self.silu_and_multiply(halves), 3.0 * moved),
@@ -159,13 +173,16 @@ class NumpyBackend:
     def in_threads(self, num_threads: int, chunk: Callable[..., None], *arrays: Array) -> None:
         """Run `chunk` over equal parts of flat views of the arrays, one part a thread."""
         flat = [array.reshape(-1) for array in arrays]
+        if num_threads == 1:
+            chunk(*flat)
+            return
         bounds = np.linspace(0, flat[0].size, num_threads + 1, dtype=np.int64).tolist()
-        parts = [[array[first:last] for array in flat] for first, last in zip(bounds, bounds[1:], strict=False)]
+        parts = [[array[first:last] for array in flat] for first, last in pairwise(bounds)]
         list(self._threads.map(lambda part: chunk(*part), parts))
 
     def copies(self, num_bytes: int) -> dict[str, Call]:
         source, target = (self.random((max(num_bytes // 4, 1),), "fp32") for _ in range(2))
-        return {"device_to_device": lambda: self.in_threads(num_cpus(), copy_chunk, source, target)}
+        return {"device_to_device": lambda: self.in_threads(self.num_threads, copy_chunk, source, target)}
 
     def collectives(self, num_bytes: int) -> dict[int, Call]:
         return {}
@@ -181,7 +198,11 @@ class NumpyBackend:
     def silu_and_multiply(self, x: Array) -> Array:
         half = x.shape[-1] // 2
         gate = x[..., :half]
-        return gate / (1.0 + np.exp(-gate)) * x[..., half:]
+        share = np.tanh(gate * np.float32(0.5))  # the logistic function without its overflow
+        share += 1.0
+        share *= np.float32(0.5)
+        share *= gate
+        return share * x[..., half:]
 
     def rotate(self, x: Array, positions: Array) -> Array:
         half = x.shape[-1] // 2
@@ -197,8 +218,18 @@ class NumpyBackend:
         return logits.argmax(axis=-1)
 
 
-def host_seconds(calls: Sequence[Call], num_repeats: int, budget_s: float) -> list[float]:
+def num_blas_threads() -> int:
+    """Threads of OpenBLAS, MKL or OpenMP as their variables say; all cores if they say nothing."""
+    stated = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")]
+    return min([int(text) for text in stated if text.isdigit() and int(text) > 0], default=num_cpus())
+
+
+def host_seconds(
+    calls: Sequence[Call], num_repeats: int, budget_s: float, clock: Clock = "wall", num_threads: int = 1
+) -> list[float]:
     """Seconds per call by the host's clock, of calls that return when they are done; three samples at least."""
+    read = perf_counter if clock == "wall" else process_time
+    per_call = 1.0 if clock == "wall" else 1.0 / num_threads
     start_s = perf_counter()
     for call in calls[:2]:
         call()
@@ -207,11 +238,11 @@ def host_seconds(calls: Sequence[Call], num_repeats: int, budget_s: float) -> li
     samples: list[float] = []
     end_s = perf_counter() + budget_s
     while len(samples) < num_repeats and (len(samples) < 3 or perf_counter() < end_s):
-        start_s = perf_counter()
+        start_s = read()
         for _ in range(num_rounds):
             for call in calls:
                 call()
-        samples.append((perf_counter() - start_s) / (num_rounds * len(calls)))
+        samples.append((read() - start_s) * per_call / (num_rounds * len(calls)))
     return samples
 
 

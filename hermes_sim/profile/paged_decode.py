@@ -65,7 +65,7 @@ def _part_kernel(
 
 
 @triton.jit
-def _join_kernel(part_out, part_sum, out, head_dim: tl.constexpr, num_splits: tl.constexpr):  # type: ignore[no-untyped-def]
+def _join_kernel(part_out, part_sum, out, head_dim: tl.constexpr, num_splits: tl.constexpr):
     """One query head of one sequence: its parts, weighted by their log-sum-exp."""
     head = tl.program_id(0)
     split = tl.arange(0, num_splits)
@@ -106,7 +106,7 @@ def paged_decode(
 
 
 def choose_splits(num_rows: int, cores: int) -> int:
-    """Parts of a context, a power of two: enough programs for all cores, whatever the contexts are (unknown to a graph)."""
+    """Parts of a context, a power of two: enough programs for all cores. A graph does not know its contexts."""
     wanted = -(-PROGRAMS_PER_CORE * cores // num_rows)
     return int(min(max(triton.next_power_of_2(wanted), 1), MOST_SPLITS))
 

@@ -13,9 +13,9 @@ from hermes_sim.profile.session import Session
 from hermes_sim.profile.table_file import write_atomically
 
 METHOD = (
-    "Each row: operands of random normal values; weights, keys and values rotate through buffers that together are four "
-    "times the last-level cache, activations stay; warm-up; up to 15 repeats of a sample that lasts half a millisecond "
-    "(GPU, events around a graph's replay) or two milliseconds (CPU, the host's clock) at least."
+    "Each row: operands of random normal values; weights, keys and values rotate through buffers that together are "
+    "four times the last-level cache, activations stay; warm-up; up to 15 repeats of a sample that lasts at least half "
+    "a millisecond (GPU, events around a graph's replay) or two milliseconds (CPU, the host's clock)."
 )
 
 
@@ -33,7 +33,11 @@ def write_provenance(folder: Path, kind: str, session: Session, settings: dict[s
         "method": METHOD,
         "settings": settings,
         "machine": session.backend.machine(),
-        "versions": {"python": platform.python_version(), "library": session.backend.name, **session.backend.versions()},
+        "versions": {
+            "python": platform.python_version(),
+            "library": session.backend.name,
+            **session.backend.versions(),
+        },
         "rows": {**former.get("rows", {}), **session.num_rows()},
         "not_reached_in_budget": session.num_unreached,
         "not_measured": [asdict(left) for left in session.not_measured],

@@ -172,7 +172,9 @@ class Session:
             if (left.operator, left.kernel, left.reason) == (case.operator, case.kernel, reason):
                 left.num_shapes += 1
                 return
-        self.not_measured.append(NotMeasured(case.operator, case.kernel, reason, 1, {"dtype": case.dtype, **case.shape}))
+        self.not_measured.append(
+            NotMeasured(case.operator, case.kernel, reason, 1, {"dtype": case.dtype, **case.shape})
+        )
 
 
 def first_line(error: BaseException) -> str:
@@ -203,7 +205,13 @@ def progress_bar(shown: bool) -> Iterator[Progress | None]:
     except ImportError:
         yield None
         return
-    parts = (TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[words]}"))
+    parts = (
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
     with Bar(*parts, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None, words="")
 

@@ -58,10 +58,11 @@ def gemm_cases(backend: Backend, *, large: bool) -> list[Case]:
 
 def prefill_cases(backend: Backend, *, large: bool) -> list[Case]:
     """Prompts with and without history."""
-    lengths, batches = ((128, 512, 1024, 2048, 4096, 8192, 16384), (1, 2, 4, 16)) if large else ((32, 64, 128, 256, 512, 1024), (1, 2, 4))
+    lengths = (128, 512, 1024, 2048, 4096, 8192, 16384) if large else (32, 64, 128, 256, 512, 1024)
+    batches = (1, 2, 4, 16) if large else (1, 2, 4)
     histories = (0, 1024, 4096, 16384) if large else (0, 256, 1024)
     kernel = "sdpa" if backend.name == "torch" else "numpy"
-    most_flops = GPU_PREFILL_FLOPS if large else CPU_FLOPS / 4.0
+    most_flops = GPU_PREFILL_FLOPS if large else CPU_FLOPS / 8.0
     return [
         prefill_case(kernel, backend.dtype, num_seqs, new, history, heads)
         for heads, num_seqs, new, history in product(GPU_HEADS if large else CPU_HEADS, batches, lengths, histories)
@@ -96,6 +97,8 @@ def mixed_contexts(num_seqs: int, mean: int) -> list[int]:
 
 def moe_cases(backend: Backend, *, large: bool) -> list[Case]:
     """Mixture-of-experts layers, tokens spread evenly and unevenly."""
+    rows: tuple[int, ...]
+    experts: tuple[tuple[int, int, int, int], ...]
     if large:
         rows, experts = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192), GPU_EXPERTS
     else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as functional
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.bias import causal_lower_right
 
@@ -239,7 +240,7 @@ class TorchBackend:
         if self.on_gpu:
             return torch._grouped_mm(rows, weights, offs=ends)
         bounds = [0, *ends.tolist()]
-        parts = [rows[first:last] @ weights[e] for e, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))]
+        parts = [rows[first:last] @ weights[e] for e, (first, last) in enumerate(pairwise(bounds))]
         return torch.cat(parts)
 
     def expert_weights(self, num_experts: int, hidden: int, width: int, dtype: str) -> tuple[Array, Array]:
