@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from hermes_sim.profile.backend import Backend, DeviceKind, choose_backend
-from hermes_sim.profile.case import Case, interleave
+from hermes_sim.profile.case import interleave
 from hermes_sim.profile.machine_facts import (
     measure_collectives,
     measure_copies,
@@ -79,22 +79,17 @@ def _profile(
     statistic: Statistic,
     shown: bool,
 ) -> Outcome:
-    session = Session(backend, open_folder(out), name or backend.device_name, statistic)
-    settings: dict[str, object] = {"budget_s": budget_s, "numeric_library": backend.name}
     end_s = perf_counter() + budget_s
+    session = Session(backend, open_folder(out), name or backend.device_name, end_s, statistic)
     try:
         for measure in facts:
-            if perf_counter() < end_s:
+            if session.in_time:
                 measure(session)
-        cases = _cases(backend)
+        cases = list(interleave(all_cases(backend, large=backend.captures)))
         with progress_bar(shown) as progress:
-            session.run(cases, max(end_s - perf_counter(), 0.0), progress)
+            session.run(cases, progress)
     finally:
         session.save()
-        write_provenance(session.folder, kind, session, settings)
+        write_provenance(session.folder, kind, session, budget_s)
     num_left_out = sum(left.num_shapes for left in session.not_measured)
     return Outcome(session.num_measured, session.num_found, num_left_out, session.num_unreached)
-
-
-def _cases(backend: Backend) -> list[Case]:
-    return list(interleave(all_cases(backend, large=backend.captures)))

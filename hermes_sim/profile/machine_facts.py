@@ -29,6 +29,8 @@ def measure_copies(session: Session) -> None:
     most_bytes = session.backend.free_bytes() / 16.0
     for num_bytes in (size for size in COPY_BYTES if size <= most_bytes):
         for kind, call in session.backend.copies(num_bytes).items():
+            if not session.in_time:
+                return
             _time(session, "copy", kind, "", {"num_bytes": num_bytes}, [call], graph=False)
         session.backend.release()
 
@@ -73,6 +75,8 @@ def measure_threads(session: Session) -> None:
         for num_threads in counts:
             for name, chunk, used in (("copy", copy_chunk, 2), ("triad", triad_chunk, 3)):
                 shape: dict[str, object] = {"num_threads": num_threads, "num_bytes": 4 * used * arrays[0].size}
+                if not session.in_time:
+                    return
                 if session.holds("threads", name, "fp32", shape):
                     session.num_found += 1
                     continue

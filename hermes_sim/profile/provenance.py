@@ -19,7 +19,7 @@ METHOD = (
 )
 
 
-def write_provenance(folder: Path, kind: str, session: Session, settings: dict[str, object]) -> None:
+def write_provenance(folder: Path, kind: str, session: Session, budget_s: float) -> None:
     """`provenance_KIND.json` beside the tables; a resumed run replaces it and keeps the first run's date."""
     path = folder / f"provenance_{kind}.json"
     now = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -31,7 +31,7 @@ def write_provenance(folder: Path, kind: str, session: Session, settings: dict[s
         "device": session.device,
         "measured_s": session.statistic,
         "method": METHOD,
-        "settings": settings,
+        "budget_s": budget_s,
         "machine": session.backend.machine(),
         "versions": {
             "python": platform.python_version(),

@@ -54,6 +54,8 @@ class Session:
     folder: Path
     device: str
     """Name in the tables."""
+    end_s: float
+    """When the budget ends, by `perf_counter`."""
     statistic: Statistic = "median"
     not_measured: list[NotMeasured] = field(default_factory=list)
     num_measured: int = 0
@@ -62,15 +64,23 @@ class Session:
     _tables: dict[str, TableFile] = field(default_factory=dict)
     _in_a_row: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _last_save_s: float = field(default_factory=perf_counter)
+    _version: str = ""
 
-    def run(self, cases: Sequence[Case], budget_s: float, progress: Progress | None = None) -> None:
+    def __post_init__(self) -> None:
+        self._version = self.backend.versions()[self.backend.name]
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the budget has time left."""
+        return perf_counter() < self.end_s
+
+    def run(self, cases: Sequence[Case], progress: Progress | None = None) -> None:
         """Measure until all is done or the time is up; what was measured is on disk in every case."""
-        end_s = perf_counter() + budget_s
         try:
             for done, case in enumerate(cases):
                 if progress is not None:
                     progress(done, len(cases), f"{case.operator} {case.dtype}")
-                if perf_counter() > end_s:
+                if not self.in_time:
                     self.num_unreached += len(cases) - done
                     break
                 self.measure(case)
@@ -161,7 +171,7 @@ class Session:
             "operator": operator,
             "device": self.device,
             "engine": self.backend.name,
-            "engine_version": self.backend.versions()[self.backend.name],
+            "engine_version": self._version,
             "kernel": kernel,
             "dtype": dtype,
             **shape,
