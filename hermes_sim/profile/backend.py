@@ -81,7 +81,7 @@ class Backend(Protocol):
         """Time the calls one after another, warmed up, by the device's own clock; captured if wished and possible."""
 
     def linear(self, num_outputs: int, num_inputs: int, dtype: str) -> Array:
-        """A random weight for `product`."""
+        """A random weight for `product`, in the order the library multiplies fastest."""
 
     def activations(self, num_rows: int, num_columns: int, dtype: str) -> Array:
         """A random operand for `product`, in the dtype that the product reads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 COMMON: Final = ("operator", "device", "engine", "engine_version", "timing", "kernel", "dtype")
-"""engine is `hermes_sim`'s own word for who ran it: numpy or torch, with its version."""
+"""engine: the library that ran it, numpy or torch."""
 
 RESULTS: Final = ("measured_s", "fastest_s", "p90_s", "num_repeats")
 """measured_s is the median of the repeats, or the fastest where the provenance says so."""
@@ -38,12 +38,15 @@ FACTS: Final[dict[str, tuple[str, ...]]] = {
     "threads": ("num_threads", "num_bytes"),
     "power": ("power_w", "clock_hz", "work_per_s", "work_unit"),
 }
-"""Facts about a machine that no operator's model is fitted to: kind or load in `kernel`."""
+"""Facts about a machine that are no operator of a model: kind or load in `kernel`. They have a folder of their own."""
+FACTS_FOLDER: Final = "hardware"
 
 
 def columns(operator: str) -> tuple[str, ...]:
     """All columns of one table, in the order they are written."""
-    return (*COMMON, *(OPERATORS.get(operator) or FACTS[operator]), *RESULTS)
+    if operator in FACTS:
+        return ("fact", *COMMON[1:], *FACTS[operator], *RESULTS)
+    return (*COMMON, *OPERATORS[operator], *RESULTS)
 
 
 def key_columns(operator: str) -> tuple[str, ...]:

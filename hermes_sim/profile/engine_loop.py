@@ -28,6 +28,8 @@ class Generation:
     number: int
     request: Request
     blocks: IntArray
+    queued_s: float
+    """When the loop saw it: between two steps."""
     num_computed: int = 0
     """Tokens whose keys and values are in the cache."""
     num_generated: int = 0
@@ -88,7 +90,7 @@ class EngineLoop:
         self._budget = max_num_batched_tokens
         self._max_blocks_per_seq = max_blocks_per_seq
         self._captured = captured
-        self._waiting: deque[tuple[int, Request]] = deque()
+        self._waiting: deque[tuple[int, Request, float]] = deque()
         self._running: list[Generation] = []
         self._start_s = 0.0
         self._prompt = np.random.default_rng(0).integers(0, model.shape.vocabulary, 1 << 16)
@@ -104,7 +106,7 @@ class EngineLoop:
                 coming.clear()
                 self._waiting.clear()
             while coming and coming[0][1].arrival_s <= now_s:
-                self._waiting.append(coming.popleft())
+                self._waiting.append((*coming.popleft(), now_s))
             if not (self._waiting or self._running):
                 if coming:
                     sleep(min(max(coming[0][1].arrival_s - now_s, 0.0), LONGEST_SLEEP_S))
@@ -119,7 +121,7 @@ class EngineLoop:
 
     def _step(self, run: Run) -> StepRecord:
         start_s = self._now()
-        decodes, chunks = self._schedule(run, start_s)
+        decodes, chunks = self._schedule(run)
         for sequence, _ in chunks:
             if sequence.scheduled_s is None:
                 sequence.scheduled_s = start_s
@@ -144,7 +146,7 @@ class EngineLoop:
         self._finish_step(decodes, chunks, sampled)
         return record
 
-    def _schedule(self, run: Run, now_s: float) -> tuple[list[Generation], list[tuple[Generation, int]]]:
+    def _schedule(self, run: Run) -> tuple[list[Generation], list[tuple[Generation, int]]]:
         """Decodes, and chunks of prompts with their number of tokens, within one budget of tokens."""
         budget = self._budget
         decodes = [sequence for sequence in self._running if not sequence.in_prompt][:budget]
@@ -156,13 +158,13 @@ class EngineLoop:
                 chunks.append((sequence, count))
                 budget -= count
         while self._waiting and budget > 0 and len(self._running) < self._max_num_seqs:
-            number, request = self._waiting[0]
+            number, request, queued_s = self._waiting[0]
             needed = -(-(request.num_prompt_tokens + request.num_output_tokens) // self._model.block_tokens)
             if needed > len(self._free_blocks):
                 break
             self._waiting.popleft()
             blocks = np.array([self._free_blocks.popleft() for _ in range(needed)], np.int64)
-            sequence = Generation(number, request, blocks)
+            sequence = Generation(number, request, blocks, queued_s)
             run.sequences.append(sequence)
             self._running.append(sequence)
             count = min(request.num_prompt_tokens, budget)

@@ -62,7 +62,7 @@ class Transformer:
         self.shape = shape
         self.block_tokens = block_tokens
         heads = shape.num_heads + 2 * shape.num_kv_heads
-        self._embedding = self._weight(shape.vocabulary, shape.hidden)
+        self._embedding = backend.random((shape.vocabulary, shape.hidden), backend.dtype)
         self._logits = self._weight(shape.vocabulary, shape.hidden)
         self._norm = self._gain()
         self._layers = [

@@ -29,7 +29,7 @@ MEMORY_FRAC = 0.8
 SMALL_CAPTURES: Final = (1, 2, 4)
 CAPTURE_EVERY = 8
 REQUEST_COLUMNS: Final = (
-    "request", "arrival_s", "num_prompt_tokens", "num_output_tokens", "scheduled_s", "first_token_s", "finish_s",
+    "request", "input_tokens", "output_tokens", "arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s",
     "ttft_s", "tpot_s", "e2e_s",
 )  # fmt: skip
 
@@ -62,7 +62,7 @@ def profile_engine(
     name, shape, requests = _experiment(backend, settings)
     folder = open_folder(out)
     modes = ("graph", "eager") if backend.captures else ("eager",)
-    missing = [mode for mode in modes if not (folder / f"requests_{mode}.csv").exists()]
+    missing = [mode for mode in modes if not (replay_folder(folder, mode) / "requests.csv").exists()]
     if not missing:
         return f"nothing left to replay in {folder}"
     longest = max(request.num_prompt_tokens + request.num_output_tokens for request in requests)
@@ -81,10 +81,18 @@ def profile_engine(
                     progress(done, len(requests), mode)
 
             run = loop.replay(requests, left_s, update)
-            _write(folder, mode, run)
-            _write_provenance(folder, backend, name, shape, settings, num_blocks, mode, run, requests)
+            _write(
+                open_folder(replay_folder(folder, mode)),
+                run,
+                _description(backend, name, shape, settings, num_blocks, mode, run, len(requests)),
+            )
             lines.append(_summary(mode, run, len(requests)))
     return "\n".join([*lines, f"saved {folder}"])
+
+
+def replay_folder(folder: Path, mode: str) -> Path:
+    """Where one replay lies: serving runs are apart from tables of kernels."""
+    return folder / "serving" / f"reference_loop_{mode}"
 
 
 def capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -144,12 +152,13 @@ def _warm_up(loop: EngineLoop, settings: EngineSettings, longest: int) -> None:
     loop.replay([Request(0.0, length, 1) for length in sorted(lengths)], float("inf"))
 
 
-def _write(folder: Path, mode: str, run: Run) -> None:
-    """Steps first: the requests' file says that a replay is complete."""
+def _write(folder: Path, run: Run, description: Mapping[str, object]) -> None:
+    """Requests last: their file says that a replay is complete."""
+    write_atomically(folder / "meta.json", json.dumps(description, indent=2) + "\n")
     steps = [field.name for field in fields(StepRecord)]
-    write_atomically(folder / f"steps_{mode}.csv", _csv(steps, [asdict(step) for step in run.steps]))
+    write_atomically(folder / "steps.csv", _csv(steps, [asdict(step) for step in run.steps]))
     rows = [request_row(sequence) for sequence in sorted(run.sequences, key=lambda one: one.number)]
-    write_atomically(folder / f"requests_{mode}.csv", _csv(REQUEST_COLUMNS, rows))
+    write_atomically(folder / "requests.csv", _csv(REQUEST_COLUMNS, rows))
 
 
 def request_row(sequence: Generation) -> dict[str, object]:
@@ -160,20 +169,20 @@ def request_row(sequence: Generation) -> dict[str, object]:
     later = request.num_output_tokens - 1
     return {
         "request": sequence.number,
+        "input_tokens": request.num_prompt_tokens,
+        "output_tokens": request.num_output_tokens,
         "arrival_s": request.arrival_s,
-        "num_prompt_tokens": request.num_prompt_tokens,
-        "num_output_tokens": request.num_output_tokens,
+        "queued_s": sequence.queued_s,
         "scheduled_s": sequence.scheduled_s,
         "first_token_s": first_s,
-        "finish_s": finish_s,
+        "last_token_s": finish_s,
         "ttft_s": first_s - request.arrival_s,
         "tpot_s": (finish_s - first_s) / later if later else "",
         "e2e_s": finish_s - request.arrival_s,
     }
 
 
-def _write_provenance(
-    folder: Path,
+def _description(
     backend: Backend,
     name: str,
     shape: ModelShape,
@@ -181,37 +190,37 @@ def _write_provenance(
     num_blocks: int,
     mode: str,
     run: Run,
-    requests: Sequence[Request],
-) -> None:
-    path = folder / "provenance_engine.json"
-    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    replay = {
-        "num_requests": len(requests),
-        "num_finished": len(run.sequences),
-        "not_started_in_budget": len(requests) - len(run.sequences),
-        "num_steps": len(run.steps),
-    }
-    page = {
+    num_requests: int,
+) -> dict[str, object]:
+    """Machine, engine and method of one replay, in the words of other recorded runs where they have words."""
+    captured = list(capture_sizes(settings.max_num_seqs)) if mode == "graph" else []
+    return {
         "measured_by": f"hermes-sim {__version__} profile engine",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "device": backend.device_name,
+        "hardware": backend.device_name,
+        "model": name,
+        "engine": "hermes-sim reference loop",
+        "dtype": backend.dtype,
+        "tensor_parallel_size": 1,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "chunked_prefill": True,
+        "prefix_caching": False,
+        "gpu_kv_blocks": num_blocks,
+        "block_tokens": settings.block_tokens,
+        "captured_batch_sizes": captured,
         "method": "random weights, greedy sampling, forced output lengths, real-time arrivals; a step ends when its "
         "tokens are on the host; sequences are admitted when all blocks they will need are free",
-        "model": {"name": name, "dtype": backend.dtype, **asdict(shape)},
-        "engine": {
-            "max_num_seqs": settings.max_num_seqs,
-            "max_num_batched_tokens": settings.max_num_batched_tokens,
-            "block_tokens": settings.block_tokens,
-            "num_blocks": num_blocks,
-            "capture_sizes": capture_sizes(settings.max_num_seqs) if backend.captures else [],
-        },
         "trace": "of the user" if settings.trace is not None else "built in, Poisson arrivals, uniform lengths",
-        "replays": {**former.get("replays", {}), mode: replay},
+        "num_requests": num_requests,
+        "num_finished": len(run.sequences),
+        "not_started_in_budget": num_requests - len(run.sequences),
+        "num_steps": len(run.steps),
+        "architecture": asdict(shape),
         "machine": backend.machine(),
         "library": backend.name,
         "versions": {"python": platform.python_version(), **backend.versions()},
     }
-    write_atomically(path, json.dumps(page, indent=2) + "\n")
 
 
 def _summary(mode: str, run: Run, num_requests: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from hermes_sim.core.errors import HermesError
 from hermes_sim.profile.backend import Backend, Timing
 from hermes_sim.profile.case import Case
-from hermes_sim.profile.columns import columns, key_columns
+from hermes_sim.profile.columns import FACTS, FACTS_FOLDER, columns, key_columns
 from hermes_sim.profile.table_file import TableFile
 
 Statistic = Literal["median", "fastest"]
@@ -131,7 +131,8 @@ class Session:
     def table(self, operator: str) -> TableFile:
         """The operator's file, opened when it is first asked for."""
         if operator not in self._tables:
-            path = self.folder / f"{operator}.csv"
+            folder = self.folder / FACTS_FOLDER if operator in FACTS else self.folder
+            path = open_folder(folder) / f"{operator}.csv"
             self._tables[operator] = TableFile(path, columns(operator), key_columns(operator))
         return self._tables[operator]
 
@@ -168,7 +169,7 @@ class Session:
 
     def _row(self, operator: str, kernel: str, dtype: str, shape: dict[str, object]) -> dict[str, object]:
         return {
-            "operator": operator,
+            "fact" if operator in FACTS else "operator": operator,
             "device": self.device,
             "engine": self.backend.name,
             "engine_version": self._version,

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from hermes_sim.cli import app
 from hermes_sim.core.errors import TraceError
+from hermes_sim.measured import read_kernels
 from hermes_sim.profile import shapes
-from hermes_sim.profile.columns import columns
+from hermes_sim.profile.columns import OPERATORS, columns
 from hermes_sim.profile.command import budget_seconds, main
 from hermes_sim.profile.request_trace import read_trace
 
@@ -50,22 +51,27 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_all_tables_are_written_once(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*arguments, "--out", str(tmp_path), "--name", "my_cpu", "--budget", "60s"]
     assert main(command) == 0
-    tables = {path.stem: rows_of(path) for path in tmp_path.glob("*.csv")}
+    tables = {path.stem: rows_of(path) for path in tmp_path.rglob("*.csv")}
     fact = "threads" if arguments == ["cpu"] else "launch"
     assert {"gemm", "attention_prefill", "attention_decode", "moe", "stream", "copy", fact} <= set(tables)
     for operator, rows in tables.items():
         assert tuple(rows[0]) == columns(operator)
         assert {row["device"] for row in rows} == {"my_cpu"}
         assert all(0.0 < float(row["fastest_s"]) <= float(row["measured_s"]) < 10.0 for row in rows)
+    read = read_kernels(tmp_path)
+    assert read.problems == ()
+    assert {operator: len(table) for operator, table in read.items()} == {
+        operator: len(rows) for operator, rows in tables.items() if operator in OPERATORS
+    }
     provenance = json.loads((tmp_path / f"provenance_{arguments[0]}.json").read_text(encoding="utf-8"))
     assert provenance["rows"] == {operator: len(rows) for operator, rows in tables.items()}
     assert provenance["not_measured"] == []
     assert platform.node() not in json.dumps(provenance)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.csv")}
     capsys.readouterr()
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("0 measured")
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == before
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.csv")} == before
 
 
 def test_the_engine_writes_its_requests_and_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,14 +81,15 @@ def test_the_engine_writes_its_requests_and_steps(tmp_path: Path, capsys: pytest
     command = ["engine", "--device", "cpu", "--model", "tiny", "--trace", str(trace), "--out", str(out)]
     assert main([*command, "--max-num-seqs", "2"]) == 0
     assert "3 of 3 requests" in capsys.readouterr().out
-    requests, steps = rows_of(out / "requests_eager.csv"), rows_of(out / "steps_eager.csv")
-    assert [row["num_output_tokens"] for row in requests] == ["3", "1", "4"]
+    folder = out / "serving" / "reference_loop_eager"
+    requests, steps = rows_of(folder / "requests.csv"), rows_of(folder / "steps.csv")
+    assert [row["output_tokens"] for row in requests] == ["3", "1", "4"]
     for row in requests:
         assert float(row["ttft_s"]) == pytest.approx(float(row["first_token_s"]) - float(row["arrival_s"]))
-        assert (row["tpot_s"] == "") == (row["num_output_tokens"] == "1")
+        assert (row["tpot_s"] == "") == (row["output_tokens"] == "1")
     assert sum(int(row["num_prefill_tokens"]) for row in steps) == 34
-    provenance = json.loads((out / "provenance_engine.json").read_text(encoding="utf-8"))
-    assert provenance["replays"]["eager"]["num_finished"] == 3
+    description = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    assert (description["num_finished"], description["not_started_in_budget"]) == (3, 0)
     assert main(command) == 0
     assert "nothing left" in capsys.readouterr().out
 
