@@ -33,11 +33,8 @@ def write_provenance(folder: Path, kind: str, session: Session, budget_s: float)
         "method": METHOD,
         "budget_s": budget_s,
         "machine": session.backend.machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "library": session.backend.name,
-            **session.backend.versions(),
-        },
+        "library": session.backend.name,
+        "versions": {"python": platform.python_version(), **session.backend.versions()},
         "rows": {**former.get("rows", {}), **session.num_rows()},
         "not_reached_in_budget": session.num_unreached,
         "not_measured": [asdict(left) for left in session.not_measured],
