@@ -32,7 +32,6 @@ from hermes_sim.calibration.tables import (
 )
 from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.core.shipped import shipped_root
-from hermes_sim.core.words import listed
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import (
@@ -96,33 +95,33 @@ FITS: Final[dict[DeviceClass, ClassFit]] = {
     "consumer_ada": ClassFit(
         "NVIDIA GeForce Ada",
         "h100_sxm",
-        "nearest in products measured on an RTX 4090; the L40S's coefficients are 40% off there",
+        "nearest in products measured on an RTX 4090 (the L40S's coefficients are 40% off)",
         (("h100_sxm", "rtx_4090"),),
         (("h100_sxm", "l40s"),),
     ),
     "consumer_blackwell": ClassFit(
         "NVIDIA GeForce and RTX PRO Blackwell",
         "b200_sxm",
-        "nearest in products measured on an RTX PRO 6000; the L40S's coefficients are 22% off there",
+        "nearest in products measured on an RTX PRO 6000 (the L40S's coefficients are 22% off)",
         (("b200_sxm", "rtx_pro_6000"),),
         (("b200_sxm", "l40s"),),
     ),
     "edge_ampere": ClassFit(
         "NVIDIA Ampere systems on a chip",
         "a100_sxm_80gb",
-        "the same tensor cores with LPDDR memory; nothing of the class is measured",
+        "the same tensor cores with LPDDR memory (nothing of the class is measured)",
         across=(("a100_sxm_80gb", "l40s"),),
     ),
     "volta": ClassFit(
         "NVIDIA Volta",
         "a100_sxm_80gb",
-        "the generation after it; nothing of the class is measured",
+        "the generation after it (nothing of the class is measured)",
         across=(("h100_sxm", "a100_sxm_80gb"),),
     ),
     "turing": ClassFit(
         "NVIDIA Turing",
         "a100_sxm_80gb",
-        "the generation after it, GDDR memory; nothing of the class is measured",
+        "the generation after it, GDDR memory (nothing of the class is measured)",
         across=(("a100_sxm_80gb", "l40s"),),
     ),
 }
@@ -169,10 +168,9 @@ def coefficients_of(name: DeviceClass, fit: ClassFit, donor: Device, errors: dic
     )
     where = [fit.why]
     if fit.inside:
-        where.append(f"errors are those on {listed(target for _, target in fit.inside)} by the coefficients of another")
+        where.append(f"in the class: {_words(fit.inside)}")
     if fit.across:
-        border = listed(f"{target} by {source}'s" for source, target in fit.across)
-        where.append(f"{'other kernels' if fit.inside else 'errors'} across classes, an upper bound: {border}")
+        where.append(f"{'else across' if fit.inside else 'across'}: {_words(fit.across)}")
     source = Source(title=f"Coefficients fitted on {donor.name}", where="; ".join(where), kind="estimate")
     return ClassCoefficients.model_construct(
         name=name,
@@ -297,6 +295,10 @@ def _reference(device: Device) -> Reference:
         clock_hz=device.clock_hz,
         bandwidth_bytes_per_s=device.memory.bandwidth_bytes_per_s,
     )
+
+
+def _words(pairs: Iterable[Scored]) -> str:
+    return ", ".join(f"{target} by {source}" for source, target in pairs)
 
 
 def _best(table: pd.DataFrame, predict: Callable[[float], FloatArray]) -> Rows:

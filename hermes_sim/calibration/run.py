@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pandas as pd
 
-from hermes_sim.calibration.attention import fit_decode, fit_prefill, with_attention
+from hermes_sim.calibration.attention import fit_decode, fit_prefill, read_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -18,24 +18,24 @@ from hermes_sim.calibration.collectives import (
     read_nccl,
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
-from hermes_sim.calibration.elementwise import fit_elementwise
+from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.fit import ErrorSummary
 from hermes_sim.calibration.gemm import fit_gemm
+from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
     SYSTEMS,
-    read_decode_attention,
-    read_elementwise,
     read_gemm,
-    read_prefill_attention,
 )
 from hermes_sim.core.schema import Dtype, Source
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 
@@ -61,6 +61,10 @@ RELATIVES: Final[dict[str, tuple[str, str]]] = {
 }
 """Unmeasured devices -> the measured one whose coefficients they take over as an estimate, and why."""
 
+
+ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
+
+DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
 
 NO_ERRORS: Final = {"in_sample": None, "held_out": None}
 
@@ -107,16 +111,8 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
             update={"in_sample": fit_error(fitted), "held_out": fit_error(held)}
         )
         reports.append(FitReport(name, f"gemm {dtype}", fitted, held))
-    values: dict[str, float] = {}
-    errors = {}
-    for phase, fit, read in (
-        ("decode", fit_decode, read_decode_attention),
-        ("prefill", fit_prefill, read_prefill_attention),
-    ):
-        found, fitted, held = fit(device, read(data_folder, name))
-        values |= found
-        errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
-        reports.append(FitReport(name, f"attention {phase}", fitted, held))
+    attention, kernels, attention_reports = calibrate_attention(device, data_folder)
+    reports += attention_reports
     launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
     streams, stream_reports = _elementwise(data_folder, devices_folder, name, launch_s)
     reports += stream_reports
@@ -125,16 +121,55 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
     )
     experts, expert_reports = _experts(data_folder, name, priced)
     reports += expert_reports
-    cost_model = with_attention(device, values).cost_model
-    attention = cost_model.attention.model_copy(update=errors)
+    cost_model = device.cost_model
     update: dict[str, Any] = {
         "gemm": efficiencies,
         "attention": attention,
+        "attention_kernels": kernels,
+        "attention_prefill_compute_frac": attention.prefill_compute_frac,
+        "attention_decode_memory_frac": attention.decode_memory_frac,
         "source": _source(name),
         **streams,
         "experts": experts,
     }
     return cost_model.model_copy(update=update), reports
+
+
+def calibrate_attention(
+    device: Device, data_folder: Path
+) -> tuple[AttentionEfficiency, dict[AttentionKernel, AttentionEfficiency], list[FitReport]]:
+    """The default kernels of one measured device, all others that were measured, and the errors of the fits."""
+    kernels: dict[str, AttentionEfficiency] = {}
+    reports = []
+    for engine in ATTENTION_ENGINES:
+        for latent, read, fits in (
+            ("", read_attention, (fit_decode, fit_prefill)),
+            ("_mla", read_mla, (fit_mla_decode, fit_mla_prefill)),
+        ):
+            for phase, fit in zip(("decode", "prefill"), fits, strict=True):
+                table = read(data_folder, device.name, phase, engine)
+                if table is None:
+                    continue
+                for kv_dtype in sorted(table["kv_dtype"].unique()):
+                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
+                    found, fitted, held = fit(device, rows)
+                    name = f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}"
+                    kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
+                        update={
+                            **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
+                            f"{phase}_in_sample": fit_error(fitted),
+                            f"{phase}_held_out": fit_error(held),
+                        }
+                    )
+                    reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
+    default = kernels.pop("vllm", device.cost_model.attention)
+    if "vllm_fp8" in kernels:
+        kernels["fp8"] = kernels.pop("vllm_fp8")
+    for suffix in ("", "_fp8"):  # vLLM's tables of latent attention are not of captured graphs
+        for engine in ("trtllm", "sglang"):
+            if f"{engine}_mla{suffix}" in kernels:
+                kernels.setdefault(f"mla{suffix}", kernels[f"{engine}_mla{suffix}"])
+    return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
 
 
 def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
@@ -175,11 +210,16 @@ def take_over(device: Device, measured: Device, reason: str) -> CostModel:
         for dtype, efficiency in measured.cost_model.gemm.items()
         if dtype in device.peak_flops_per_s
     }
-    attention = measured.cost_model.attention.model_copy(
-        update={f"{phase}_{side}": None for phase in ("decode", "prefill") for side in NO_ERRORS}
-    )
+    no_errors = {f"{phase}_{side}": None for phase in ("decode", "prefill") for side in NO_ERRORS}
+    attention = measured.cost_model.attention.model_copy(update=no_errors)
+    kernels = {
+        name: kernel.model_copy(update=no_errors) for name, kernel in measured.cost_model.attention_kernels.items()
+    }
     experts = {
         name: efficiency.model_copy(update=NO_ERRORS) for name, efficiency in measured.cost_model.experts.items()
+    }
+    elementwise = {
+        kind: efficiency.model_copy(update=NO_ERRORS) for kind, efficiency in measured.cost_model.elementwise.items()
     }
     source = Source(
         title=f"Coefficients fitted on {measured.name}",
@@ -187,7 +227,14 @@ def take_over(device: Device, measured: Device, reason: str) -> CostModel:
         kind="estimate",
     )
     return measured.cost_model.model_copy(
-        update={"gemm": gemm, "attention": attention, "experts": experts, "source": source}
+        update={
+            "gemm": gemm,
+            "attention": attention,
+            "attention_kernels": kernels,
+            "experts": experts,
+            "elementwise": elementwise,
+            "source": source,
+        }
     )
 
 
@@ -222,13 +269,27 @@ def _experts(
 
 def _elementwise(
     data_folder: Path, devices_folder: Path, name: str, launch_s: float
-) -> tuple[dict[str, float], list[FitReport]]:
+) -> tuple[dict[str, Any], list[FitReport]]:
+    """Small kernels by kind; the others get the launch of an empty kernel and the bandwidth of norms with additions."""
     measured = ELEMENTWISE_FROM.get(name, name)
-    table = read_elementwise(data_folder, measured)
+    table = read_elementwise(data_folder, measured.split("_", maxsplit=1)[0])
     assert table is not None
-    values, fitted, held = fit_elementwise(read_device(devices_folder / f"{measured}.yaml"), table, launch_s)
-    values["elementwise_launch_s"] = launch_s
-    return values, [FitReport(measured, "elementwise", fitted, held)] if measured == name else []
+    device = read_device(devices_folder / f"{measured}.yaml")
+    efficiencies: dict[ElementwiseKind, ElementwiseEfficiency] = {}
+    reports = []
+    for kind, rows in table.groupby("kind"):
+        found, fitted, held = fit_elementwise(device, rows)
+        errors = NO_ERRORS if measured != name else {"in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        own: Any = kind
+        efficiencies[own] = found.model_copy(update=errors)
+        reports.append(FitReport(measured, f"elementwise {kind}", fitted, held))
+    norm, addition = efficiencies["norm"].memory_frac, efficiencies["residual_add"].memory_frac
+    values = {
+        "elementwise": efficiencies,
+        "elementwise_launch_s": launch_s,
+        "elementwise_memory_frac": float(f"{2.0 / (1.0 / norm + 1.0 / addition):.4g}"),
+    }
+    return values, reports if measured == name else []
 
 
 def _source(name: str) -> Source:

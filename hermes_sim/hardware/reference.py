@@ -7,6 +7,7 @@ from typing import Final
 
 from hermes_sim.core.schema import Dtype, Source
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 
 _WIDE: Final[tuple[Dtype, ...]] = ("bf16", "fp16", "fp32")
@@ -48,6 +49,26 @@ def link_table(links: Iterable[Link]) -> str:
         for link in sorted(links, key=lambda link: (link.kind, link.bandwidth_bytes_per_s, link.name))
     ]
     return _table(header, rows)
+
+
+def class_table(classes: Iterable[ClassCoefficients]) -> str:
+    """Markdown: whose coefficients a class has, and their mean errors by kernel on devices that were not fitted."""
+    fitted = [entry for entry in classes if entry.reference is not None]
+    dtypes: list[Dtype] = ["bf16", "fp8"]
+    header = ("class", "coefficients of", *(f"GEMM {dtype}" for dtype in dtypes), "decode", "prefill", "scored on")
+    return _table(header, [_class_row(entry, dtypes) for entry in sorted(fitted, key=lambda entry: entry.name)])
+
+
+def _class_row(entry: ClassCoefficients, dtypes: Sequence[Dtype]) -> tuple[str, ...]:
+    cost_model = entry.cost_model
+    gemm = [cost_model.gemm[dtype].held_out if dtype in cost_model.gemm else None for dtype in dtypes]
+    attention = [cost_model.attention.decode_held_out, cost_model.attention.prefill_held_out]
+    return (
+        f"`{entry.name}`",
+        f"`{entry.reference.device}`" if entry.reference else "",
+        *(f"{error.mean_frac:.0%}" if error else "" for error in (*gemm, *attention)),
+        cost_model.source.where.partition("; ")[2],
+    )
 
 
 def _device_row(device: Device) -> tuple[str, ...]:

@@ -34,6 +34,9 @@ PEAK_DTYPES: Final[dict[str, Dtype]] = {
 }  # fmt: skip
 """Format without its library -> the dtype its products are multiplied in."""
 
+BLOCK_SCALE_BYTES: Final = 4.0 / 128**2
+"""Of one weight of a 128 x 128 block with one scale; one scale a column is far less."""
+
 UNMEASURED_KERNELS: Final = 2.0
 """Launches of a layer of experts where nothing is known about its kernels: its two products."""
 
@@ -43,7 +46,9 @@ def expert_format(dtype: Dtype, bytes_per_weight: float) -> ExpertFormat:
     if dtype in ("fp4", "int4"):
         return "fp4" if dtype == "fp4" else "w4a16"
     if dtype in ("fp8", "int8"):
-        return "fp8" if bytes_per_weight > 0.75 * DTYPE_BYTES["fp8"] else "w4a8"
+        if bytes_per_weight < 0.75 * DTYPE_BYTES["fp8"]:
+            return "w4a8"
+        return "fp8_block" if bytes_per_weight > 1.0 + 0.5 * BLOCK_SCALE_BYTES else "fp8"
     return "bf16" if bytes_per_weight > 0.75 * DTYPE_BYTES["fp8"] else "mxfp4"
 
 

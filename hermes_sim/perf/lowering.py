@@ -24,7 +24,8 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_coefficients
+from hermes_sim.perf.coefficients import gemm_table
+from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
@@ -43,7 +44,7 @@ from hermes_sim.perf.operators.experts import (
     grouped_product_seconds,
     passed_rows,
 )
-from hermes_sim.perf.operators.gemm import gemm_seconds
+from hermes_sim.perf.operators.gemm import corrected_gemm_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,7 +70,11 @@ EXPERTS_PER_TOKEN = 10
 EXPERT_DEVICES = 11  # shares the experts are spread over (ep)
 PRICED_FRAC = 12  # 0 where the kernel's time is counted elsewhere
 EXPERT_RANKS = 13  # ranks whose tokens meet in the experts (dp)
-NUM_COLUMNS = 14
+STREAM_BYTES_PER_S = 14  # what a small kernel reaches
+STREAM_LAUNCH_S = 15
+STREAM_CACHE_BYTES = 16
+STREAM_CACHE_SPEEDUP = 17
+NUM_COLUMNS = 18
 
 # Settings beside the rows
 TP = 0
@@ -77,13 +82,10 @@ TP_BANDWIDTH = 1
 TP_LATENCY_S = 2
 PP_BANDWIDTH = 3
 PP_LATENCY_S = 4
-STREAM_BANDWIDTH = 5
-STREAM_FRAC = 6
-STREAM_LAUNCH_S = 7
-EP_BANDWIDTH = 8
-EP_LATENCY_S = 9
-EP_DEVICES = 10  # devices that the experts' tokens come from and go to: tp x dp
-EXPERTS = 11  # coefficients of a layer of experts (perf/operators/experts.py) from here on
+EP_BANDWIDTH = 5
+EP_LATENCY_S = 6
+EP_DEVICES = 7  # devices that the experts' tokens come from and go to: tp x dp
+EXPERTS = 8  # coefficients of a layer of experts (perf/operators/experts.py) from here on
 TP_ALL_REDUCE = EXPERTS + NUM_EXPERT_COEFFICIENTS  # coefficients of collectives (perf/operators/collective.py)
 TP_ALL_GATHER = TP_ALL_REDUCE + NUM_COLLECTIVE_COEFFICIENTS
 EP_ALL_TO_ALL = TP_ALL_GATHER + NUM_COLLECTIVE_COEFFICIENTS
@@ -98,6 +100,9 @@ COLLECTIVES = {
     "experts_return": ALL_TO_ALL,
 }
 """Those that are no all-reduce."""
+
+GROUPED_PRODUCTS = frozenset({"experts_up", "experts_down"})
+"""Products of a layer of experts, also where a share holds one expert only."""
 
 EXPERT_STREAMS = {"experts_act": 0.0, "experts_combine": 1.0}
 """Passes over the rows of a layer of experts -> rows they write per token beside."""
@@ -114,7 +119,7 @@ class LoweredOperators:
     rows: FloatArray
     """[num_operators, NUM_COLUMNS]"""
     gemm_table: FloatArray
-    """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS + residual table]"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
@@ -234,7 +239,9 @@ def _lower(
     for row, first, second in zip(rows, few, many, strict=True):
         assert first.name == second.name
         _fill_row(row, first, second, 64 * ep, dtypes)
-        if first.num_groups > 1:
+        if row[KIND] == STREAM:
+            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name)
+        if first.name in GROUPED_PRODUCTS:
             assert model.moe is not None
             _fill_groups(row, first, second, model.moe, ep, dp)
         elif row[KIND] in (ALL_TO_ALL, EXPERT_STREAM):
@@ -242,9 +249,8 @@ def _lower(
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
             row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES], row[EXPERT_RANKS] = model.moe.num_experts_per_token, ep, dp
     settings = _with_experts(settings, device, rows, few, kernels)
-    table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
     names = tuple(operator.name for operator in few)
-    return LoweredOperators(names, rows, table.reshape(len(dtypes), -1), settings, expert_rates)
+    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates)
 
 
 def _with_experts(
@@ -325,8 +331,8 @@ def row_seconds(
     token_bytes = row[TOKEN_BYTES] * num_tokens
     resource = MEMORY
     if kind == GEMM:
-        seconds, is_compute = gemm_seconds(
-            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], 1.0, row[WEIGHT_BYTES], token_bytes,
+        seconds, is_compute = corrected_gemm_seconds(
+            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], row[WEIGHT_BYTES], token_bytes,
             gemm_table[int(row[COEFFICIENTS])],
         )  # fmt: skip
         resource = COMPUTE if is_compute else MEMORY
@@ -353,8 +359,8 @@ def row_seconds(
         )
     elif kind == STREAM:
         seconds = stream_seconds(
-            row[WEIGHT_BYTES] + token_bytes, settings[STREAM_BANDWIDTH], settings[STREAM_FRAC],
-            settings[STREAM_LAUNCH_S],
+            row[WEIGHT_BYTES] + token_bytes, row[STREAM_BYTES_PER_S], row[STREAM_LAUNCH_S],
+            row[STREAM_CACHE_BYTES], row[STREAM_CACHE_SPEEDUP],
         ) * row[PRICED_FRAC]  # fmt: skip
     else:
         resource = NETWORK

@@ -229,9 +229,6 @@ def build_llm_cost(
     settings[lowering.PP_BANDWIDTH], settings[lowering.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
     settings[lowering.EP_BANDWIDTH], settings[lowering.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
     settings[lowering.EP_DEVICES] = tp * dp
-    settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
-    settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
-    settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
     lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)

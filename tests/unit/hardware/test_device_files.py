@@ -218,3 +218,12 @@ def test_vendor_peaks_agree_with_the_table_of_aiconfigurator(data_folder: Path) 
         ), ours
         if ours != "rtx_pro_6000":
             assert device.memory.bandwidth_bytes_per_s == float(row["mem_bw_GBps"]) * 1e9
+
+
+@pytest.mark.data
+def test_every_device_that_the_measured_data_name_is_known(data_folder: Path) -> None:
+    with (data_folder / "hardware" / "gpu_specs.csv").open() as file:
+        named = [row["device"] for row in csv.DictReader(file)]
+    known = {name.casefold() for device in DEVICES.values() for name in (device.name, *device.aliases)}
+    assert len(named) > 15
+    assert [name for name in named if name.casefold() not in known] == []

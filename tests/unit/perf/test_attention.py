@@ -25,8 +25,6 @@ def test_decode_streams_its_keys_and_values() -> None:
     # a new token's keys and values are read and written once: 2 x 1024 bytes. Half of 1 TB/s, launch 1 us.
     layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
     coefficients = layer_coefficients(layers, plain_device(attention={"decode_launch": "1 us", "row_tokens": 0.0}))
-    coefficients[attention.DECODE_LONGEST_S] = 0.0
-    coefficients[attention.DECODE_SERIAL_FRAC] = 1.0
     time_s, is_compute = decode_attention_seconds(10, 10, 10_000.0, 1000.0, coefficients, 0)
     assert time_s == pytest.approx(1e-6 + (10_000 * 1024 + 10 * (4096 + 2048)) / 0.5e12, rel=1e-12)
     assert not is_compute
@@ -43,9 +41,8 @@ def test_prompt_costs_four_flops_per_pair_head_and_dimension() -> None:
     # 2048 tokens: 2048 x 2049 / 2 pairs x 4 x 8 x 128 FLOPs at half of 100 TFLOP/s; 3 passes of q, o, k, v bytes
     layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
     coefficients = layer_coefficients(layers, plain_device())
-    coefficients[attention.PREFILL_TOKEN_S] = 0.0
     pairs = 2048 * 2049 / 2
-    time_s, is_compute = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, coefficients, 0)
+    time_s, is_compute = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 0, 0.0, 0.0, coefficients, 0)
     assert time_s == pytest.approx(1e-6 + pairs * 4 * 8 * 128 / 50e12, rel=1e-12)
     assert is_compute
 
@@ -53,8 +50,8 @@ def test_prompt_costs_four_flops_per_pair_head_and_dimension() -> None:
 def test_chunk_late_in_a_prompt_costs_more_than_an_early_one() -> None:
     coefficients = coefficients_of("a100_sxm_80gb", "llama_3_70b", tp=4)
     chunk = 512.0 * 513.0 / 2.0
-    early_s, _ = prefill_attention_seconds(1, 512.0, chunk, 512.0, coefficients, 0)
-    late_s, _ = prefill_attention_seconds(1, 512.0, chunk + 512.0 * 7680.0, 8192.0, coefficients, 0)
+    early_s, _ = prefill_attention_seconds(1, 512.0, chunk, 512.0, 0, 0.0, 0.0, coefficients, 0)
+    late_s, _ = prefill_attention_seconds(1, 512.0, chunk + 512.0 * 7680.0, 8192.0, 0, 0.0, 0.0, coefficients, 0)
     assert late_s > 5.0 * early_s
 
 
@@ -142,7 +139,7 @@ def test_prompts_never_beat_the_peak_and_grow_with_history(new: int, history: in
 
     def seconds(history: int) -> float:
         pairs = new * history + new * (new + 1) / 2
-        return prefill_attention_seconds(1, float(new), pairs, float(history + new), coefficients, 0)[0]
+        return prefill_attention_seconds(1, float(new), pairs, float(history + new), 0, 0.0, 0.0, coefficients, 0)[0]
 
     pairs = new * history + new * (new + 1) / 2
     assert seconds(history) >= pairs * layers.flops_per_pair / max(devices()[device].peak_flops_per_s.values())
