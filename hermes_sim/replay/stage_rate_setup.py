@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.replay.generation_defaults import sampling_of
 from hermes_sim.replay.known_names import device_name, model_name
 from hermes_sim.replay.served_engine import ServedEngine, engine_version
 
@@ -140,9 +141,11 @@ def _engine(facts: Mapping[str, Any]) -> ServedEngine:
     blocks = _optional(facts, "gpu_kv_blocks", "gpu_kv_blocks_of_16")
     fraction = _optional(facts, "gpu_memory_utilization", "gpu_mem_util")
     chunked = _optional(facts, "chunked_prefill")
+    model = model_name(str(_first(facts, "model")))
     return ServedEngine(
         device=device_name(str(_first(facts, "hardware"))),
-        model=model_name(str(_first(facts, "model"))),
+        model=model,
+        sampling=sampling_of(model),
         tp=int(float(_first(facts, "tp"))),
         version=engine_version(str(facts.get("engine", ""))) or DEFAULT_VERSION,
         max_num_seqs=int(float(seqs)) if seqs is not None else None,
