@@ -21,6 +21,8 @@ from hermes_sim.replay.served_engine import ServedEngine, engine_version
 
 KEY_COLUMNS: Final = ("experiment", "variant")
 
+SERVER_TTFT: Final = "server_ttft_mean_ms"
+
 WHOLE_RUN: Final = -1
 """Stage number of a row that sums up all stages."""
 
@@ -79,6 +81,8 @@ class Experiment:
     """In their order, the row of the whole run left out."""
     whole_run: Stage | None
     labels: Mapping[str, str]
+    remote_client: bool
+    """The table has the server's own latencies beside the client's: the load came over a network."""
 
 
 def key_column(columns: Iterable[str]) -> str:
@@ -98,6 +102,7 @@ def experiment_of(key: str, rows: pd.DataFrame, described: Mapping[str, Any]) ->
         prompts=prompts,
         stages=tuple(sorted((s for s in stages if s.number != WHOLE_RUN), key=lambda stage: stage.number)),
         whole_run=next((stage for stage in stages if stage.number == WHOLE_RUN), None),
+        remote_client=any(SERVER_TTFT in stage.measured for stage in stages),
         labels={
             "device": engine.device,
             "model": engine.model,
