@@ -72,15 +72,19 @@ PREFILL_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
 )
 WINDOW_ROWS: Final = Coefficient("window_row_tokens", 128.0, 0.0, 512.0, 128.0)
 
+MIXED_ROWS: Final = Coefficient("mixed_row_tokens", 64.0, 1.0, 128.0, 16.0)
+MIXED_SHAPE: Final = ("num_heads", "new_tokens", "history_tokens", "num_decode", "context_tokens", "max_context_tokens")
+
 GROUPED: Final[Structure] = {"decode_group_rows": 64.0, "decode_window_groups": True, "decode_splits": True}
 DECODE_STRUCTURES: Final[tuple[Structure, ...]] = (
     GROUPED,
-    {"decode_group_rows": 64.0, "decode_window_groups": False, "decode_splits": True},
+    {**GROUPED, "decode_window_groups": False, "mixed_row_tokens": 64.0},
     {**GROUPED, "decode_largest_group": 32.0},
     {"decode_group_rows": 0.0, "decode_window_groups": True, "decode_splits": False},
 )
 """FlashAttention 3, FlashInfer; FlashAttention 2, which groups no heads under a window; TensorRT-LLM, whose XQA kernels
-take up to 32 heads; a tile for each query head."""
+take up to 32 heads; a tile for each query head. FlashAttention 2 takes decodes along with prompts, in tiles of 64
+rows."""
 PREFILL_STRUCTURES: Final[tuple[Structure, ...]] = ({"prefill_groups": False}, {"prefill_groups": True})
 
 SHAPE = ["num_heads", "num_kv_heads", "head_dim"]
@@ -115,8 +119,10 @@ def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") 
     return pd.DataFrame(found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms"))
 
 
-def fit_decode(device: Device, table: pd.DataFrame) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients of decode attention, and errors on fitted and held-out head shapes."""
+def fit_decode(
+    device: Device, table: pd.DataFrame, held_by: Sequence[str] = SHAPE
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Coefficients of decode attention, and errors on fitted and held-out shapes (columns `held_by`)."""
     coefficients = [*DECODE_COEFFICIENTS]
     if (table["window_tokens"] > 0).any():
         coefficients.append(WINDOW)
@@ -124,19 +130,38 @@ def fit_decode(device: Device, table: pd.DataFrame) -> tuple[AttentionEfficiency
     def with_regroup(structure: Structure) -> list[Coefficient]:
         return coefficients if structure["decode_window_groups"] else [*coefficients, REGROUP]
 
-    held = held_out(*(table[name] for name in SHAPE))
+    held = held_out(*(table[name] for name in held_by))
     return fit_structures(device, table, held, DECODE_STRUCTURES, with_regroup, layers_of_heads, predict_decode)
 
 
-def fit_prefill(device: Device, table: pd.DataFrame) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients of prompt attention, and errors on fitted and held-out head shapes."""
+def fit_prefill(
+    device: Device, table: pd.DataFrame, held_by: Sequence[str] = SHAPE
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Coefficients of prompt attention, and errors on fitted and held-out shapes (columns `held_by`)."""
     coefficients = [*PREFILL_COEFFICIENTS]
     if (table["window_tokens"] > 0).any():
         coefficients.append(WINDOW_ROWS)
-    held = held_out(*(table[name] for name in SHAPE))
+    held = held_out(*(table[name] for name in held_by))
     return fit_structures(
         device, table, held, PREFILL_STRUCTURES, lambda _: coefficients, layers_of_heads, predict_prefill
     )
+
+
+def fit_mixed(
+    device: Device, efficiency: AttentionEfficiency, table: pd.DataFrame
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Rows that a decode fills in a kernel of prompts and decodes, all else known; errors on both sides."""
+    held = held_out(*(table[name] for name in MIXED_SHAPE))
+    kinds = layer_kinds(table, layers_of_heads)
+
+    def seconds(values: Values) -> FloatArray:
+        return predict_mixed(device, table, efficiency.model_copy(update=values), kinds=kinds)
+
+    measured_s = table["measured_s"].to_numpy()
+    values = fit_coefficients((MIXED_ROWS,), lambda values: seconds(values)[~held], measured_s[~held], num_starts=1)
+    predicted_s = seconds(values)
+    found = efficiency.model_copy(update=values)
+    return found, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
 def fit_structures(
@@ -198,18 +223,18 @@ def predict_decode(
     coefficients = _coefficients(layers, device, found)
     num_seqs = table["num_seqs"].to_numpy(np.int64)
     context = table["context_tokens"].to_numpy(np.float64)
-    share = np.ones(len(table))
-    if benchmark and device.cache:
-        token_bytes = np.array([kind.decode_bytes_per_token for kind in layers])[rows]
-        half = np.array([kernel.benchmark_cache_frac * device.cache.capacity_bytes for kernel in found])[rows]
-        speedup = np.array([kernel.benchmark_cache_speedup for kernel in found])[rows]
-        window = coefficients[:, layer.WINDOW_TOKENS][rows]
-        read = num_seqs * np.where(window > 0.0, np.minimum(context, window), context) * token_bytes
-        cold = 1.0 / (1.0 + (half / read) ** 6)
-        share = cold + (1.0 - cold) / speedup
+    share = repeated_share(table, rows, coefficients) if benchmark else np.ones(len(table))
     out = np.empty(len(table))
     _fill_decode(rows, coefficients, num_seqs, context, share, out)
     return out
+
+
+def repeated_share(table: pd.DataFrame, kinds: IntArray, coefficients: FloatArray) -> FloatArray:
+    """Share of its time per KV byte that a decode takes in a benchmark of one batch, repeated."""
+    context, window = table["context_tokens"].to_numpy(np.float64), coefficients[:, layer.WINDOW_TOKENS][kinds]
+    read = table["num_seqs"].to_numpy(np.float64) * np.where(window > 0.0, np.minimum(context, window), context)
+    cold = 1.0 / (1.0 + (coefficients[:, layer.REPEATED_TOKENS][kinds] / read) ** 6)
+    return np.asarray(cold + (1.0 - cold) * coefficients[:, layer.REPEATED_SHARE][kinds])
 
 
 def predict_prefill(
@@ -231,6 +256,26 @@ def predict_prefill(
         table["num_seqs"].to_numpy(np.int64),
         table["new_tokens"].to_numpy(np.float64),
         np.asarray(history, np.float64),
+        out,
+    )
+    return out
+
+
+def predict_mixed(
+    device: Device, table: pd.DataFrame, efficiency: AttentionEfficiency, *, kinds: LayerKinds | None = None
+) -> FloatArray:
+    """Seconds of kernels that take `num_prefill` prompt chunks and `num_decode` decodes."""
+    rows, layers = kinds or layer_kinds(table, layers_of_heads)
+    out = np.empty(len(table))
+    fill_mixed(
+        rows,
+        _coefficients(layers, device, [efficiency] * len(layers)),
+        table["num_prefill"].to_numpy(np.int64),
+        table["num_decode"].to_numpy(np.int64),
+        table["new_tokens"].to_numpy(np.float64),
+        table["history_tokens"].to_numpy(np.float64),
+        table["context_tokens"].to_numpy(np.float64),
+        table["max_context_tokens"].to_numpy(np.float64),
         out,
     )
     return out
@@ -271,6 +316,30 @@ def _fill_prefill(
             pairs = total * window - num_seqs[row] * window * (window - 1.0) / 2.0
         context = total + num_seqs[row] * history[row]
         out[row] = prefill_attention_seconds(num_seqs[row], total, pairs, context, 0, 0.0, 0.0, kind, 0)[0]
+
+
+@compiled
+def fill_mixed(
+    kinds: IntArray,
+    coefficients: FloatArray,
+    num_prefill: IntArray,
+    num_decode: IntArray,
+    new: FloatArray,
+    history: FloatArray,
+    mean: FloatArray,
+    longest: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Seconds of every row into `out`."""
+    for row in range(len(kinds)):
+        total = num_prefill[row] * new[row]
+        pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
+        context = num_prefill[row] * (history[row] + new[row])
+        decodes = num_decode[row]
+        out[row] = prefill_attention_seconds(
+            num_prefill[row], total, pairs, context, decodes, decodes * mean[row], longest[row],
+            coefficients[kinds[row]], 0,
+        )[0]  # fmt: skip
 
 
 def layer_kinds(table: pd.DataFrame, layers_of: LayersOf) -> LayerKinds:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.attention import predict_decode, predict_prefill
+from hermes_sim.calibration.attention import predict_decode, predict_prefill, read_attention
 from hermes_sim.calibration.device_file import read_device, render_cost_model
 from hermes_sim.calibration.fit import summarize
 from hermes_sim.calibration.gemm import predict_gemm
@@ -27,8 +27,6 @@ from hermes_sim.calibration.run import fit_error
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
-    read_decode_attention,
-    read_prefill_attention,
 )
 from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.core.shipped import shipped_root
@@ -223,9 +221,11 @@ def transfer(tables: KernelRows, donor: Device, target: Device) -> dict[str, Row
         if dtype in donor.cost_model.gemm:
             found[f"gemm {dtype}"] = _best(table, partial(predict_gemm, borrowed, dtype, table))
     if target.name in MEASURED_DEVICES:
-        decode = read_decode_attention(tables.data_folder, target.name)
+        decode = read_attention(tables.data_folder, target.name, "decode")
+        prefill = read_attention(tables.data_folder, target.name, "prefill")
+        assert decode is not None
+        assert prefill is not None
         found["attention decode"] = _best(decode, partial(predict_decode, borrowed, decode))
-        prefill = read_prefill_attention(tables.data_folder, target.name)
         found["attention prefill"] = predict_prefill(borrowed, prefill), prefill["measured_s"].to_numpy(np.float64)
     return found
 

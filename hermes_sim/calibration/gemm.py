@@ -14,7 +14,8 @@ from hermes_sim.calibration.residual import fit_residual
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
-from hermes_sim.hardware.device import Device, DeviceClass
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import DeviceClass
 from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import gemm_table
@@ -31,7 +32,7 @@ WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e7)
 
 COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("compute_frac", 0.85, 0.3, 1.0),
-    Coefficient("memory_frac", 0.88, 0.4, 1.0),
+    Coefficient("memory_frac", 0.9, 0.4, 1.0),
     Coefficient("launch_s", 2.5e-6, 5e-7, 1e-5, 1e-6),
     Coefficient("prologue_elements", 200.0, 0.0, 2000.0, 100.0),
     Coefficient("wave_frac", 0.3, 0.0, 1.0),
@@ -42,6 +43,7 @@ COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("cache_frac", 0.5, 0.05, 1.0),
     Coefficient("operand_speedup", 4.0, 1.0, 12.0),
     Coefficient("write_frac", 0.85, 0.3, 1.0),
+    Coefficient("ramp_s", 4e-7, 0.0, 1e-5, 1e-6),
 )
 SPLIT: Final = Coefficient("split_s", 2e-6, 0.0, 2e-5, 1e-6)
 """Where the library splits sums."""

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 import pandas as pd
 
-from hermes_sim.calibration.attention import fit_decode, fit_prefill, read_attention
+from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -64,6 +64,9 @@ RELATIVES: Final[dict[str, tuple[str, str]]] = {
 
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
+EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
+"""Devices whose attention was measured in calls launched one by one, and nothing else of them in graphs."""
+
 DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
 
 NO_ERRORS: Final = {"in_sample": None, "held_out": None}
@@ -94,7 +97,12 @@ def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -
         for name, (relative, reason) in RELATIVES.items():
             path = devices_folder / f"{name}.yaml"
             measured = read_device(devices_folder / f"{relative}.yaml")
-            replace_cost_model(path, take_over(read_device(path), measured, reason))
+            cost_model = take_over(read_device(path), measured, reason)
+            if name in EAGER_ATTENTION:
+                attention, reports = calibrate_eager_attention(read_device(path), data_folder)
+                yield from reports
+                cost_model = with_eager_attention(cost_model, attention)
+            replace_cost_model(path, cost_model)
 
 
 def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tuple[CostModel, list[FitReport]]:
@@ -170,6 +178,46 @@ def calibrate_attention(
             if f"{engine}_mla{suffix}" in kernels:
                 kernels.setdefault(f"mla{suffix}", kernels[f"{engine}_mla{suffix}"])
     return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
+
+
+def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
+    """Attention of a device whose tables are of kernels launched one by one, in prompts, decodes and mixes of both."""
+    from hermes_sim.measured import read_kernels
+
+    operators = ("attention_decode", "attention_prefill", "attention_mixed")
+    tables = {}
+    for operator, table in read_kernels(data_folder, operators=operators, devices=(device.name,)).items():
+        # calls timed with all of their host work are many times longer than the same calls timed on the device
+        calls = ~table["source_file"].astype(str).str.contains("_skew")
+        tables[operator] = table[(table["device"] == device.name) & calls].reset_index(drop=True)
+    heads = ("num_heads", "num_kv_heads")
+    decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
+    prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
+    found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
+    found, *mixed_errors = fit_mixed(device, found, tables[operators[2]])
+    reports = [
+        FitReport(device.name, f"{phase} eager", fitted, held)
+        for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors), ("mixed", mixed_errors))
+    ]
+    errors = {}
+    for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors)):
+        errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
+    return found.model_copy(update=errors), reports
+
+
+def with_eager_attention(cost_model: CostModel, attention: AttentionEfficiency) -> CostModel:
+    """The cost model with attention of its own device."""
+    source = cost_model.source
+    where = f"{source.where}; attention: fitted to casys-kaist/LLMServingSim (commit 5daddb21a545), vLLM 0.19.0"
+    return cost_model.model_copy(
+        update={
+            "attention": attention,
+            "attention_kernels": {},
+            "attention_prefill_compute_frac": attention.prefill_compute_frac,
+            "attention_decode_memory_frac": attention.decode_memory_frac,
+            "source": source.model_copy(update={"where": where}),
+        }
+    )
 
 
 def calibrate_links(data_folder: Path) -> Iterator[FitReport]:

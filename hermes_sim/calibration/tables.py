@@ -33,8 +33,6 @@ def read_gemm(folder: Path, device: str, dtype: Dtype) -> pd.DataFrame | None:
     return _medians(table, ["m", "n", "k"])
 
 
-
-
 def _read(folder: Path, device: str, name: str) -> pd.DataFrame:
     path = folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[device]}_{name}.parquet"
     return pd.DataFrame(pd.read_parquet(path))

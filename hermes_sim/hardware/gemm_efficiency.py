@@ -44,6 +44,8 @@ class GemmEfficiency(Description):
     """Bandwidth at which all tiles together draw their operands from the cache, over the memory's; None: no limit."""
     write_frac: float = Field(default=1.0, gt=0.0, le=1.0)
     """Bandwidth of writing the result over that of reading."""
+    ramp_s: Seconds = Field(default=0.0, alias="ramp")
+    """Time until the memory streams at full bandwidth: short streams take up to twice as long."""
     dispatch: GemmDispatch = "best"
     """Who chooses the tile: `best`, the library, with split sums; `rows_*`, the number of rows alone (CUTLASS fp8)."""
     quantize_row_s: Seconds = Field(default=0.0, alias="quantize_row")

@@ -210,6 +210,9 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     slower = max(values[layer.DECODE_TILE_S] / max(4.0 * block_s, 1e-12), 1.0)
     values[layer.DECODE_HIDDEN_BLOCKS] = shape.decode_hidden_blocks * slower
     values[layer.MIXED_ROW_TOKENS] = shape.mixed_row_tokens
+    cache_bytes = device.cache.capacity_bytes if device.cache else 0.0
+    values[layer.REPEATED_TOKENS] = shape.benchmark_cache_frac * cache_bytes / layers.decode_bytes_per_token
+    values[layer.REPEATED_SHARE] = 1.0 / shape.benchmark_cache_speedup
 
 
 def _fill_prefill(values: FloatArray, layers: AttentionLayers, device: Device, shape: AttentionEfficiency) -> None:

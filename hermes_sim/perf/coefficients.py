@@ -29,6 +29,10 @@ WIDER: dict[Dtype, tuple[Dtype, ...]] = {
 """Where a device lacks a dtype: formats its kernels widen to, nearest first (weight-only kernels such as Marlin)."""
 
 
+CACHE_SHARE_FRAC = 0.8
+"""Share of the last-level cache that the activations of one small kernel find free."""
+
+
 def supported_dtype(device: Device, dtype: Dtype) -> Dtype | None:
     """The dtype in which the device multiplies what is stored as `dtype`; None where it has none."""
     for candidate in (dtype, *WIDER[dtype]):
@@ -76,6 +80,7 @@ def gemm_coefficients(device: Device, dtype: Dtype) -> FloatArray:
     values[gemm.QUANTIZE_ELEMENT_S] = efficiency.quantize_element_s
     values[gemm.OPERAND_SPEEDUP] = efficiency.operand_speedup or 0.0
     values[gemm.WRITE_FRAC] = efficiency.write_frac
+    values[gemm.RAMP_S] = efficiency.ramp_s
     values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
     return values
 

@@ -163,7 +163,7 @@ def _link(device: Device) -> Link | None:
 
 Predictor = Callable[[Device, pd.DataFrame], Predicted]
 NODE_LINKS: Final[Mapping[str, str]] = {
-    **{device: link for device, (link, _) in LINKS.items()},
+    **{device: link for device, (link, *_) in LINKS.items()},
     "h200_sxm": "nvlink4",
     "a100_sxm_40gb": "nvlink3",
     "l40s": "pcie4_x16",

@@ -57,7 +57,9 @@ HISTORY_S = 34  # seconds per cached token that is computed again (MLA expands i
 MIXED_ROW_TOKENS = 35  # rows that a decode fills in a kernel of prompts and decodes; 0: kernels of their own
 WINDOW_TOKENS = 36  # 0: looks at everything
 NUM_LAYERS = 37
-NUM_LAYER_COEFFICIENTS = 38
+REPEATED_TOKENS = 38  # KV tokens that a benchmark, which repeats one batch, half finds in the last-level cache
+REPEATED_SHARE = 39  # ... where they take this share of their time
+NUM_LAYER_COEFFICIENTS = 40
 
 BLOCK_TOKENS: Final = 128.0
 """Keys that a core takes at a time, and query rows of a tile."""
@@ -146,7 +148,7 @@ def prefill_attention_seconds(
         row = min(row, window + coefficients[start + WINDOW_ROW_TOKENS])
         decode_context_sum = min(decode_context_sum, window * num_decode)
         decode_context_max = min(decode_context_max, window)
-    tiles = num_prefill * math.ceil(num_new / num_prefill * coefficients[start + PREFILL_TILE_ROWS]) + num_decode
+    tiles = num_prefill * math.ceil(num_new / num_prefill * coefficients[start + PREFILL_TILE_ROWS])
     whole = max(tiles * coefficients[start + PREFILL_TILE_HEADS] * coefficients[start + PREFILL_CORE_SHARE], 1.0)
     whole += coefficients[start + PREFILL_WAVE_FRAC] * (math.ceil(whole) - whole)
     pairs = token_pairs + num_new * coefficients[start + TOKEN_PAIRS]
@@ -156,12 +158,16 @@ def prefill_attention_seconds(
     row_s = max(row, decode_context_max) * coefficients[start + LONGEST_ROW_S]
     compute_s = max(all_s, row_s) + coefficients[start + PREFILL_SERIAL_FRAC] * min(all_s, row_s)
     compute_s += (whole - 1.0) * coefficients[start + PREFILL_TILE_S]
+    decode_waves = num_decode * coefficients[start + PREFILL_TILE_HEADS] * coefficients[start + PREFILL_CORE_SHARE]
+    compute_s += decode_waves * coefficients[start + DECODE_TILE_S]
     filled = num_new / coefficients[start + PREFILL_CACHE_TOKENS]
     cubed = filled * filled * filled
     token_s = coefficients[start + PREFILL_TOKEN_WARM_S]
     token_s += (coefficients[start + PREFILL_TOKEN_S] - token_s) * (cubed * cubed / (1.0 + cubed * cubed))
     token_s += coefficients[start + PREFILL_TOKEN_ISSUE_S]
-    memory_s = max(num_new * token_s, (context_sum + decode_context_sum) * coefficients[start + PREFILL_BYTE_S])
+    read_s = context_sum * coefficients[start + PREFILL_BYTE_S]
+    read_s += decode_context_sum * coefficients[start + DECODE_BYTE_S]
+    memory_s = max(num_new * token_s, read_s)
     both_s = max(compute_s, memory_s) + coefficients[start + PREFILL_MEMORY_SERIAL_FRAC] * min(compute_s, memory_s)
     fixed_s = coefficients[start + PREFILL_LAUNCH_S] + history * coefficients[start + HISTORY_S]
     return fixed_s + both_s, compute_s >= memory_s

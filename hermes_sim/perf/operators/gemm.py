@@ -38,7 +38,8 @@ QUANTIZE_ELEMENT_S = 16  # seconds per element of A in that kernel
 OPERAND_SPEEDUP = 17  # bandwidth at which all tiles draw A and B from the cache, over the memory's; 0: not limited
 WRITE_FRAC = 18  # bandwidth of writing C over that of reading
 DISPATCH = 19  # index into DISPATCHES
-NUM_GEMM_COEFFICIENTS = 20
+RAMP_S = 20  # seconds until the memory streams at full bandwidth
+NUM_GEMM_COEFFICIENTS = 21
 
 TILE_M = (16, 32, 64, 64, 128, 128, 192, 256, 64)
 TILE_N = (64, 64, 64, 128, 128, 256, 128, 128, 256)
@@ -89,6 +90,7 @@ def gemm_seconds(
     if activation_bytes < 2.0 * coefficients[CACHE_BYTES]:
         activation_bytes *= 1.0 - min(2.0 - activation_bytes / coefficients[CACHE_BYTES], 1.0) * cached_frac
     quantize_s = num_products * m * (coefficients[QUANTIZE_ROW_S] + k * coefficients[QUANTIZE_ELEMENT_S])
+    ramp_s = coefficients[RAMP_S]
     dispatch = int(coefficients[DISPATCH])
     num_shapes, max_splits = len(TILE_M), MAX_SPLITS
     if dispatch > 0:
@@ -120,7 +122,10 @@ def gemm_seconds(
                 moved_bytes += 4.0 * num_products * m * n * splits * (1.0 - cached_frac)  # fp32 parts
                 fixed_s += coefficients[SPLIT_S]
             memory_s = weight_bytes / min(weights_frac, 1.0) + moved_bytes / min(activations_frac, 1.0)
-            memory_s = max(memory_s / stream_bytes_per_s, tiles_s)
+            memory_s /= stream_bytes_per_s
+            if ramp_s > 0.0:
+                memory_s += ramp_s * memory_s / (memory_s + ramp_s)
+            memory_s = max(memory_s, tiles_s)
             seconds = fixed_s + max(compute_s, memory_s) + coefficients[SERIAL_FRAC] * min(compute_s, memory_s)
             if seconds < best_s:
                 best_s = seconds

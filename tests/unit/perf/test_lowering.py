@@ -137,9 +137,7 @@ def test_experts_pay_for_routing_and_a_slower_kernel() -> None:
 
 
 def test_one_expert_a_device_is_still_a_layer_of_experts() -> None:
-    lowered = engine(
-        models()["mixtral_8x7b"], devices()["b200_sxm"], tp=8, ep=8, max_tokens=64
-    ).token_operators
+    lowered = engine(models()["mixtral_8x7b"], devices()["b200_sxm"], tp=8, ep=8, max_tokens=64).token_operators
     kinds = dict(zip(lowered.names, lowered.rows[:, lowering.KIND], strict=True))
     assert kinds["experts_up"] == kinds["experts_down"] == lowering.GROUPED_GEMM
     assert np.isfinite(lowered.table(64)).all()
