@@ -1,4 +1,4 @@
-"""The calibration of all devices with measured tables, and the coefficients their relatives take over."""
+"""The calibration of all devices with measured tables."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.fit import ErrorSummary
-from hermes_sim.calibration.gemm import fit_gemm
+from hermes_sim.calibration.gemm import fit_gemm_with_residual
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
+from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
@@ -38,6 +39,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
+from hermes_sim.hardware.residual import Residuals, ResidualTable
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -85,13 +87,14 @@ class FitReport:
 
 
 def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Fit every measured device; with `write` put the coefficients into the device files, relatives included."""
+    """Fit every measured device; with `write` put the coefficients into the device files."""
     for name in MEASURED_DEVICES:
         path = devices_folder / f"{name}.yaml"
-        cost_model, reports = calibrate_device(data_folder, devices_folder, name)
+        cost_model, residuals, reports = calibrate_device(data_folder, devices_folder, name)
         yield from reports
         if write:
             replace_cost_model(path, cost_model)
+            write_residuals(devices_folder.parent / "residuals" / path.name, residuals)
     yield from calibrate_links(data_folder)
     if write:
         for name, (relative, reason) in RELATIVES.items():
@@ -105,20 +108,26 @@ def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -
             replace_cost_model(path, cost_model)
 
 
-def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tuple[CostModel, list[FitReport]]:
-    """Cost model of one measured device, and the errors of its fits."""
+def calibrate_device(
+    data_folder: Path, devices_folder: Path, name: str
+) -> tuple[CostModel, Residuals, list[FitReport]]:
+    """Cost model of one measured device, the tables of what it leaves, and the errors of its fits."""
     device = read_device(devices_folder / f"{name}.yaml")
     reports = []
     efficiencies = {}
+    residuals: dict[str, ResidualTable] = {}
     for dtype in GEMM_DTYPES:
         table = read_gemm(data_folder, name, dtype)
         if table is None:
             continue
-        efficiency, fitted, held = fit_gemm(device, dtype, table)
-        efficiencies[dtype] = efficiency.model_copy(
-            update={"in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        found = fit_gemm_with_residual(device, dtype, table)
+        efficiencies[dtype] = found.efficiency.model_copy(
+            update={"in_sample": fit_error(found.fitted), "held_out": fit_error(found.held_out)}
         )
-        reports.append(FitReport(name, f"gemm {dtype}", fitted, held))
+        reports.append(FitReport(name, f"gemm {dtype}", found.fitted, found.held_out))
+        if found.residual is not None:
+            residuals[f"gemm_{dtype}"] = found.residual
+            reports.append(FitReport(name, f"gemm {dtype} residual", found.corrected_fitted, found.corrected_held_out))
     attention, kernels, attention_reports = calibrate_attention(device, data_folder)
     reports += attention_reports
     launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
@@ -140,7 +149,8 @@ def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tupl
         **streams,
         "experts": experts,
     }
-    return cost_model.model_copy(update=update), reports
+    tables = Residuals(device=name, tables=residuals, source=_source(name))
+    return cost_model.model_copy(update=update), tables, reports
 
 
 def calibrate_attention(
