@@ -20,6 +20,7 @@ from hermes_sim.perf.attention_layers import (
     layer_coefficients,
     recurrent_layers,
 )
+from hermes_sim.perf.attention_residual import with_residuals
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
 from hermes_sim.perf.lowering import (
@@ -74,7 +75,7 @@ class LlmCost:
     sampled: FloatArray
     """[max_seqs (1 + max_draft_tokens) + 1, 4] logits, sampling and host time by tokens that get logits."""
     attention: FloatArray
-    """[NUM_ATTENTION_COEFFICIENTS]"""
+    """[NUM_ATTENTION_COEFFICIENTS], and what the residual tables of its layers take behind them."""
     stage_interval_frac: float
     """Time of the slowest pipeline stage over that of the whole pass; 1 without a pipeline."""
     power_w: FloatArray
@@ -218,7 +219,7 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
-    kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
+    kernels: whose experts and attention; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
     """
@@ -271,9 +272,11 @@ def build_llm_cost(
         num_encoder_kernels = encoder.num_kernels + sum(kind.num_prompt_layers for kind in layers)
         attention[HAS_ENCODER] = 1.0
         attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
-    for number, kind in enumerate(layers):
-        start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
-        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
+    starts = {FIRST_KIND + number * NUM_LAYER_COEFFICIENTS: kind for number, kind in enumerate(layers)}
+    for start, kind in starts.items():
+        own = layer_coefficients(kind, device, kernels, serving=True)
+        attention[start : start + NUM_LAYER_COEFFICIENTS] = own
+    attention = with_residuals(attention, starts, device, kernels)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 

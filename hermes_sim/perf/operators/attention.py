@@ -59,7 +59,9 @@ WINDOW_TOKENS = 36  # 0: looks at everything
 NUM_LAYERS = 37
 REPEATED_TOKENS = 38  # KV tokens that a benchmark, which repeats one batch, half finds in the last-level cache
 REPEATED_SHARE = 39  # ... where they take this share of their time
-NUM_LAYER_COEFFICIENTS = 40
+DECODE_RESIDUAL = 40  # where the residual table of decodes begins in the same array; 0: none
+PREFILL_RESIDUAL = 41  # ... of prompts
+NUM_LAYER_COEFFICIENTS = 42
 
 BLOCK_TOKENS: Final = 128.0
 """Keys that a core takes at a time, and query rows of a tile."""
