@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hermes_sim import __version__
+from hermes_sim.commands import profile
+from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(profile.app, name="profile")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -321,6 +326,9 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
     from hermes_sim.scenario.describe import json_schema
 
     typer.echo(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
+
+
+app.command()(validate)
 
 
 @app.command("import-model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hermes_sim.core.schema import Description, Dtype, Fraction, Seconds, Source
-from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
@@ -27,4 +27,7 @@ class CostModel(Description):
     experts: dict[ExpertFormat, ExpertEfficiency] = Field(default={})
     """By format; a format without an entry takes the nearest one, or what dense products of its dtype reach."""
     attention: AttentionEfficiency = AttentionEfficiency()
+    """vLLM's default kernels on a cache of 16-bit numbers."""
+    attention_kernels: dict[AttentionKernel, AttentionEfficiency] = Field(default={})
+    """Kernels measured apart; what is not here takes the next less special, `attention` last."""
     source: Source

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from hermes_sim.core.schema import (
     Bytes,
@@ -20,12 +21,13 @@ from hermes_sim.core.schema import (
     Watts,
 )
 from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.residual import Residuals
 
 DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
-DeviceClass = Literal[
-    "datacenter_ampere", "datacenter_hopper", "datacenter_blackwell", "datacenter_ada",
-    "consumer_ampere", "consumer_ada", "consumer_blackwell", "amd_cdna", "tpu", "cpu", "cim",
-]  # fmt: skip
+BY_CLASS: Final = "class"
+"""In place of a cost model: the coefficients of the device's class."""
 
 
 class Memory(Description):
@@ -56,8 +58,16 @@ class Power(Description):
     host_bound_frac: Fraction = 0.35
 
 
+def _cost_model_may_be_left_out(schema: dict[str, Any]) -> None:
+    schema["required"].remove("cost_model")
+    stated = schema["properties"]["cost_model"]
+    schema["properties"]["cost_model"] = {"anyOf": [stated, {"const": BY_CLASS}]}
+
+
 class Device(Description):
     """One device, its numbers and where they come from."""
+
+    model_config = ConfigDict(json_schema_extra=_cost_model_may_be_left_out)
 
     name: str
     title: str
@@ -65,7 +75,7 @@ class Device(Description):
     aliases: tuple[str, ...] = ()
     kind: DeviceKind
     device_class: DeviceClass = Field(alias="class")
-    peak_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(alias="peak")
+    peak_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(alias="peak", min_length=1)
     """Dense peak per dtype."""
     memory: Memory
     cache: Cache | None = None
@@ -78,5 +88,37 @@ class Device(Description):
     price_usd_per_h: UsdPerHour = Field(alias="price")
     """Rent of one device."""
     cost_model: CostModel
+    """Left out, or `class`: the coefficients of the device's class, scaled by this data sheet, as an estimate."""
+    residuals: Residuals | None = None
+    """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _coefficients_of_the_class(cls, data: Any, handler: ModelWrapValidatorHandler[Device]) -> Device:
+        if not isinstance(data, Mapping) or data.get("cost_model", BY_CLASS) != BY_CLASS:
+            return handler(data)
+        device = handler({**data, "cost_model": _UNKNOWN})
+        return device.model_copy(update={"cost_model": cost_model_by_class(device)})
+
+
+def cost_model_by_class(device: Device) -> CostModel:
+    """The coefficients of the device's class, scaled by its data sheet: an estimate."""
+    return class_cost_model(
+        class_coefficients(device.device_class),
+        tuple(device.peak_flops_per_s),
+        device.num_cores,
+        device.clock_hz,
+        device.memory.bandwidth_bytes_per_s,
+    )
+
+
+_UNKNOWN: Final = CostModel(
+    gemm={"fp32": GemmEfficiency(compute_frac=1.0, memory_frac=1.0, launch=0)},
+    attention_prefill_compute_frac=1.0,
+    attention_decode_memory_frac=1.0,
+    elementwise_memory_frac=1.0,
+    kernel_launch=0,
+    source=Source(title="none", where="stands in until the class is known", kind="estimate"),
+)

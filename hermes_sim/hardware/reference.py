@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from hermes_sim.core.schema import Source
+from hermes_sim.core.schema import Dtype, Source
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
+
+_WIDE: Final[tuple[Dtype, ...]] = ("bf16", "fp16", "fp32")
 
 
 def device_table(devices: Iterable[Device]) -> str:
@@ -24,6 +28,7 @@ def device_table(devices: Iterable[Device]) -> str:
         "memory",
         "power",
         "price",
+        "kernels",
     )
     return _table(header, [_device_row(device) for device in sorted(devices, key=lambda device: device.name)])
 
@@ -46,13 +51,34 @@ def link_table(links: Iterable[Link]) -> str:
     return _table(header, rows)
 
 
+def class_table(classes: Iterable[ClassCoefficients]) -> str:
+    """Markdown: whose coefficients a class has, and their mean errors by kernel on devices that were not fitted."""
+    fitted = [entry for entry in classes if entry.reference is not None]
+    dtypes: list[Dtype] = ["bf16", "fp8"]
+    header = ("class", "coefficients of", *(f"GEMM {dtype}" for dtype in dtypes), "decode", "prefill", "scored on")
+    return _table(header, [_class_row(entry, dtypes) for entry in sorted(fitted, key=lambda entry: entry.name)])
+
+
+def _class_row(entry: ClassCoefficients, dtypes: Sequence[Dtype]) -> tuple[str, ...]:
+    cost_model = entry.cost_model
+    gemm = [cost_model.gemm[dtype].held_out if dtype in cost_model.gemm else None for dtype in dtypes]
+    attention = [cost_model.attention.decode_held_out, cost_model.attention.prefill_held_out]
+    return (
+        f"`{entry.name}`",
+        f"`{entry.reference.device}`" if entry.reference else "",
+        *(f"{error.mean_frac:.0%}" if error else "" for error in (*gemm, *attention)),
+        cost_model.source.where.partition("; ")[2],
+    )
+
+
 def _device_row(device: Device) -> tuple[str, ...]:
     peaks = device.peak_flops_per_s
-    wide = peaks.get("bf16", peaks.get("fp32", 0.0))
+    widest: Dtype = next((dtype for dtype in _WIDE if dtype in peaks), "fp32")
+    wide = peaks.get(widest, 0.0)
     narrow = max((peaks[dtype] for dtype in ("fp8", "int8") if dtype in peaks), default=0.0)
     return (
         f"`{device.name}`",
-        f"{wide / 1e12:.4g}" + ("" if "bf16" in peaks else " (fp32)"),
+        f"{wide / 1e12:.4g}" + ("" if widest == "bf16" else f" ({widest})"),
         f"{narrow / 1e12:.4g}" if narrow else "",
         f"{device.memory.capacity_bytes / 2**30:.4g} GiB",
         f"{device.memory.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
@@ -60,6 +86,7 @@ def _device_row(device: Device) -> tuple[str, ...]:
         f"{device.power.tdp_w:.0f} W",
         f"{device.price_usd_per_h:.2f}",
         *(_kinds(device.sources, key) for key in ("peak", "memory", "power", "price")),
+        device.cost_model.source.kind,
     )
 
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
 from hermes_sim.perf import lowering
@@ -23,7 +22,16 @@ from hermes_sim.perf.attention_layers import (
 )
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
-from hermes_sim.perf.lowering import HOST, NO_RATES, LoweredOperators, lower_encoder, lower_sampling, lower_tokens
+from hermes_sim.perf.lowering import (
+    COMPUTE,
+    HOST,
+    MEMORY,
+    NO_RATES,
+    LoweredOperators,
+    lower_encoder,
+    lower_sampling,
+    lower_tokens,
+)
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
@@ -37,6 +45,7 @@ from hermes_sim.perf.step_kernel import (
     MAX_CAPTURED_TOKENS,
     NUM_ATTENTION_COEFFICIENTS,
     NUM_KINDS,
+    PROMPT_LAUNCH_FLOOR_S,
     RECURRENCE_S,
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
@@ -81,6 +90,9 @@ class LlmCost:
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
+    sorts_logits: bool
+    between_steps_s: float
+    """Device time outside the layers of a step that gives tokens."""
     attention_layers: tuple[AttentionLayers, ...]
     recurrent_layers: RecurrentLayers | None
 
@@ -185,6 +197,11 @@ def build_llm_cost(
     host_per_sequence_s: float,
     graph_capture: bool,
     max_captured_seqs: int,
+    between_steps_s: float = 0.0,
+    launch_factor: float = 1.0,
+    prompt_launch_factor: float = 1.0,
+    compute_slowdown: float = 1.0,
+    sorts_logits: bool = False,
     dp: int = 1,
     ep_bandwidth_bytes_per_s: float = 0.0,
     ep_latency_s: float = 0.0,
@@ -193,15 +210,17 @@ def build_llm_cost(
     max_draft_tokens: int = 0,
     kernels: KernelLibrary = "vllm",
     collectives: Collectives = FROM_BANDWIDTH,
-    expert_residual: ResidualTable | None = None,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
     With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
+    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
+    launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
+    prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
-    expert_residual: of the experts' format and device. max_draft_tokens: most drafts of one sequence that are verified
-    in one step. ValueError if what is stated does not fit the model.
+    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
+    fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -222,9 +241,8 @@ def build_llm_cost(
         dp=dp,
         expert_rates=rates,
         kernels=kernels,
-        expert_residual=expert_residual,
     )
-    sampling = lower_sampling(model, device, settings, tp=tp)
+    sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
@@ -232,23 +250,27 @@ def build_llm_cost(
     captured = max_captured_seqs if graph_capture else 0
     most_decode_tokens = max_seqs * (1 + max_draft_tokens)
     table = lowered.table(max(max_tokens, captured_size(most_decode_tokens, captured)))
+    table[:, COMPUTE] *= compute_slowdown
     padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
     decode_linear = table[padded]
     sampled = sampling.table(most_decode_tokens)
     sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
+    sampled[1:, MEMORY] += between_steps_s
 
     num_kernels = lowered.num_kernels + sampling.num_kernels
     num_kernels += SMALL_KERNELS_PER_ATTENTION * sum(kind.num_layers * kind.num_decode_calls for kind in layers)
     attention = np.zeros(NUM_ATTENTION_COEFFICIENTS)
     attention[HOST_STEP_S] = host_per_step_s
     attention[HOST_SEQUENCE_S] = host_per_sequence_s
-    attention[LAUNCH_FLOOR_S] = num_kernels * device.cost_model.kernel_launch_s
+    launch_s = launch_factor * device.cost_model.kernel_launch_s
+    attention[LAUNCH_FLOOR_S] = num_kernels * launch_s
+    attention[PROMPT_LAUNCH_FLOOR_S] = num_kernels * launch_s * prompt_launch_factor
     attention[MAX_CAPTURED_TOKENS] = captured
     attention[NUM_KINDS] = len(layers)
     if encoder is not None:
         num_encoder_kernels = encoder.num_kernels + sum(kind.num_prompt_layers for kind in layers)
         attention[HAS_ENCODER] = 1.0
-        attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * device.cost_model.kernel_launch_s
+        attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
     for number, kind in enumerate(layers):
         start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
         attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
@@ -275,6 +297,8 @@ def build_llm_cost(
         token_operators=lowered,
         encoder_operators=encoder,
         sampling_operators=sampling,
+        sorts_logits=sorts_logits,
+        between_steps_s=between_steps_s,
         attention_layers=layers,
         recurrent_layers=recurrent,
     )

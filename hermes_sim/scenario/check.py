@@ -112,7 +112,7 @@ def _check(path: Path, problems: Problems) -> None:
 
 
 def _check_description(document: Document, kind: FileKind) -> None:
-    """A device, a link or a model."""
+    """A device, a class of them, a link or a model."""
     description = validate(SCHEMAS[kind], document)
     if kind in ("device", "link"):
         message = "no source covers this number (sources)"

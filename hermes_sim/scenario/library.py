@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.shipped import shipped_root
 from hermes_sim.core.words import near_match, with_article
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.yaml_reader import read_yaml
 
-FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study"]
+FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study", "class"]
 
 FOLDERS: Final[dict[FileKind, str]] = {
     "device": "hardware_profiles/devices",
@@ -27,6 +28,7 @@ FOLDERS: Final[dict[FileKind, str]] = {
     "workload": "workloads",
     "pipeline": "workloads/pipelines",
     "study": "workloads/studies",
+    "class": "hardware_profiles/classes",
 }
 _SUFFIXES: Final = (".yaml", ".yml")
 _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
@@ -37,6 +39,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "study": frozenset({"study", "sweep"}),
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
+    "class": frozenset({"reference", "cost_model"}),
 }
 """Top-level keys that only this kind of file has."""
 
@@ -58,15 +61,12 @@ class Entry:
 
 def plural(kind: FileKind) -> str:
     """As commands and messages name all files of a kind."""
-    return "studies" if kind == "study" else f"{kind}s"
+    return {"study": "studies", "class": "classes"}.get(kind, f"{kind}s")
 
 
 def library_root() -> Path:
     """Folder that holds `hardware_profiles/` and `workloads/`."""
-    package = Path(__file__).resolve().parents[1]
-    source_tree = package.parent
-    is_source_tree = (source_tree / "pyproject.toml").is_file() and (source_tree / "hardware_profiles").is_dir()
-    return source_tree if is_source_tree else package / "_library"
+    return shipped_root(Path(__file__).resolve().parents[1])
 
 
 def find(kind: FileKind, name: str, beside: Path | None = None) -> Path:

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 from hermes_sim.scenario.yaml_reader import read_yaml
 
@@ -19,6 +20,11 @@ def files(folder: str) -> list[Path]:
 @cache
 def devices() -> dict[str, Device]:
     return {path.stem: Device.model_validate(read_yaml(path).data) for path in files("devices")}
+
+
+@cache
+def classes() -> dict[str, ClassCoefficients]:
+    return {path.stem: ClassCoefficients.model_validate(read_yaml(path).data) for path in files("classes")}
 
 
 @cache

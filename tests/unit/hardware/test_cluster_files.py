@@ -55,6 +55,11 @@ def test_the_library_holds_the_clusters_it_promises() -> None:
         "cpu_only",
         "cim_box",
         "h200x8_deepseek",
+        "gb200_nvl72",
+        "gb300_nvl72",
+        "b300x8",
+        "mi300x8",
+        "l40sx4",
     }
     assert set(CLUSTERS) >= promised
 

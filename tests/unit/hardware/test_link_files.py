@@ -22,7 +22,9 @@ def test_the_library_holds_the_links_it_promises() -> None:
     others = {
         "nvlink3", "nvlink4", "nvlink5", "nvlink_c2c", "infinity_fabric", "ici_v6e", "ib_hdr", "ib_ndr",
         "ethernet_100g", "ethernet_200g", "ethernet_400g", "ddr4_3200_8ch", "ddr5_4800_8ch", "cxl2_x16",
-        "nvme_gen4", "nvme_gen5",
+        "nvme_gen4", "nvme_gen5", "nvlink2", "nvlink3_bridge", "nvlink5_nvl72", "ici_v4", "ici_v5e", "ici_v5p",
+        "neuronlink3", "gaudi2_roce", "gaudi3_roce", "infinity_fabric_mi250x", "infinity_fabric_mi355x", "xe_link",
+        "xgmi3_epyc", "upi_icx", "ib_xdr",
     }  # fmt: skip
     assert set(LINKS) >= generations | others
 
@@ -67,7 +69,8 @@ def test_cxl_runs_on_pcie5() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "num_links", "gb_per_s"), [("nvlink3", 12, 25), ("nvlink4", 18, 25), ("nvlink5", 18, 50)]
+    ("name", "num_links", "gb_per_s"),
+    [("nvlink2", 6, 25), ("nvlink3", 12, 25), ("nvlink4", 18, 25), ("nvlink5", 18, 50), ("nvlink5_nvl72", 18, 50)],
 )
 def test_nvlink_is_one_direction_of_one_gpus_links(name: str, num_links: int, gb_per_s: int) -> None:
     assert LINKS[name].bandwidth_bytes_per_s == num_links * gb_per_s * 1e9
@@ -76,7 +79,14 @@ def test_nvlink_is_one_direction_of_one_gpus_links(name: str, num_links: int, gb
 
 @pytest.mark.parametrize(
     ("name", "gigabits_per_s"),
-    [("ib_hdr", 200), ("ib_ndr", 400), ("ethernet_100g", 100), ("ethernet_200g", 200), ("ethernet_400g", 400)],
+    [
+        ("ib_hdr", 200),
+        ("ib_ndr", 400),
+        ("ib_xdr", 800),
+        ("ethernet_100g", 100),
+        ("ethernet_200g", 200),
+        ("ethernet_400g", 400),
+    ],
 )
 def test_networks_carry_their_name_in_bits(name: str, gigabits_per_s: int) -> None:
     assert LINKS[name].bandwidth_bytes_per_s == gigabits_per_s * 1e9 / 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from hermes_sim.models.parameters import (
@@ -12,6 +15,7 @@ from hermes_sim.models.parameters import (
     state_bytes_per_sequence,
     weight_bytes,
 )
+from hermes_sim.scenario.library import NotFound, find
 from tests.unit.models.shipped_models import FOLDER, models
 
 ROUNDED: dict[str, float] = {
@@ -21,26 +25,37 @@ ROUNDED: dict[str, float] = {
     "deepseek_v3_2": 2e-3,  # the figure of V3, without the indexer
     "deepseek_v3_2_nvfp4": 2e-3,
     "falcon_180b": 1e-2,
+    "glm_4_5": 0.007,
+    "glm_4_5_air": 0.01,
+    "glm_4_6": 0.007,
     "glm_5": 1e-3,
     "glm_5_2": 1e-3,
     "glm_5_2_fp8": 1e-3,
     "glm_5_2_nvfp4": 1e-3,
     "glm_5_fp8": 1e-3,
     "glm_5_nvfp4": 1e-3,
+    "gpt3_175b": 0.003,
     "gpt_oss_120b": 5e-5,
     "gpt_oss_20b": 3e-4,
     "internlm_20b": 5e-3,
+    "kimi_k2": 0.015,
     "kimi_k2_5": 1.5e-2,  # 1.04T in the paper, 1.03T in the checkpoint
     "kimi_k2_5_nvfp4": 1.5e-2,
+    "llama_4_maverick": 0.002,
+    "llama_4_maverick_fp8": 0.002,
+    "llama_4_scout": 0.015,
     "llama_4_scout_fp8": 1.5e-2,  # 109B with the vision tower
     "mamba2_2_7b": 2e-3,
     "minimax_m2_5": 6e-3,
     "minimax_m2_5_nvfp4": 6e-3,
     "mixtral_8x22b": 3e-3,
+    "opt_175b": 0.003,
     "opt_66b": 5e-3,
     "phi_mini_moe": 7e-3,
     "qwen3_5_397b_a17b": 2e-3,
+    "qwen3_5_397b_a17b_fp8": 0.002,
     "qwen3_5_397b_a17b_nvfp4": 2e-3,
+    "qwen3_next_80b_a3b": 0.005,
 }
 
 ACTIVE = {
@@ -54,7 +69,11 @@ ACTIVE = {
     "minimax_m2_5": (10e9, 0.05),
     "mixtral_8x22b": (39e9, 0.002),
     "mixtral_8x7b": (12.9e9, 0.012),
+    "glm_4_5": (32e9, 0.03),
+    "kimi_k2": (32e9, 0.01),
+    "phi_3_5_moe": (6.6e9, 0.02),
     "qwen3_235b_a22b": (22e9, 0.02),
+    "qwen3_coder_480b_a35b": (35e9, 0.02),
     "qwen3_5_397b_a17b": (17e9, 0.04),
 }
 
@@ -167,3 +186,24 @@ def test_every_measured_architecture_is_shipped(data_folder) -> None:  # type: i
 
 def test_library_folder_holds_only_models() -> None:
     assert {path.suffix for path in FOLDER.iterdir()} == {".yaml"}
+
+
+@pytest.mark.data
+def test_every_model_that_the_measured_data_name_is_known(data_folder: Path) -> None:
+    """By the table of shapes and by the columns of the serving tables."""
+    import pandas as pd
+
+    named = set(json.loads((data_folder / "models" / "architectures.json").read_text(encoding="utf-8")))
+    for path in sorted((data_folder / "serving").rglob("*.csv*")):
+        table = pd.read_csv(path)
+        for column in {"model", "model_path"} & set(table.columns):
+            named |= set(table[column].dropna().astype(str))
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not _is_known(name)] == []
+
+
+def _is_known(name: str) -> bool:
+    try:
+        return find("model", name).is_file()
+    except NotFound:
+        return False

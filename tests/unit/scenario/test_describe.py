@@ -92,7 +92,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "device_files",
             "x",
-            "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, "
+            "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, classes, "
             "policies, stages, presets. Did you mean 'devices'?",
         ),
     ],
