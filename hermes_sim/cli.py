@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hermes_sim import __version__
+from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
 if TYPE_CHECKING:
@@ -321,6 +322,9 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
     from hermes_sim.scenario.describe import json_schema
 
     typer.echo(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
+
+
+app.command()(validate)
 
 
 @app.command("import-model")

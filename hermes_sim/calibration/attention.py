@@ -1,151 +1,383 @@
-"""Coefficients of the attention model from measured tables of prompts and of decodes."""
+"""Coefficients of the attention model from measured tables of prompts and of decodes.
+
+Tables have the columns of the public format: num_seqs, new_tokens or context_tokens (per sequence, new token
+included), num_heads, num_kv_heads, head_dim, window_tokens (0: none), kv_dtype, measured_s.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
 from hermes_sim.calibration.split import held_out
+from hermes_sim.calibration.tables import SYSTEMS
 from hermes_sim.core.compiled import compiled
+from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
 from hermes_sim.hardware.device import Device
-from hermes_sim.perf.attention_layers import AttentionLayers, layer_coefficients
+from hermes_sim.perf.attention_layers import AttentionLayers, attention_efficiency, layer_coefficients
+from hermes_sim.perf.operators import attention as layer
 from hermes_sim.perf.operators.attention import decode_attention_seconds, prefill_attention_seconds
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e6)
-"""The benchmark reads one cache again and again: a small one stays in the device's. Not part of the serving model."""
+BoolArray = npt.NDArray[np.bool_]
+Values = dict[str, float]
+Structure = dict[str, Any]
+LayersOf = Callable[[tuple[Any, ...]], AttentionLayers]
+LayerKinds = tuple[IntArray, list[AttentionLayers]]
 
 DECODE_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
-    Coefficient("decode_launch_s", 1e-5, 1e-6, 4e-5, 1e-6),
-    Coefficient("attention_decode_memory_frac", 0.8, 0.3, 1.0),
-    Coefficient("decode_compute_frac", 0.3, 0.02, 1.0, 0.1),
-    Coefficient("decode_core_streams", 30.0, 0.5, 300.0, 10.0),
-    Coefficient("decode_serial_frac", 0.3, 0.0, 1.0),
-    Coefficient("decode_head_s", 2e-8, 0.0, 1e-6, 1e-8),
+    Coefficient("decode_launch_s", 1.1e-5, 1e-6, 4e-4, 1e-6),
+    Coefficient("decode_memory_frac", 0.9, 0.1, 1.0),
+    Coefficient("decode_compute_frac", 0.3, 0.01, 1.0, 0.1),
+    Coefficient("decode_tile_cycles", 6000.0, 0.0, 2e5, 1000.0),
+    Coefficient("decode_dim_exponent", 0.3, 0.0, 1.0),
+    Coefficient("decode_wave_frac", 0.5, 0.0, 1.0),
+    Coefficient("decode_block_cycles", 500.0, 0.0, 5e4, 1000.0),
+    Coefficient("decode_walk_cycles", 1500.0, 500.0, 5e4, 1000.0),  # a core reads no more than 64 to 128 bytes a cycle
+    Coefficient("decode_serial_frac", 0.1, 0.0, 1.0),
+    Coefficient("decode_hidden_blocks", 35.0, 1.0, 500.0, 20.0),
+    Coefficient("decode_combine_s", 1e-6, 0.0, 2e-5, 1e-6),
+    Coefficient("decode_combine_log_s", 2e-7, 0.0, 3e-6, 1e-7),
+    Coefficient("benchmark_cache_frac", 0.9, 0.05, 2.0),
+    Coefficient("benchmark_cache_speedup", 2.5, 1.0, 10.0),
 )
+REGROUP: Final = Coefficient("decode_regroup_s", 4e-6, 0.0, 2e-5, 1e-6)
+WINDOW: Final = Coefficient("decode_window_s", 1e-6, 0.0, 2e-5, 1e-6)
+
 PREFILL_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
-    Coefficient("prefill_launch_s", 1e-5, 1e-6, 4e-5, 1e-6),
-    Coefficient("attention_prefill_compute_frac", 0.65, 0.2, 1.0),
-    Coefficient("softmax_s", 5e-14, 0.0, 1e-11, 1e-13),
+    Coefficient("prefill_launch_s", 1.1e-5, 1e-6, 4e-4, 1e-6),
+    Coefficient("prefill_compute_frac", 0.8, 0.1, 1.0, 0.1),
+    Coefficient("softmax_cycles", 0.05, 0.0, 10.0, 0.05),
+    Coefficient("prefill_wide_frac", 0.2, 0.0, 2.0, 0.5),
     Coefficient("diagonal_pairs", 64.0, 0.0, 512.0, 64.0),
-    Coefficient("sequence_pairs", 4096.0, 0.0, 65536.0, 4096.0),
-    Coefficient("row_tokens", 128.0, 0.0, 512.0, 128.0),
+    Coefficient("row_tokens", 100.0, 0.0, 512.0, 64.0),
     Coefficient("prefill_serial_frac", 0.3, 0.0, 1.0),
-    Coefficient("prefill_memory_frac", 0.6, 0.1, 1.0),
+    Coefficient("prefill_tile_cycles", 5000.0, 0.0, 2e5, 1000.0),
+    Coefficient("prefill_dim_exponent", 0.2, 0.0, 1.0),
+    Coefficient("prefill_wave_frac", 0.5, 0.0, 1.0),
+    Coefficient("prefill_memory_frac", 0.6, 0.05, 1.0),
+    Coefficient("prefill_memory_serial_frac", 0.7, 0.0, 1.0),
+    Coefficient("prefill_cache_frac", 0.8, 0.05, 3.0),
+    Coefficient("prefill_cache_speedup", 1.5, 1.0, 10.0),
+    Coefficient("prefill_write_factor", 1.5, 1.0, 10.0),
+    Coefficient("prefill_token_cycles", 200.0, 0.0, 20000.0, 200.0),
 )
+WINDOW_ROWS: Final = Coefficient("window_row_tokens", 128.0, 0.0, 512.0, 128.0)
+
+MIXED_ROWS: Final = Coefficient("mixed_row_tokens", 64.0, 1.0, 128.0, 16.0)
+MIXED_SHAPE: Final = ("num_heads", "new_tokens", "history_tokens", "num_decode", "context_tokens", "max_context_tokens")
+
+GROUPED: Final[Structure] = {"decode_group_rows": 64.0, "decode_window_groups": True, "decode_splits": True}
+DECODE_STRUCTURES: Final[tuple[Structure, ...]] = (
+    GROUPED,
+    {**GROUPED, "decode_window_groups": False, "mixed_row_tokens": 64.0},
+    {**GROUPED, "decode_largest_group": 32.0},
+    {"decode_group_rows": 0.0, "decode_window_groups": True, "decode_splits": False},
+)
+"""FlashAttention 3, FlashInfer; FlashAttention 2, which groups no heads under a window; TensorRT-LLM, whose XQA kernels
+take up to 32 heads; a tile for each query head. FlashAttention 2 takes decodes along with prompts, in tiles of 64
+rows."""
+PREFILL_STRUCTURES: Final[tuple[Structure, ...]] = ({"prefill_groups": False}, {"prefill_groups": True})
 
 SHAPE = ["num_heads", "num_kv_heads", "head_dim"]
+KIND: Final = [*SHAPE, "window_tokens", "kv_dtype"]
+LARGEST_HEAD_DIM: Final = 256
+NUM_FITTED_SHAPES: Final = 80
+NUM_STRUCTURE_SHAPES: Final = 25
+ROWS_OF_A_SHAPE: Final = 20
 
 
-def fit_decode(device: Device, table: pd.DataFrame) -> tuple[dict[str, float], ErrorSummary, ErrorSummary]:
-    """Coefficients of decode attention, and errors on fitted and held-out head shapes."""
-    return _fit(device, table, (*DECODE_COEFFICIENTS, WARM), predict_decode)
+def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") -> pd.DataFrame | None:
+    """Measured attention of one engine: phase prefill or decode; None where it was not measured.
+
+    Prompts of one token run the decode kernels, heads above 256 and kernels written in Triton are no default: left out.
+    """
+    name = {"prefill": "context", "decode": "generation"}[phase]
+    path = folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[device]}_{engine}_{name}_attention.parquet"
+    if not path.is_file():
+        return None
+    table = pd.DataFrame(pd.read_parquet(path))
+    if "window_size" not in table:
+        table["window_size"] = 0
+    keep = (table["head_dim"] <= LARGEST_HEAD_DIM) & ~table["kernel_source"].astype(str).str.contains("triton")
+    keep &= table["attn_dtype"].astype(str) == "bfloat16"
+    tokens = "new_tokens" if phase == "prefill" else "context_tokens"
+    table[tokens] = table["isl"] if phase == "prefill" else table["step"] + 1
+    keep &= (table["isl"] > 1) if phase == "prefill" else True
+    table["kv_dtype"] = table["kv_cache_dtype"].astype(str).map({"bfloat16": "bf16", "fp8": "fp8"})
+    names = {"batch_size": "num_seqs", "num_key_value_heads": "num_kv_heads", "window_size": "window_tokens"}
+    table = table[keep].rename(columns=names).dropna(subset=["latency_ms"])
+    found = table.groupby(["num_seqs", tokens, *KIND], as_index=False)["latency_ms"].median()
+    return pd.DataFrame(found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms"))
 
 
-def fit_prefill(device: Device, table: pd.DataFrame) -> tuple[dict[str, float], ErrorSummary, ErrorSummary]:
-    """Coefficients of prompt attention, and errors on fitted and held-out head shapes."""
-    return _fit(device, table, PREFILL_COEFFICIENTS, predict_prefill)
+def fit_decode(
+    device: Device, table: pd.DataFrame, held_by: Sequence[str] = SHAPE
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Coefficients of decode attention, and errors on fitted and held-out shapes (columns `held_by`)."""
+    coefficients = [*DECODE_COEFFICIENTS]
+    if (table["window_tokens"] > 0).any():
+        coefficients.append(WINDOW)
+
+    def with_regroup(structure: Structure) -> list[Coefficient]:
+        return coefficients if structure["decode_window_groups"] else [*coefficients, REGROUP]
+
+    held = held_out(*(table[name] for name in held_by))
+    return fit_structures(device, table, held, DECODE_STRUCTURES, with_regroup, layers_of_heads, predict_decode)
 
 
-def with_attention(device: Device, values: dict[str, float]) -> Device:
-    """The device with some coefficients of its attention model replaced."""
-    own = {name: value for name, value in values.items() if name in AttentionEfficiency.model_fields}
-    shares = {name: value for name, value in values.items() if name.startswith("attention_")}
-    attention = device.cost_model.attention.model_copy(update=own)
-    return device.model_copy(
-        update={"cost_model": device.cost_model.model_copy(update={"attention": attention, **shares})}
+def fit_prefill(
+    device: Device, table: pd.DataFrame, held_by: Sequence[str] = SHAPE
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Coefficients of prompt attention, and errors on fitted and held-out shapes (columns `held_by`)."""
+    coefficients = [*PREFILL_COEFFICIENTS]
+    if (table["window_tokens"] > 0).any():
+        coefficients.append(WINDOW_ROWS)
+    held = held_out(*(table[name] for name in held_by))
+    return fit_structures(
+        device, table, held, PREFILL_STRUCTURES, lambda _: coefficients, layers_of_heads, predict_prefill
     )
 
 
-def predict_decode(device: Device, table: pd.DataFrame, warm_bytes: float = 0.0) -> FloatArray:
-    """Seconds of equal decodes; warm_bytes > 0 predicts a benchmark that repeats one batch."""
-    kinds, coefficients = _layer_kinds(device, table)
+def fit_mixed(
+    device: Device, efficiency: AttentionEfficiency, table: pd.DataFrame
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """Rows that a decode fills in a kernel of prompts and decodes, all else known; errors on both sides."""
+    held = held_out(*(table[name] for name in MIXED_SHAPE))
+    kinds = layer_kinds(table, layers_of_heads)
+
+    def seconds(values: Values) -> FloatArray:
+        return predict_mixed(device, table, efficiency.model_copy(update=values), kinds=kinds)
+
+    measured_s = table["measured_s"].to_numpy()
+    values = fit_coefficients((MIXED_ROWS,), lambda values: seconds(values)[~held], measured_s[~held], num_starts=1)
+    predicted_s = seconds(values)
+    found = efficiency.model_copy(update=values)
+    return found, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
+
+
+def fit_structures(
+    device: Device,
+    table: pd.DataFrame,
+    held: BoolArray,
+    structures: Sequence[Structure],
+    coefficients: Callable[[Structure], Sequence[Coefficient]],
+    layers_of: LayersOf,
+    predict: Callable[..., FloatArray],
+) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
+    """The structure of the kernel that fits a sample best, its coefficients, and errors on both sides of the split."""
+    rows = table[~held]
+
+    def fitted(structure: Structure, sample: pd.DataFrame) -> tuple[float, AttentionEfficiency]:
+        kinds = layer_kinds(sample, layers_of)
+
+        def seconds(values: Values) -> FloatArray:
+            efficiency = AttentionEfficiency().model_copy(update={**structure, **values})
+            return predict(device, sample, efficiency, kinds=kinds)
+
+        measured_s = sample["measured_s"].to_numpy()
+        values = fit_coefficients(coefficients(structure), seconds, measured_s, num_starts=1)
+        error = float(np.abs(np.log(seconds(values) / measured_s)).mean())
+        return error, AttentionEfficiency().model_copy(update={**structure, **values})
+
+    best = structures[0]
+    if len(structures) > 1:
+        sample = sampled(rows, NUM_STRUCTURE_SHAPES)
+        best = structures[int(np.argmin([fitted(structure, sample)[0] for structure in structures]))]
+    _, efficiency = fitted(best, sampled(rows, NUM_FITTED_SHAPES))
+    predicted_s = predict(device, table, efficiency, kinds=layer_kinds(table, layers_of))
+    measured_s = table["measured_s"].to_numpy()
+    return efficiency, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
+
+
+def sampled(table: pd.DataFrame, num_shapes: int) -> pd.DataFrame:
+    """About so many shapes with all of their rows, scattered over the table by a checksum, then about 20 rows each."""
+    shapes = table[[name for name in KIND if name in table]]
+    mark = pd.util.hash_pandas_object(shapes, index=False).to_numpy(np.uint64) % np.uint64(1 << 20)
+    share = min(num_shapes / max(len(shapes.drop_duplicates()), 1), 1.0)
+    found = table[mark < (1 << 20) * share]
+    numbers = np.arange(len(found), dtype=np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return found[numbers < (1 << 32) * min(ROWS_OF_A_SHAPE * num_shapes / max(len(found), 1), 1.0)]
+
+
+def predict_decode(
+    device: Device,
+    table: pd.DataFrame,
+    efficiency: AttentionEfficiency | None = None,
+    *,
+    kinds: LayerKinds | None = None,
+    engine: str = "vllm",
+    benchmark: bool = True,
+) -> FloatArray:
+    """Seconds of equal decodes; `benchmark`: one batch repeated, so that a small cache of keys is found in the L2."""
+    rows, layers = kinds or layer_kinds(table, layers_of_heads)
+    found = [efficiency or attention_efficiency(kind, device, engine) for kind in layers]
+    coefficients = _coefficients(layers, device, found)
     num_seqs = table["num_seqs"].to_numpy(np.int64)
-    context = table["num_tokens"].to_numpy(np.float64)
-    kv_bytes = num_seqs * context * 2.0 * table["num_kv_heads"] * table["head_dim"] * table["kv_bytes"]
-    warm = np.minimum(kv_bytes.to_numpy(np.float64) / warm_bytes, 1.0) if warm_bytes > 0.0 else np.ones(len(table))
+    context = table["context_tokens"].to_numpy(np.float64)
+    share = repeated_share(table, rows, coefficients) if benchmark else np.ones(len(table))
     out = np.empty(len(table))
-    _fill_decode(kinds, coefficients, num_seqs, context * warm, out)
+    _fill_decode(rows, coefficients, num_seqs, context, share, out)
     return out
 
 
-def predict_prefill(device: Device, table: pd.DataFrame) -> FloatArray:
-    """Seconds of whole prompts of equal length."""
-    kinds, coefficients = _layer_kinds(device, table)
+def repeated_share(table: pd.DataFrame, kinds: IntArray, coefficients: FloatArray) -> FloatArray:
+    """Share of its time per KV byte that a decode takes in a benchmark of one batch, repeated."""
+    context, window = table["context_tokens"].to_numpy(np.float64), coefficients[:, layer.WINDOW_TOKENS][kinds]
+    read = table["num_seqs"].to_numpy(np.float64) * np.where(window > 0.0, np.minimum(context, window), context)
+    cold = 1.0 / (1.0 + (coefficients[:, layer.REPEATED_TOKENS][kinds] / read) ** 6)
+    return np.asarray(cold + (1.0 - cold) * coefficients[:, layer.REPEATED_SHARE][kinds])
+
+
+def predict_prefill(
+    device: Device,
+    table: pd.DataFrame,
+    efficiency: AttentionEfficiency | None = None,
+    *,
+    kinds: LayerKinds | None = None,
+    engine: str = "vllm",
+) -> FloatArray:
+    """Seconds of prompts, or chunks of prompts behind `history_tokens`, of equal length."""
+    rows, layers = kinds or layer_kinds(table, layers_of_heads)
+    found = [efficiency or attention_efficiency(kind, device, engine) for kind in layers]
+    history = table["history_tokens"] if "history_tokens" in table else pd.Series(0.0, index=table.index)
     out = np.empty(len(table))
     _fill_prefill(
-        kinds, coefficients, table["num_seqs"].to_numpy(np.int64), table["num_tokens"].to_numpy(np.float64), out
+        rows,
+        _coefficients(layers, device, found),
+        table["num_seqs"].to_numpy(np.int64),
+        table["new_tokens"].to_numpy(np.float64),
+        np.asarray(history, np.float64),
+        out,
+    )
+    return out
+
+
+def predict_mixed(
+    device: Device, table: pd.DataFrame, efficiency: AttentionEfficiency, *, kinds: LayerKinds | None = None
+) -> FloatArray:
+    """Seconds of kernels that take `num_prefill` prompt chunks and `num_decode` decodes."""
+    rows, layers = kinds or layer_kinds(table, layers_of_heads)
+    out = np.empty(len(table))
+    fill_mixed(
+        rows,
+        _coefficients(layers, device, [efficiency] * len(layers)),
+        table["num_prefill"].to_numpy(np.int64),
+        table["num_decode"].to_numpy(np.int64),
+        table["new_tokens"].to_numpy(np.float64),
+        table["history_tokens"].to_numpy(np.float64),
+        table["context_tokens"].to_numpy(np.float64),
+        table["max_context_tokens"].to_numpy(np.float64),
+        out,
     )
     return out
 
 
 @compiled
 def _fill_decode(
-    kinds: IntArray, coefficients: FloatArray, num_seqs: IntArray, context: FloatArray, out: FloatArray
+    kinds: IntArray,
+    coefficients: FloatArray,
+    num_seqs: IntArray,
+    context: FloatArray,
+    share: FloatArray,
+    out: FloatArray,
 ) -> None:
     for row in range(len(kinds)):
+        kind = coefficients[kinds[row]].copy()
+        kind[layer.DECODE_BYTE_S] *= share[row]
         out[row] = decode_attention_seconds(
-            num_seqs[row], num_seqs[row], num_seqs[row] * context[row], context[row], coefficients[kinds[row]], 0
+            num_seqs[row], num_seqs[row], num_seqs[row] * context[row], context[row], kind, 0
         )[0]
 
 
 @compiled
 def _fill_prefill(
-    kinds: IntArray, coefficients: FloatArray, num_seqs: IntArray, num_tokens: FloatArray, out: FloatArray
+    kinds: IntArray,
+    coefficients: FloatArray,
+    num_seqs: IntArray,
+    num_tokens: FloatArray,
+    history: FloatArray,
+    out: FloatArray,
 ) -> None:
     for row in range(len(kinds)):
         total = num_seqs[row] * num_tokens[row]
-        pairs = total * (num_tokens[row] + 1.0) / 2.0
-        out[row] = prefill_attention_seconds(num_seqs[row], total, pairs, total, coefficients[kinds[row]], 0)[0]
+        kind = coefficients[kinds[row]]
+        pairs = total * (history[row] + (num_tokens[row] + 1.0) / 2.0)
+        window = kind[layer.WINDOW_TOKENS]
+        if 0.0 < window < num_tokens[row]:  # the first tokens see less than a window
+            pairs = total * window - num_seqs[row] * window * (window - 1.0) / 2.0
+        context = total + num_seqs[row] * history[row]
+        out[row] = prefill_attention_seconds(num_seqs[row], total, pairs, context, 0, 0.0, 0.0, kind, 0)[0]
 
 
-def _fit(
-    device: Device, table: pd.DataFrame, coefficients: tuple[Coefficient, ...], predict: object
-) -> tuple[dict[str, float], ErrorSummary, ErrorSummary]:
-    assert callable(predict)
-    held = held_out(*(table[name] for name in SHAPE))
-    fitted_rows = table[thin(~held)]
-
-    def seconds(values: dict[str, float], rows: pd.DataFrame) -> FloatArray:
-        warm = {"warm_bytes": values["warm_bytes"]} if "warm_bytes" in values else {}
-        found: FloatArray = predict(with_attention(device, values), rows, **warm)
-        return found
-
-    values = fit_coefficients(
-        coefficients, lambda values: seconds(values, fitted_rows), fitted_rows["measured_s"].to_numpy()
-    )
-    predicted_s, measured_s = seconds(values, table), table["measured_s"].to_numpy()
-    return values, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
-
-
-def _layer_kinds(device: Device, table: pd.DataFrame) -> tuple[IntArray, FloatArray]:
-    """Row -> kind, and [num_kinds, NUM_LAYER_COEFFICIENTS]."""
-    keys = [*SHAPE, "kv_bytes"]
-    groups = table.groupby(keys, sort=True)
-    kinds: IntArray = np.asarray(groups.ngroup(), np.int64)
-    shapes = table[keys].drop_duplicates().sort_values(keys).to_numpy(np.float64).tolist()
-    coefficients = [layer_coefficients(_layers(*shape), device) for shape in shapes]
-    return kinds, np.array(coefficients)
+@compiled
+def fill_mixed(
+    kinds: IntArray,
+    coefficients: FloatArray,
+    num_prefill: IntArray,
+    num_decode: IntArray,
+    new: FloatArray,
+    history: FloatArray,
+    mean: FloatArray,
+    longest: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Seconds of every row into `out`."""
+    for row in range(len(kinds)):
+        total = num_prefill[row] * new[row]
+        pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
+        context = num_prefill[row] * (history[row] + new[row])
+        decodes = num_decode[row]
+        out[row] = prefill_attention_seconds(
+            num_prefill[row], total, pairs, context, decodes, decodes * mean[row], longest[row],
+            coefficients[kinds[row]], 0,
+        )[0]  # fmt: skip
 
 
-def _layers(num_heads: float, num_kv_heads: float, head_dim: float, kv_bytes: float) -> AttentionLayers:
+def layer_kinds(table: pd.DataFrame, layers_of: LayersOf) -> LayerKinds:
+    """Row -> kind, and the kinds."""
+    keys = [name for name in KIND if name in table]
+    rows: IntArray = np.asarray(table.groupby(keys, sort=True).ngroup(), np.int64)
+    shapes = table[keys].drop_duplicates().sort_values(keys).itertuples(index=False, name=None)
+    return rows, [layers_of(shape) for shape in shapes]
+
+
+def _coefficients(
+    layers: Sequence[AttentionLayers], device: Device, kernels: Sequence[AttentionEfficiency]
+) -> FloatArray:
+    """[num_kinds, NUM_LAYER_COEFFICIENTS]."""
+    rows = [layer_coefficients(kind, device, efficiency=kernel) for kind, kernel in zip(layers, kernels, strict=True)]
+    return np.array(rows)
+
+
+def layers_of_heads(shape: tuple[Any, ...]) -> AttentionLayers:
+    """One layer of multi-head or grouped-query attention from its KIND."""
+    num_heads, num_kv_heads, head_dim, window_tokens, kv_dtype = shape
+    return grouped_layers(int(num_heads), int(num_kv_heads), int(head_dim), int(window_tokens), kv_dtype)
+
+
+def grouped_layers(
+    num_heads: int, num_kv_heads: int, head_dim: int, window_tokens: int, kv_dtype: Dtype
+) -> AttentionLayers:
+    """One layer as an engine runs it on one device: queries of 2 bytes, cache as its dtype says."""
     query_bytes = 2.0 * num_heads * head_dim * 2.0
-    token_bytes = 2.0 * num_kv_heads * head_dim * kv_bytes
+    token_bytes = 2.0 * num_kv_heads * head_dim * (1.0 if kv_dtype == "fp8" else 2.0)
     flops = 4.0 * num_heads * head_dim
     return AttentionLayers(
-        kind="full",
+        kind="sliding" if window_tokens else "full",
         num_layers=1,
         num_prompt_layers=1,
-        window_tokens=0,
-        num_heads=int(num_heads),
-        num_kv_heads=int(num_kv_heads),
+        window_tokens=window_tokens,
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
         decode_flops_per_token=flops,
         decode_bytes_per_token=token_bytes,
         decode_bytes_per_query=query_bytes,
@@ -155,4 +387,5 @@ def _layers(num_heads: float, num_kv_heads: float, head_dim: float, kv_bytes: fl
         cache_write_bytes=2.0 * 2.0 * num_kv_heads * head_dim * 2.0,
         history_flops_per_token=0.0,
         dtype="bf16",
+        kv_dtype=kv_dtype,
     )

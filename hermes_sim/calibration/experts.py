@@ -1,77 +1,119 @@
-"""What a grouped product of experts costs beyond equal dense products, from measured layers of experts."""
+"""Coefficients of layers of experts from measured ones, per format of the experts and library of kernels."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.expert_draws import timed_rank
+from hermes_sim.calibration.expert_tables import SHAPE, UNGATED
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
-from hermes_sim.perf.coefficients import gemm_coefficients
-from hermes_sim.perf.expert_routing import distinct_experts
-from hermes_sim.perf.operators.gemm import gemm_seconds
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.perf.coefficients import peak_flops_per_s
+from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, pack
+from hermes_sim.perf.operators.experts import (
+    WARM_BYTES,
+    expert_stream_seconds,
+    grouped_product_seconds,
+    passed_rows,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
-ACTIVATION_BYTES = 2.0
+ACTIVATION_BYTES: Final = 2.0
+WEIGHT_BYTES: Final[dict[str, float]] = {
+    "bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0 + 4.0 / 128**2, "fp4": 0.5 + 1.0 / 16, "mxfp4": 0.5 + 1.0 / 32,
+    "w4a16": 0.5 + 2.0 / 128, "w4a8": 0.5 + 1.0 / 32,
+}  # fmt: skip
+"""Bytes of one weight with its share of the scales."""
 
 COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
-    Coefficient("slowdown", 1.2, 1.0, 5.0),
-    Coefficient("launch_s", 1e-5, 0.0, 2e-4, 1e-6),
+    Coefficient("launch_s", 3e-5, 1e-6, 2e-4, 1e-5),
+    Coefficient("compute_frac", 0.6, 0.05, 1.0),
+    Coefficient("memory_frac", 0.8, 0.2, 1.0),
+    Coefficient("half_rate_rows", 16.0, 0.0, 256.0, 16.0),
+    Coefficient("wave_frac", 0.3, 0.0, 1.0),
+    Coefficient("serial_frac", 0.2, 0.0, 1.0),
+    Coefficient("depth_s", 2e-9, 0.0, 1e-7, 1e-9),
+    Coefficient("away_frac", 0.3, 0.0, 1.0),
+    Coefficient("stream_frac", 0.5, 0.05, 1.0),
+    Coefficient("token_s", 1e-9, 0.0, 1e-7, 1e-8),
+    Coefficient("expert_s", 1e-9, 0.0, 1e-6, 1e-7),
+    Coefficient("cache_speedup", 1.5, 1.0, 8.0),
 )
-SHAPE = ["hidden", "width", "num_experts", "num_experts_per_token", "ep"]
+WARM: Final = Coefficient("warm_bytes", 1e7, 0.0, 1e8, 1e7)
+"""The benchmark runs one layer again and again: small experts stay in the cache. Not part of the serving model."""
 
 
-def fit_experts(device: Device, table: pd.DataFrame) -> tuple[dict[str, float], ErrorSummary, ErrorSummary]:
-    """Slowdown and fixed time with the multiply's coefficients frozen; errors on fitted and held-out layer shapes."""
-    held = held_out(*(table[name] for name in SHAPE))
-    products_s, streams_s = _parts(device, table)
-    measured_s = table["measured_s"].to_numpy(np.float64)
-
-    def predict(values: dict[str, float]) -> FloatArray:
-        found: FloatArray = values["launch_s"] + values["slowdown"] * products_s + streams_s
-        return found
-
+def fit_experts(device: Device, name: str, table: pd.DataFrame) -> tuple[ExpertEfficiency, ErrorSummary, ErrorSummary]:
+    """Coefficients of a format; errors on fitted and held-out layer shapes, the benchmark's warm cache included."""
+    held = held_out(*(table[column] for column in SHAPE))
+    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
     chosen = thin(~held)
-    values = fit_coefficients(COEFFICIENTS, lambda values: predict(values)[chosen], measured_s[chosen])
-    predicted_s = predict(values)
-    return values, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
+
+    def predict(values: dict[str, float], rows: FloatArray) -> FloatArray:
+        return predict_shapes(device, name, _efficiency(values), rows, values["warm_bytes"])
+
+    values = fit_coefficients((*COEFFICIENTS, WARM), lambda values: predict(values, shapes[chosen]), measured_s[chosen])
+    predicted_s = predict(values, shapes)
+    efficiency = _efficiency(values)
+    return efficiency, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
-def _parts(device: Device, table: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
-    """Seconds of both grouped products, and of activation and combination."""
-    tokens, hidden, width, num_experts, per_token, ep = (
-        table[name].to_numpy(np.float64) for name in ("num_tokens", *SHAPE)
-    )
-    out = np.empty(len(table))
-    _fill(tokens, hidden, width, num_experts, per_token, ep, gemm_coefficients(device, "bf16"), out)
-    rows = tokens * per_token / ep
-    moved = ACTIVATION_BYTES * (3.0 * rows * width + (rows + tokens) * hidden)
-    cost = device.cost_model
-    streams_s = moved / (device.memory.bandwidth_bytes_per_s * cost.elementwise_memory_frac)
-    return out, streams_s + 2.0 * cost.elementwise_launch_s
+def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
+    """Seconds of measured layers with weights from memory, as served."""
+    return predict_shapes(device, name, efficiency, expert_shapes(table), 0.0)
+
+
+def expert_shapes(table: pd.DataFrame) -> FloatArray:
+    """[rows, 8]: tokens, hidden, width of the shard, experts per token, input matrices, own rows, active experts, even.
+
+    ValueError for a distribution of rows that is not known.
+    """
+    width = table["width"] / table["moe_tp"]
+    names = ["num_tokens", "num_experts", "num_experts_per_token", "moe_ep", "distribution"]
+    ranks = [timed_rank(*row) for row in table[names].itertuples(index=False, name=None)]
+    if None in ranks:
+        unknown = sorted({row for row, rank in zip(table["distribution"], ranks, strict=True) if rank is None})
+        raise ValueError(f"distributions of rows over experts that are not known: {', '.join(unknown)}")
+    kinds = zip(table["width"], table["num_experts"], table["num_experts_per_token"], strict=True)
+    inputs = np.where([kind in UNGATED for kind in kinds], 1.0, 2.0)
+    return np.column_stack(
+        [table["num_tokens"], table["hidden"], width, table["num_experts_per_token"], inputs, np.array(ranks, float)]
+    ).astype(np.float64)
+
+
+def predict_shapes(
+    device: Device, name: str, efficiency: ExpertEfficiency, shapes: FloatArray, warm_bytes: float
+) -> FloatArray:
+    """Seconds of the rows of `expert_shapes`; warm_bytes > 0 predicts a benchmark that repeats one layer."""
+    plain = name.removeprefix("trtllm_")
+    coefficients = pack(device, peak_flops_per_s(device, PEAK_DTYPES[plain]), efficiency)
+    coefficients[WARM_BYTES] = warm_bytes
+    out = np.empty(len(shapes))
+    _fill(shapes, WEIGHT_BYTES[plain], coefficients, out)
+    return out
+
+
+def _efficiency(values: dict[str, float]) -> ExpertEfficiency:
+    own: dict[str, Any] = {coefficient.name: values[coefficient.name] for coefficient in COEFFICIENTS}
+    return ExpertEfficiency.model_construct(**own)
 
 
 @compiled
-def _fill(
-    tokens: FloatArray,
-    hidden: FloatArray,
-    width: FloatArray,
-    num_experts: FloatArray,
-    per_token: FloatArray,
-    ep: FloatArray,
-    coefficients: FloatArray,
-    out: FloatArray,
-) -> None:
-    for row in range(len(tokens)):
-        rows = tokens[row] * per_token[row] / ep[row]
-        distinct = distinct_experts(tokens[row], num_experts[row], per_token[row]) / ep[row]
-        out[row] = 0.0
-        for n, k in ((2.0 * width[row], hidden[row]), (hidden[row], width[row])):
-            weights, activations = ACTIVATION_BYTES * distinct * n * k, ACTIVATION_BYTES * rows * (n + k)
-            out[row] += gemm_seconds(rows / distinct, n, k, distinct, weights, activations, coefficients)[0]
+def _fill(shapes: FloatArray, bytes_per_weight: float, coefficients: FloatArray, out: FloatArray) -> None:
+    for row in range(len(shapes)):
+        tokens, hidden, width, per_token, inputs, num_rows, active, is_even = shapes[row]
+        passed = passed_rows(num_rows, tokens * per_token, coefficients)
+        out[row] = expert_stream_seconds(tokens, ACTIVATION_BYTES * passed * (inputs + 1.0) * width, coefficients)
+        out[row] += expert_stream_seconds(tokens, ACTIVATION_BYTES * (passed + tokens) * hidden, coefficients)
+        for n, k in ((inputs * width, hidden), (hidden, width)):
+            weights = active * n * k * bytes_per_weight
+            moved = ACTIVATION_BYTES * num_rows * (n + k)
+            out[row] += grouped_product_seconds(num_rows, active, n, k, weights, moved, is_even > 0.0, coefficients)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,64 +10,144 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.residual import fit_residual
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
-from hermes_sim.perf.coefficients import gemm_coefficients
-from hermes_sim.perf.operators.gemm import WARM_BYTES, gemm_seconds
+from hermes_sim.hardware.device_class import DeviceClass
+from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency
+from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.perf.coefficients import gemm_table
+from hermes_sim.perf.operators.gemm import WARM_BYTES, corrected_gemm_seconds
+from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
 
 ACTIVATION_BYTES = 2.0
 """Inputs arrive and outputs leave in bf16, whatever the multiply's dtype."""
 
-WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e6)
-"""The benchmark repeats one product: small weights stay in the cache. Fitted, but not part of the serving model."""
+WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e7)
+"""The benchmark repeats one product: a small one stays in the cache. Fitted, but not part of the serving model."""
 
 COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("compute_frac", 0.85, 0.3, 1.0),
-    Coefficient("memory_frac", 0.85, 0.4, 1.0),
+    Coefficient("memory_frac", 0.9, 0.4, 1.0),
     Coefficient("launch_s", 2.5e-6, 5e-7, 1e-5, 1e-6),
     Coefficient("prologue_elements", 200.0, 0.0, 2000.0, 100.0),
     Coefficient("wave_frac", 0.3, 0.0, 1.0),
     Coefficient("serial_frac", 0.2, 0.0, 1.0),
-    Coefficient("split_s", 2e-6, 0.0, 2e-5, 1e-6),
-    Coefficient("core_streams", 2.0, 1.0, 8.0),
-    Coefficient("depth_s", 1e-9, 0.0, 1e-8, 1e-9),
-    Coefficient("cache_speedup", 1.3, 1.0, 4.0),
+    Coefficient("core_streams", 2.5, 1.0, 16.0),
+    Coefficient("depth_s", 9e-10, 0.0, 1e-8, 1e-9),
+    Coefficient("cache_speedup", 1.8, 1.0, 8.0),
+    Coefficient("cache_frac", 0.5, 0.05, 1.0),
+    Coefficient("operand_speedup", 4.0, 1.0, 12.0),
+    Coefficient("write_frac", 0.85, 0.3, 1.0),
+    Coefficient("ramp_s", 4e-7, 0.0, 1e-5, 1e-6),
 )
+SPLIT: Final = Coefficient("split_s", 2e-6, 0.0, 2e-5, 1e-6)
+"""Where the library splits sums."""
 QUANTIZE_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("quantize_row_s", 5e-9, 0.0, 2e-8, 1e-9),
     Coefficient("quantize_element_s", 1e-12, 0.0, 2e-11, 1e-12),
 )
 
+CUTLASS: Final[dict[DeviceClass, GemmDispatch]] = {
+    "datacenter_hopper": "rows_sm90",
+    "datacenter_ada": "rows_sm89",
+    "consumer_ada": "rows_sm89",
+    "datacenter_blackwell": "rows_sm100",
+}
+"""Who may choose the tile of a narrow dtype, beside the library's best choice; what fits better stays."""
+
+RESIDUAL_AXES: Final[dict[str, tuple[float, ...]]] = {
+    "m": (1, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768),
+    "n": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+    "k": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+}
+"""Knots: rows where kernels change tiles, outputs and depths of the products of language models."""
+
+
+@dataclass(frozen=True, slots=True)
+class GemmFit:
+    """What one table of products gives, with errors on the shapes it saw and on those it did not."""
+
+    efficiency: GemmEfficiency
+    warm_bytes: float
+    """Of the benchmark: no part of the serving model."""
+    fitted: ErrorSummary
+    held_out: ErrorSummary
+    residual: ResidualTable | None
+    """None where it would not help unseen shapes."""
+    corrected_fitted: ErrorSummary
+    """With the residual table."""
+    corrected_held_out: ErrorSummary
+
 
 def fit_gemm(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEfficiency, ErrorSummary, ErrorSummary]:
     """Coefficients, and their errors on fitted and on held-out (n, k) shapes."""
-    held = held_out(table["n"], table["k"])
-    chosen = thin(~held)
-    fitted_rows = table[chosen]
-    coefficients = (*COEFFICIENTS, WARM, *(QUANTIZE_COEFFICIENTS if DTYPE_BYTES[dtype] < 2.0 else ()))
+    efficiency, warm_bytes = _fit_coefficients(device, dtype, table)
+    return efficiency, *_errors(_predict_warm(device, dtype, efficiency, table, warm_bytes), table)
 
-    def predict(values: dict[str, float]) -> FloatArray:
-        return predict_gemm(_with(device, dtype, values), dtype, fitted_rows, values["warm_bytes"])
 
-    values = fit_coefficients(coefficients, predict, fitted_rows["measured_s"].to_numpy())
-    predicted_s = predict_gemm(_with(device, dtype, values), dtype, table, values["warm_bytes"])
-    measured_s = table["measured_s"].to_numpy()
-    values.pop("warm_bytes")
-    return (
-        _efficiency(values),
-        summarize(predicted_s[~held], measured_s[~held]),
-        summarize(predicted_s[held], measured_s[held]),
-    )
+def fit_gemm_with_residual(device: Device, dtype: Dtype, table: pd.DataFrame) -> GemmFit:
+    """Coefficients, then the table of what they leave, both from the fitted (n, k) shapes alone."""
+    efficiency, warm_bytes = _fit_coefficients(device, dtype, table)
+    analytic_s = _predict_warm(device, dtype, efficiency, table, warm_bytes)
+    residual = fit_gemm_residual(table, analytic_s)
+    corrected_s = analytic_s
+    if residual is not None:
+        log_ratios, _ = residuals_at(residual, {name: table[name].to_numpy() for name in residual.axes})
+        corrected_s = analytic_s * np.exp(log_ratios)
+    return GemmFit(efficiency, warm_bytes, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
+
+
+def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTable | None:
+    """Table of measured over analytic time from the fitted (n, k) shapes; None where it would not help others."""
+    fitted = ~held_out(table["n"], table["k"])
+    rows = table[fitted]
+    log_ratio = np.log(rows["measured_s"].to_numpy() / analytic_s[fitted])
+    features = {name: rows[name].to_numpy() for name in RESIDUAL_AXES}
+    return fit_residual(features, log_ratio, RESIDUAL_AXES, rows.groupby(["n", "k"]).ngroup())
+
+
+def _fit_coefficients(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEfficiency, float]:
+    """Coefficients and the benchmark's warm bytes, with the dispatch that fits better."""
+    rows = table[thin(~held_out(table["n"], table["k"]))]
+    measured_s = rows["measured_s"].to_numpy()
+    is_narrow = DTYPE_BYTES[dtype] < 2.0
+    dispatches: list[GemmDispatch] = ["best"]
+    if is_narrow and device.device_class in CUTLASS:
+        dispatches.append(CUTLASS[device.device_class])
+    found: list[tuple[float, int, GemmEfficiency, float]] = []
+    for dispatch in dispatches:
+        coefficients = (
+            *COEFFICIENTS,
+            WARM,
+            *((SPLIT,) if dispatch == "best" else ()),
+            *(QUANTIZE_COEFFICIENTS if is_narrow else ()),
+        )
+
+        def predict(values: dict[str, float], dispatch: GemmDispatch = dispatch) -> FloatArray:
+            return _predict_warm(device, dtype, _efficiency(values, dispatch), rows, values["warm_bytes"])
+
+        values = fit_coefficients(coefficients, predict, measured_s)
+        error = summarize(predict(values), measured_s).mean_frac
+        found.append((error, len(found), _efficiency(values, dispatch), values["warm_bytes"]))
+    return min(found)[2:]
+
+
+def _errors(predicted_s: FloatArray, table: pd.DataFrame) -> tuple[ErrorSummary, ErrorSummary]:
+    held, measured_s = held_out(table["n"], table["k"]), table["measured_s"].to_numpy()
+    return summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
 def predict_gemm(device: Device, dtype: Dtype, table: pd.DataFrame, warm_bytes: float = 0.0) -> FloatArray:
-    """Seconds of every row of m, n, k; warm_bytes > 0 predicts a benchmark that repeats each product."""
-    coefficients = gemm_coefficients(device, dtype)
+    """Seconds of every row of m, n, k, residual table included where the device has one.
+
+    warm_bytes > 0 predicts a benchmark that repeats each product.
+    """
+    coefficients = gemm_table(device, [dtype])[0]
     coefficients[WARM_BYTES] = warm_bytes
     out = np.empty(len(table))
     m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
@@ -85,18 +166,22 @@ def _fill(
     out: FloatArray,
 ) -> None:
     for row in range(len(m)):
-        out[row] = gemm_seconds(
-            m[row], n[row], k[row], 1.0, weight_bytes * n[row] * k[row], activation_bytes * m[row] * (n[row] + k[row]),
+        out[row] = corrected_gemm_seconds(
+            m[row], n[row], k[row], weight_bytes * n[row] * k[row], activation_bytes * m[row] * (n[row] + k[row]),
             coefficients,
         )[0]  # fmt: skip
 
 
-def _with(device: Device, dtype: Dtype, values: dict[str, float]) -> Device:
-    cost_model = device.cost_model.model_copy(update={"gemm": {dtype: _efficiency(values)}})
-    return device.model_copy(update={"cost_model": cost_model})
+def _predict_warm(
+    device: Device, dtype: Dtype, efficiency: GemmEfficiency, table: pd.DataFrame, warm_bytes: float
+) -> FloatArray:
+    """As the benchmark saw it, by coefficients alone."""
+    cost_model = device.cost_model.model_copy(update={"gemm": {dtype: efficiency}})
+    analytic = device.model_copy(update={"cost_model": cost_model, "residuals": None})
+    return predict_gemm(analytic, dtype, table, warm_bytes)
 
 
-def _efficiency(values: dict[str, float]) -> GemmEfficiency:
+def _efficiency(values: dict[str, float], dispatch: GemmDispatch) -> GemmEfficiency:
     """From base units, without the checks of a file: the optimiser tries thousands."""
     known: dict[str, Any] = {name: value for name, value in values.items() if name in GemmEfficiency.model_fields}
-    return GemmEfficiency.model_construct(**known)
+    return GemmEfficiency.model_construct(**known, dispatch=dispatch)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, ResidualTable, encode
+from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,12 +22,12 @@ RIDGE_FRAC: Final = 0.02
 """Pull towards zero, as a share of that weight ..."""
 SMALLEST_RIDGE: Final = 0.05
 """... and at least so much."""
-NUM_FOLDS: Final = 5
-NUM_ROUNDS: Final = 3
+NUM_FOLDS: Final = 4
+NUM_ROUNDS: Final = 2
 """Of reweighting: from squares towards absolute errors."""
 SMALLEST_ERROR: Final = 0.03
 """Below this absolute error, squares count."""
-SUPPORT: Final = 1.0
+SUPPORT: Final = 0.5
 """Measurements, as interpolation weights add up, that a node needs to count as measured."""
 NEEDED_GAIN_FRAC: Final = 0.02
 """A table stays only if it takes at least this share off the error of shapes it has not seen."""
@@ -94,21 +94,20 @@ def _design(columns: Sequence[FloatArray], knots: Sequence[Sequence[float]]) -> 
     return csr_array((weights.ravel(), (rows, nodes.ravel())), shape=(num_points, size))
 
 
-def _roughness(knots: Sequence[Sequence[float]]) -> FloatArray:
-    """[num_nodes, num_nodes]: sum over neighbours of (difference)^2 per octave between them."""
-    size = int(np.prod([len(one) for one in knots]))
-    rough = np.zeros((size, size))
-    index = np.arange(size).reshape([len(one) for one in knots])
+def _roughness(knots: Sequence[Sequence[float]]) -> Any:
+    """Sparse [num_nodes, num_nodes]: sum over neighbours of (difference)^2 per octave between them."""
+    from scipy.sparse import coo_array
+
+    index = np.arange(int(np.prod([len(one) for one in knots]))).reshape([len(one) for one in knots])
+    rows, columns, values = [], [], []
     for axis, ends in enumerate(knots):
-        gaps = np.diff(np.log2(np.maximum(ends, 1.0)))
-        for number, gap in enumerate(gaps):
-            low = index.take(number, axis).ravel()
-            high = index.take(number + 1, axis).ravel()
-            rough[low, low] += 1.0 / gap
-            rough[high, high] += 1.0 / gap
-            rough[low, high] -= 1.0 / gap
-            rough[high, low] -= 1.0 / gap
-    return rough
+        for number, gap in enumerate(np.diff(np.log2(np.maximum(ends, 1.0)))):
+            low, high = index.take(number, axis).ravel(), index.take(number + 1, axis).ravel()
+            rows += [low, high, low, high]
+            columns += [low, high, high, low]
+            values += [np.full(len(low), sign / gap) for sign in (1.0, 1.0, -1.0, -1.0)]
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))) if rows else None
+    return coo_array(entries if entries else (index.size, index.size), shape=(index.size, index.size)).tocsr()
 
 
 def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
@@ -119,7 +118,7 @@ def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
 
 
 def _cross_validated(
-    design: Any, ratio: FloatArray, rough: FloatArray, strength: float, folds: npt.NDArray[np.int64]
+    design: Any, ratio: FloatArray, rough: Any, strength: float, folds: npt.NDArray[np.int64]
 ) -> float:
     """Mean absolute error on rows whose shapes were left out in turn."""
     error = 0.0
@@ -132,17 +131,40 @@ def _cross_validated(
     return error / len(ratio)
 
 
-def _solve(design: Any, ratio: FloatArray, rough: FloatArray, strength: float) -> FloatArray:
-    """Node values that minimise robust errors + strength x roughness + ridge."""
-    from scipy.linalg import cho_factor, cho_solve
+def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> FloatArray:
+    """Node values that minimise robust errors + strength x roughness + ridge (conjugate gradients)."""
+    from scipy.sparse import diags_array
+    from scipy.sparse.linalg import cg
 
-    penalty = strength * rough + max(RIDGE_FRAC * strength, SMALLEST_RIDGE) * np.eye(len(rough))
+    ridge = max(RIDGE_FRAC * strength, SMALLEST_RIDGE)
+    penalty = strength * rough + diags_array(np.full(rough.shape[0], ridge))
     weights = np.ones(len(ratio))
-    values = np.zeros(len(rough))
+    values = np.zeros(rough.shape[0])
     for _ in range(NUM_ROUNDS):
-        weighted = design.multiply(weights[:, None]).tocsr()
-        normal = (design.T @ weighted).toarray() + penalty
-        values = cho_solve(cho_factor(normal, overwrite_a=True), weighted.T @ ratio)
+        weighted = diags_array(weights) @ design
+        normal = (design.T @ weighted + penalty).tocsr()
+        scaling = diags_array(1.0 / normal.diagonal())
+        values, _ = cg(normal, weighted.T @ ratio, x0=values, rtol=1e-5, maxiter=2000, M=scaling)
         weights = 1.0 / np.maximum(np.abs(ratio - design @ values), SMALLEST_ERROR)
         weights /= weights.mean()
     return np.asarray(values)
+
+
+def render_residuals(residuals: Residuals) -> str:
+    """The file of a device's tables, one line of numbers a table."""
+    lines = [
+        f"device: {residuals.device}",
+        "source:",
+        f"  title: {residuals.source.title}",
+        "  where: >-",
+        f"    {residuals.source.where}",
+        f"  kind: {residuals.source.kind}",
+        "tables:",
+    ]
+    for name, table in residuals.tables.items():
+        lines += [f"  {name}:", "    axes:"]
+        lines += [f"      {axis}: [{', '.join(f'{knot:g}' for knot in knots)}]" for axis, knots in table.axes.items()]
+        lines += [f"    num_points: {table.num_points}"]
+        lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
+        lines += [f'    values: "{table.values}"']
+    return "\n".join(lines) + "\n"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from hermes_sim.core.schema import Description, Dtype, Fraction, Seconds, Source
-from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
-from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
+from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 
 
@@ -21,6 +22,12 @@ class CostModel(Description):
     """One small kernel inside a captured graph."""
     kernel_launch_s: Seconds = Field(alias="kernel_launch")
     """Host-side time per kernel when steps are not captured as graphs."""
-    experts: ExpertEfficiency = ExpertEfficiency()
+    elementwise: dict[ElementwiseKind, ElementwiseEfficiency] = Field(default={})
+    """Small kernels by kind; the others take `elementwise_memory_frac` and `elementwise_launch`."""
+    experts: dict[ExpertFormat, ExpertEfficiency] = Field(default={})
+    """By format; a format without an entry takes the nearest one, or what dense products of its dtype reach."""
     attention: AttentionEfficiency = AttentionEfficiency()
+    """vLLM's default kernels on a cache of 16-bit numbers."""
+    attention_kernels: dict[AttentionKernel, AttentionEfficiency] = Field(default={})
+    """Kernels measured apart; what is not here takes the next less special, `attention` last."""
     source: Source

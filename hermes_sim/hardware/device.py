@@ -23,6 +23,7 @@ from hermes_sim.core.schema import (
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.residual import Residuals
 
 DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
 BY_CLASS: Final = "class"
@@ -88,6 +89,8 @@ class Device(Description):
     """Rent of one device."""
     cost_model: CostModel
     """Left out, or `class`: the coefficients of the device's class, scaled by this data sheet, as an estimate."""
+    residuals: Residuals | None = None
+    """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
 

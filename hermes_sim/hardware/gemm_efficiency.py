@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from hermes_sim.core.schema import Description, Fraction, Seconds
 from hermes_sim.hardware.fit_error import FitError
+
+GemmDispatch = Literal["best", "rows_sm89", "rows_sm90", "rows_sm100"]
 
 
 class GemmEfficiency(Description):
@@ -34,6 +38,16 @@ class GemmEfficiency(Description):
     """Latency of one element of k in a tile's main loop."""
     cache_speedup: float = Field(default=1.0, ge=1.0)
     """Bandwidth of the last-level cache over the memory's, for activations that fit it."""
+    cache_frac: Fraction = 0.8
+    """Share of the last-level cache that a product's activations find free."""
+    operand_speedup: float | None = Field(default=None, ge=1.0)
+    """Bandwidth at which all tiles together draw their operands from the cache, over the memory's; None: no limit."""
+    write_frac: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Bandwidth of writing the result over that of reading."""
+    ramp_s: Seconds = Field(default=0.0, alias="ramp")
+    """Time until the memory streams at full bandwidth: short streams take up to twice as long."""
+    dispatch: GemmDispatch = "best"
+    """Who chooses the tile: `best`, the library, with split sums; `rows_*`, the number of rows alone (CUTLASS fp8)."""
     quantize_row_s: Seconds = Field(default=0.0, alias="quantize_row")
     """Narrow dtypes: the kernel that scales the activations, per row."""
     quantize_element_s: Seconds = Field(default=0.0, alias="quantize_element")

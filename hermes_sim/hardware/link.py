@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hermes_sim.core.schema import BytesPerSecond, Description, Fraction, Seconds, Source
+from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 
 LinkKind = Literal["pcie", "nvlink", "c2c", "xgmi", "upi", "ici", "infiniband", "ethernet", "memory", "cxl", "nvme"]
 
@@ -28,5 +29,7 @@ class Link(Description):
     """Share of the bandwidth a large message reaches."""
     switched: bool = False
     """All ports talk at full rate at once (NVSwitch, a network switch); otherwise one link per pair of devices."""
+    collectives: dict[KernelLibrary, dict[CollectiveKind, CollectiveEfficiency]] = Field(default={})
+    """Inside a node, by library; what is not given follows from `bandwidth`, `efficiency_frac` and the latency."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, pairwise
 from typing import Any
 
 import networkx as nx
 
+from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.hardware.topology import NETWORK_IN, NETWORK_OUT, Endpoint, NetworkError, PhysicalLink, Topology, Vertex
@@ -50,6 +51,14 @@ class GroupLink:
     switched: bool
     """Inside each node the devices share a switch."""
     crosses_nodes: bool
+    exchange_bytes_per_s: float = math.inf
+    """Per device and direction where every device sends to every other: across nodes through its own share of NICs."""
+    peak_bytes_per_s: float = math.inf
+    """Of one device's port inside a node, as `collectives` counts."""
+    collectives: Mapping[KernelLibrary, Mapping[CollectiveKind, CollectiveEfficiency]] = field(
+        default_factory=dict, compare=False
+    )
+    """Fitted to the links of this group; empty across nodes."""
 
 
 ON_DEVICE = Route(link_ids=(), share_frac=(), latency_s=0.0, bandwidth_bytes_per_s=math.inf)
@@ -121,11 +130,16 @@ class Network:
             return inside[0]
         hops = self._ring([members[0] for members in by_node.values()])
         nics = [self._nic_bandwidth(members) for members in by_node.values()]
+        bandwidth = min([*nics, *(link.bandwidth_bytes_per_s for link in inside)])
         return GroupLink(
-            bandwidth_bytes_per_s=min([*nics, *(link.bandwidth_bytes_per_s for link in inside)]),
+            bandwidth_bytes_per_s=bandwidth,
             latency_s=max([self._collective_latency_s(hops), *(link.latency_s for link in inside)]),
             switched=all(link.switched for link in inside),
             crosses_nodes=True,
+            exchange_bytes_per_s=min(
+                self._exchange_bandwidth(nic, len(members), len(endpoints))
+                for nic, members in zip(nics, by_node.values(), strict=True)
+            ),
         )
 
     def pp_link(self, endpoints: Sequence[Endpoint], tp: int) -> GroupLink:
@@ -147,11 +161,29 @@ class Network:
         pairs = [self.route(source, target) for source, target in combinations(members, 2)]
         if all(len(route.link_ids) == 1 for route in pairs):
             bandwidth = min(route.bandwidth_bytes_per_s for route in pairs) * (len(members) - 1)
-            return GroupLink(bandwidth, self._collective_latency_s(pairs), switched=False, crosses_nodes=False)
+            return self._with_fitted(GroupLink(bandwidth, self._collective_latency_s(pairs), False, False), pairs)
         hops = self._ring(members)
         bandwidth = min(self.links[link].bandwidth_bytes_per_s / count for link, count in _link_counts(hops).items())
         switched = all(self._topology.is_switched(endpoint) for endpoint in members)
-        return GroupLink(bandwidth, self._collective_latency_s(hops), switched=switched, crosses_nodes=False)
+        return self._with_fitted(GroupLink(bandwidth, self._collective_latency_s(hops), switched, False), hops)
+
+    def _with_fitted(self, link: GroupLink, hops: Sequence[Route]) -> GroupLink:
+        """The group with what was fitted to its links, where all of them are of one kind."""
+        used = [self.links[link_id] for hop in hops for link_id in hop.link_ids]
+        profiles = {one.profile for one in used}
+        link = replace(link, exchange_bytes_per_s=link.bandwidth_bytes_per_s)
+        if len(profiles) != 1:
+            return link
+        peak = min(one.peak_bandwidth_bytes_per_s for one in used)
+        return replace(link, peak_bytes_per_s=peak, collectives=self._topology.profile(profiles.pop()).collectives)
+
+    @staticmethod
+    def _exchange_bandwidth(nic_bytes_per_s: float, num_inside: int, num_devices: int) -> float:
+        """Of one device of a node in an all-to-all: what goes to other nodes waits for its share of the NICs.
+
+        Of p - 1 equal messages p - m leave a node of m devices: bandwidth = NICs / m x (p - 1) / (p - m).
+        """
+        return nic_bytes_per_s / num_inside * (num_devices - 1) / (num_devices - num_inside)
 
     def _collective_latency_s(self, hops: Sequence[Route]) -> float:
         """The longest of these hops, as kernels inside a captured graph see it."""

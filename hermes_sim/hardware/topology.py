@@ -92,6 +92,10 @@ class Topology:
         name = group.uplink or self._network_link
         return None if name is None else self._profiles[name]
 
+    def profile(self, name: str) -> Link:
+        """The link profile of that name."""
+        return self._profiles[name]
+
     def nic(self, endpoint: Endpoint) -> Vertex:
         """The NIC that a device sends and receives through."""
         group = self.nodes[endpoint.node_group]

@@ -1,7 +1,7 @@
 """Tables of ai-dynamo/aiconfigurator's collector: one per system, backend and operator, `latency_ms`, captured graphs.
 
-`message_size` counts elements, of 2 bytes or as `nccl_dtype` says. `step` is what is cached already: a decode attends to
-step + 1 tokens. Tables of prompts and of decodes have the same columns; decodes have one new token and a history.
+`message_size` counts elements, of 2 bytes or as `nccl_dtype` says. `step` is what is cached already: a decode attends
+to step + 1 tokens. Tables of prompts and of decodes have the same columns; decodes have one new token and a history.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DTYPES: Final = {
     "nvfp4": "fp4", "sq": "int8", "int8_wo": "w8a16", "int4_wo": "w4a16",
     "w4a16_mxfp4": "mxfp4", "w4a8_mxfp4_mxfp8": "w4a8", "w4afp8": "w4a8",
 }  # fmt: skip
-"""Names of the origin -> ours; others are the same. mxfp4 weights meet bf16 activations, w4a8 ones 8-bit activations."""
+"""Names of the origin -> ours; others are the same. mxfp4: with bf16 activations; w4a8: with 8-bit ones."""
 
 ELEMENT_BYTES: Final = {"half": 2, "int8": 1, "float": 4, "float32": 4, "bfloat16": 2, "float16": 2}
 _NCCL: Final = {
@@ -43,7 +43,7 @@ def _gemm(source: Source) -> Iterator[Part]:
 
 def _attention(source: Source) -> Iterator[Part]:
     table = source.table
-    window = table["window_size"] if "window_size" in table else 0
+    window = table.get("window_size", 0)
     rows = _common(source, "attn_dtype").assign(
         num_seqs=table["batch_size"],
         num_heads=table["num_heads"],

@@ -164,12 +164,16 @@ def finished(operator: str, table: pd.DataFrame, source_file: str) -> pd.DataFra
 def medians(table: pd.DataFrame) -> pd.DataFrame:
     """One row a shape and setting: the median of its repeats, with the row of the first."""
     keys = [name for name in table.columns if name not in (MEASURED_S.name, SOURCE_ROW)]
-    varying = [name for name in keys if table[name].nunique(dropna=False) > 1]
+    varying = [name for name in keys if _varies(table[name])]
     if not varying or not table.duplicated(varying).any():
         return table
     grouped = table.groupby(varying, sort=False, dropna=False)
     seconds = grouped[MEASURED_S.name].transform("median")
     return table.assign(**{MEASURED_S.name: seconds})[~table.duplicated(varying)]
+
+
+def _varies(values: pd.Series) -> bool:
+    return len(values) > 0 and bool((values != values.iloc[0]).any())
 
 
 def _column(table: pd.DataFrame, column: Column, operator: str) -> pd.Series:

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, cast
 
 import numpy as np
 import pandas as pd
@@ -126,9 +126,9 @@ def _report(table: pd.DataFrame, column: str, wrong: np.ndarray, wanted: str, na
     return wrong
 
 
-def _open(path: Path) -> Iterable[str]:
+def _open(path: Path) -> TextIO:
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8", newline=""))
     return path.open(encoding="utf-8", newline="")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -24,7 +24,12 @@ def _operators(source: Source) -> Iterator[Part]:
     table = source.table
     names = table["op"].astype("str").str.casefold()
     devices = table["device"].astype("str").map(source.names.device)
-    common = {"device": devices, "measured_s": table["latency_ms"] * 1e-3, "timing": "eager", "dtype": "fp16"}
+    common: dict[str, Any] = {
+        "device": devices,
+        "measured_s": table["latency_ms"] * 1e-3,
+        "timing": "eager",
+        "dtype": "fp16",
+    }
     is_product = names.str.startswith("matmul")
     complete = is_product & (table[["M", "N", "K"]].fillna(0.0) >= 1.0).all(axis=1)
     source.skip("matmul", "M, N and K are needed", int((is_product & ~complete).sum()))

@@ -7,7 +7,7 @@ from the model; a tensor-parallel shard is one device with its share of heads an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
@@ -17,9 +17,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 
 SAMPLER_BYTES_PER_LOGIT: Final = 10.0
 """16-bit logits are read, widened to 32 bits and read again."""
-_UNKNOWN_MODEL: Final = (
-    "the shape of its model is not known: no model file and no architecture in the folder has the name"
-)
+_UNKNOWN_MODEL: Final = "its model's shape is not known: no model file and no architecture of the folder has the name"
 
 
 def _dense(source: Source) -> Iterator[Part]:
@@ -134,7 +132,7 @@ def _calls(
     if model is None:
         return
     heads = _heads(model, source.file.tp, source.table.index)
-    kinds = {
+    kinds: dict[str, tuple[pd.Series, dict[str, Any]]] = {
         "attention_prefill": (
             (chunk > 0) & (decodes == 0),
             {"num_seqs": 1, "new_tokens": chunk, "history_tokens": history},

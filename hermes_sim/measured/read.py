@@ -35,8 +35,8 @@ def read_kernels(
 ) -> KernelTables:
     """Measurements of kernels under the folder, base units, one row a shape and setting.
 
-    operators, devices (names or aliases) and engines narrow what is read: other files are not opened, or their rows left
-    out. A file is known by its columns, whatever its name; its name tells what its columns do not: device, model, tp.
+    operators, devices (names or aliases) and engines narrow what is read: other files are not opened, or their rows
+    left out. A file is known by its columns, whatever its name; its name tells what they do not: device, model, tp.
     Raises ConfigError where there is no such folder.
     """
     folder = Path(folder)
@@ -63,13 +63,21 @@ def read_kernels(
         if source is None:
             continue
         num_files += 1
-        for operator, rows in layout.convert(source):
-            if (operators is None or operator in operators) and len(rows):
-                table = _chosen(finished(operator, rows, source.name), wanted, engines)
-                if len(table):
-                    parts.setdefault(operator, []).append(table)
+        for operator, rows in _converted(source, layout, operators).items():
+            table = _chosen(finished(operator, rows, source.name), wanted, engines)
+            if len(table):
+                parts.setdefault(operator, []).append(table)
     tables = {name: pd.concat(parts[name], ignore_index=True) for name in OPERATORS if name in parts}
     return KernelTables(tables, log, num_files)
+
+
+def _converted(source: Source, layout: Layout, operators: Collection[str] | None) -> dict[str, pd.DataFrame]:
+    """Rows of each operator that is asked for."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for operator, rows in layout.convert(source):
+        if (operators is None or operator in operators) and len(rows):
+            parts.setdefault(operator, []).append(rows)
+    return {operator: rows[0] if len(rows) == 1 else pd.concat(rows) for operator, rows in parts.items()}
 
 
 def _chosen(table: pd.DataFrame, devices: set[str] | None, engines: Collection[str] | None) -> pd.DataFrame:

@@ -30,6 +30,11 @@ __all__ = [
     "token_operators",
 ]
 
+SORT_BYTES_PER_LOGIT = 128.0
+"""Traffic of a radix sort of (fp32 key, 64-bit index) pairs, of the running sum over them and of putting them back:
+4 passes of 8 bits read and write 12 bytes each, and as many again for the histograms' gaps and the rest. Fitted, to two
+digits: runs of models whose generation defaults state top-p against runs of those that state none."""
+
 
 def expected_distinct_experts(num_experts: int, num_experts_per_token: int, num_tokens: float) -> float:
     """Experts that at least one of `num_tokens` tokens chooses, if every choice of k out of E is equally likely.
@@ -86,16 +91,19 @@ def token_operators(
     return (*operators, *_all_reduces(model, num_tokens, tp))
 
 
-def sampling_operators(model: ModelArchitecture, num_sampled: int, *, tp: int = 1) -> tuple[Operator, ...]:
+def sampling_operators(
+    model: ModelArchitecture, num_sampled: int, *, tp: int = 1, sorts_logits: bool = False
+) -> tuple[Operator, ...]:
     """Logits of the sequences that get a token, gathered over the group, and the sampler's passes over them.
 
-    The sampler reads the fp32 logits three times: temperature, softmax, choice.
+    The sampler reads the fp32 logits three times: temperature, softmax, choice. Top-p sampling sorts them first.
     """
     if num_sampled == 0:
         return ()
     vocab = share(model.vocab_size, tp)
     logits = gemm(model, "logits", "lm_head", num_sampled, vocab, model.hidden_size, 1)
-    sampler = Operator("sampler", "elementwise", bytes=3.0 * DTYPE_BYTES["fp32"] * num_sampled * model.vocab_size)
+    bytes_per_logit = 3.0 * DTYPE_BYTES["fp32"] + (SORT_BYTES_PER_LOGIT if sorts_logits else 0.0)
+    sampler = Operator("sampler", "elementwise", bytes=bytes_per_logit * num_sampled * model.vocab_size)
     if tp == 1:
         return logits, sampler
     message = float(num_sampled) * model.vocab_size * DTYPE_BYTES[model.activation_dtype]

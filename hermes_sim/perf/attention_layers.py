@@ -6,12 +6,14 @@ which are linear in them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.forward import Batch, context_operators, token_operators
@@ -27,11 +29,19 @@ MAX_LAYER_KINDS = 3
 _PROMPT_SECONDS = (
     layer.PREFILL_LAUNCH_S,
     layer.PAIR_S,
+    layer.PREFILL_TILE_S,
     layer.LONGEST_ROW_S,
     layer.PREFILL_BYTE_S,
     layer.PREFILL_TOKEN_S,
+    layer.PREFILL_TOKEN_WARM_S,
+    layer.PREFILL_TOKEN_ISSUE_S,
     layer.HISTORY_S,
 )
+
+TILE_HEAD_DIM = 128.0
+"""Cycles of a tile are stated for this head dimension."""
+
+UNSTATED_CLOCK_HZ = 1e9
 
 _PROBE = 4096
 """Queries and pairs of a probing batch; its context is one or two keys a query, so that no window clips."""
@@ -61,12 +71,18 @@ class AttentionLayers:
     history_flops_per_token: float
     """Cached tokens of a prompt's history that are multiplied again (latent attention)."""
     dtype: Dtype
+    kv_dtype: Dtype
     num_prompt_layers: int
     """Layers that prompts go through: num_layers, or those of the encoder."""
     bidirectional: bool = False
     """Prompts attend both ways: n^2 pairs instead of n (n + 1) / 2."""
     num_decode_calls: int = 1
     """Kernels of one decode layer: self-attention, and cross-attention."""
+
+    @property
+    def head_dim(self) -> float:
+        """Mean of the dimensions of a query and of a value."""
+        return self.flops_per_pair / (4.0 * self.num_heads)
 
     def prompt_pairs(self, causal_pairs: FloatArray, num_tokens: FloatArray) -> FloatArray:
         """Query-key pairs of whole prompts from those under the causal mask."""
@@ -112,6 +128,7 @@ def attention_layers(model: ModelArchitecture, *, tp: int, kv_dtype: Dtype) -> t
                 cache_write_bytes=written.bytes / _PROBE if written and decode.count == written.count else 0.0,
                 history_flops_per_token=history.flops / _PROBE if history and kind == "latent" else 0.0,
                 dtype=decode.dtype,
+                kv_dtype=kv_dtype,
                 num_prompt_layers=prompt.count,
                 bidirectional=model.num_encoder_layers > 0,
                 num_decode_calls=2 if model.num_encoder_layers > 0 else 1,
@@ -135,58 +152,117 @@ def recurrent_layers(model: ModelArchitecture, *, tp: int) -> RecurrentLayers | 
     )
 
 
-def layer_coefficients(layers: AttentionLayers, device: Device) -> FloatArray:
+def attention_efficiency(layers: AttentionLayers, device: Device, engine: str = "vllm") -> AttentionEfficiency:
+    """The coefficients that fit best: of the engine, of latent attention, of the cache's dtype, else the device's."""
+    cost = device.cost_model
+    latent = "_mla" if layers.kind == "latent" else ""
+    narrow = "_fp8" if layers.kv_dtype in ("fp8", "fp8_block") else ""
+    for name in (f"{engine}{latent}{narrow}", f"{latent}{narrow}".lstrip("_"), f"{engine}{latent}", latent.lstrip("_")):
+        if name in cost.attention_kernels:
+            return cost.attention_kernels[name]
+    return cost.attention
+
+
+def layer_coefficients(
+    layers: AttentionLayers, device: Device, engine: str = "vllm", efficiency: AttentionEfficiency | None = None
+) -> FloatArray:
     """[NUM_LAYER_COEFFICIENTS] seconds and shares of one kind of layer on the device."""
-    cost, shape = device.cost_model, device.cost_model.attention
-    peak = peak_flops_per_s(device, layers.dtype)
-    bandwidth = device.memory.bandwidth_bytes_per_s
-    core_share = device.num_cores / peak
-    prefill_flops_per_s = peak * cost.attention_prefill_compute_frac
-    decode_bytes_per_s = bandwidth * cost.attention_decode_memory_frac
+    shape = efficiency or attention_efficiency(layers, device, engine)
     values = np.zeros(layer.NUM_LAYER_COEFFICIENTS)
-    values[layer.DECODE_LAUNCH_S] = shape.decode_launch_s
-    values[layer.DECODE_BYTE_S] = layers.decode_bytes_per_token / decode_bytes_per_s
-    values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
+    _fill_decode(values, layers, device, shape)
+    _fill_prefill(values, layers, device, shape)
+    values[layer.WINDOW_TOKENS] = layers.window_tokens
+    values[layer.NUM_LAYERS] = layers.num_layers
+    if layers.bidirectional:
+        _attend_both_ways(values, layers)
+    return values
+
+
+def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, shape: AttentionEfficiency) -> None:
+    memory_frac = shape.decode_memory_frac or device.cost_model.attention_decode_memory_frac
+    bytes_per_s = device.memory.bandwidth_bytes_per_s * memory_frac
+    peak = peak_flops_per_s(device, layers.dtype)
+    cycle_s = _cycle_s(device)
+    group = layers.num_heads // layers.num_kv_heads
+    grouped = shape.decode_group_rows > 0.0 and group <= (shape.decode_largest_group or group)
+    if not shape.decode_window_groups:
+        grouped = grouped and layers.window_tokens == 0 and group > 1
+    tiles = layers.num_kv_heads * math.ceil(group / shape.decode_group_rows) if grouped else layers.num_heads
+    tile_s = cycle_s * (layers.head_dim / TILE_HEAD_DIM) ** shape.decode_dim_exponent
     query_bytes = layers.decode_bytes_per_query + layers.cache_write_bytes
-    values[layer.DECODE_SEQUENCE_S] = layers.num_kv_heads * shape.decode_head_s + query_bytes / decode_bytes_per_s
-    values[layer.DECODE_QUERY_S] = query_bytes / decode_bytes_per_s
-    head_bytes = layers.decode_bytes_per_token / layers.num_kv_heads
-    values[layer.DECODE_LONGEST_S] = head_bytes * device.num_cores / (bandwidth * shape.decode_core_streams)
+    values[layer.DECODE_LAUNCH_S] = shape.decode_launch_s
+    values[layer.DECODE_BYTE_S] = layers.decode_bytes_per_token / bytes_per_s
+    values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
+    values[layer.DECODE_SEQUENCE_S] = values[layer.DECODE_QUERY_S] = query_bytes / bytes_per_s
+    values[layer.DECODE_WAVES] = tiles / device.num_cores
+    values[layer.DECODE_TILE_S] = shape.decode_tile_cycles * tile_s
+    values[layer.DECODE_WAVE_FRAC] = shape.decode_wave_frac
+    values[layer.DECODE_BLOCK_S] = shape.decode_block_cycles * tile_s
+    values[layer.DECODE_WALK_S] = shape.decode_walk_cycles * tile_s
+    values[layer.DECODE_SPLITS] = shape.decode_splits and (grouped or shape.decode_window_groups)
+    values[layer.DECODE_COMBINE_S] = shape.decode_combine_s
+    values[layer.DECODE_COMBINE_LOG_S] = shape.decode_combine_log_s
+    values[layer.DECODE_REGROUP_S] = shape.decode_regroup_s if grouped and layers.num_kv_heads > 1 else 0.0
+    values[layer.DECODE_WINDOW_S] = shape.decode_window_s
     values[layer.DECODE_SERIAL_FRAC] = shape.decode_serial_frac
+    # tiles are hidden no faster than a block of keys takes to read, so that a longer context never takes less time
+    block_s = layer.BLOCK_TOKENS * values[layer.DECODE_BYTE_S] / max(values[layer.DECODE_WAVES], 1e-12)
+    slower = max(values[layer.DECODE_TILE_S] / max(4.0 * block_s, 1e-12), 1.0)
+    values[layer.DECODE_HIDDEN_BLOCKS] = shape.decode_hidden_blocks * slower
+    values[layer.MIXED_ROW_TOKENS] = shape.mixed_row_tokens
+    cache_bytes = device.cache.capacity_bytes if device.cache else 0.0
+    values[layer.REPEATED_TOKENS] = shape.benchmark_cache_frac * cache_bytes / layers.decode_bytes_per_token
+    values[layer.REPEATED_SHARE] = 1.0 / shape.benchmark_cache_speedup
+
+
+def _fill_prefill(values: FloatArray, layers: AttentionLayers, device: Device, shape: AttentionEfficiency) -> None:
+    bandwidth, peak = device.memory.bandwidth_bytes_per_s, peak_flops_per_s(device, layers.dtype)
+    compute_frac = shape.prefill_compute_frac or device.cost_model.attention_prefill_compute_frac
+    wide = 1.0 + shape.prefill_wide_frac * max(layers.head_dim / TILE_HEAD_DIM - 1.0, 0.0)
+    core_cycle_s = _cycle_s(device)
+    head_pair_s = layers.flops_per_pair / layers.num_heads * wide / (peak * compute_frac)
+    head_pair_s += shape.softmax_cycles * core_cycle_s / device.num_cores
     values[layer.PREFILL_LAUNCH_S] = shape.prefill_launch_s
-    values[layer.PAIR_S] = layers.flops_per_pair / prefill_flops_per_s + layers.num_heads * shape.softmax_s
+    values[layer.PAIR_S] = layers.num_heads * head_pair_s
     values[layer.TOKEN_PAIRS] = shape.diagonal_pairs
-    values[layer.SEQUENCE_PAIRS] = shape.sequence_pairs
-    head_flops = layers.flops_per_pair / layers.num_heads
-    values[layer.LONGEST_ROW_S] = shape.row_tokens * (
-        head_flops * core_share / cost.attention_prefill_compute_frac + shape.softmax_s * device.num_cores
-    )
+    values[layer.PREFILL_TILE_HEADS] = layers.num_kv_heads if shape.prefill_groups else layers.num_heads
+    rows = layers.num_heads / layers.num_kv_heads if shape.prefill_groups else 1.0
+    values[layer.PREFILL_TILE_ROWS] = rows / layer.BLOCK_TOKENS
+    values[layer.PREFILL_CORE_SHARE] = 1.0 / device.num_cores
+    dim_factor = (layers.head_dim / TILE_HEAD_DIM) ** shape.prefill_dim_exponent
+    values[layer.PREFILL_TILE_S] = shape.prefill_tile_cycles * core_cycle_s * dim_factor
+    values[layer.PREFILL_WAVE_FRAC] = shape.prefill_wave_frac
+    values[layer.LONGEST_ROW_S] = shape.row_tokens * head_pair_s * device.num_cores
+    values[layer.WINDOW_ROW_TOKENS] = shape.window_row_tokens
     values[layer.PREFILL_SERIAL_FRAC] = shape.prefill_serial_frac
     values[layer.PREFILL_BYTE_S] = layers.prefill_bytes_per_token / bandwidth
     # own keys and values are read once more than written: to attend to them; a decoder's layers are written for all
     # prompt tokens, however many layers the encoder has
-    cache_write_bytes = layers.cache_write_bytes * layers.num_layers / layers.num_prompt_layers
-    token_bytes = layers.prefill_bytes_per_query + cache_write_bytes + layers.prefill_bytes_per_token
-    values[layer.PREFILL_TOKEN_S] = token_bytes / (bandwidth * shape.prefill_memory_frac)
+    written = layers.cache_write_bytes * layers.num_layers / layers.num_prompt_layers
+    token_bytes = layers.prefill_bytes_per_query + shape.prefill_write_factor * written
+    reached = bandwidth * shape.prefill_memory_frac
+    values[layer.PREFILL_TOKEN_S] = token_bytes / reached
+    values[layer.PREFILL_TOKEN_WARM_S] = token_bytes / (reached * shape.prefill_cache_speedup)
+    cache_bytes = device.cache.capacity_bytes if device.cache else 0.0
+    values[layer.PREFILL_CACHE_TOKENS] = max(shape.prefill_cache_frac * cache_bytes / token_bytes, 1e-6)
+    values[layer.PREFILL_TOKEN_ISSUE_S] = shape.prefill_token_cycles * core_cycle_s / device.num_cores
+    values[layer.PREFILL_MEMORY_SERIAL_FRAC] = shape.prefill_memory_serial_frac
     widened = peak * gemm_efficiency(device, layers.dtype).compute_frac
     values[layer.HISTORY_S] = layers.history_flops_per_token / widened
-    values[layer.WINDOW_TOKENS] = layers.window_tokens
-    values[layer.NUM_LAYERS] = layers.num_layers
-    if layers.bidirectional:
-        _attend_both_ways(values, layers, shape.decode_head_s)
-    return values
 
 
-def _attend_both_ways(values: FloatArray, layers: AttentionLayers, head_s: float) -> None:
+def _cycle_s(device: Device) -> float:
+    return 1.0 / (device.clock_hz or UNSTATED_CLOCK_HZ)
+
+
+def _attend_both_ways(values: FloatArray, layers: AttentionLayers) -> None:
     """Prompts go through the encoder's layers with n^2 = 2 pairs - n pairs; decodes call two kernels a layer.
 
     The kernel multiplies everything by the decoder's number of layers, so times of prompts are in shares of that.
     """
     values[layer.DECODE_LAUNCH_S] *= layers.num_decode_calls
-    values[layer.DECODE_SEQUENCE_S] += (layers.num_decode_calls - 1) * layers.num_kv_heads * head_s
     values[layer.PAIR_S] *= 2.0
     values[layer.TOKEN_PAIRS] = -0.5  # no diagonal
-    values[layer.SEQUENCE_PAIRS] /= 2.0
     for column in _PROMPT_SECONDS:
         values[column] *= layers.num_prompt_layers / layers.num_layers
 

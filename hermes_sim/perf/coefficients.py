@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.operators import gemm
+from hermes_sim.perf.residual import pack_residual, pad_residuals
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -24,8 +28,9 @@ WIDER: dict[Dtype, tuple[Dtype, ...]] = {
 }
 """Where a device lacks a dtype: formats its kernels widen to, nearest first (weight-only kernels such as Marlin)."""
 
+
 CACHE_SHARE_FRAC = 0.8
-"""Share of the last-level cache that one operator's activations find free."""
+"""Share of the last-level cache that the activations of one small kernel find free."""
 
 
 def supported_dtype(device: Device, dtype: Dtype) -> Dtype | None:
@@ -69,8 +74,27 @@ def gemm_coefficients(device: Device, dtype: Dtype) -> FloatArray:
     values[gemm.SPLIT_S] = efficiency.split_s
     values[gemm.CORE_STREAMS] = efficiency.core_streams
     values[gemm.DEPTH_S] = efficiency.depth_s
-    values[gemm.CACHE_BYTES] = CACHE_SHARE_FRAC * device.cache.capacity_bytes if device.cache else 0.0
+    values[gemm.CACHE_BYTES] = efficiency.cache_frac * device.cache.capacity_bytes if device.cache else 0.0
     values[gemm.CACHE_SPEEDUP] = efficiency.cache_speedup
     values[gemm.QUANTIZE_ROW_S] = efficiency.quantize_row_s
     values[gemm.QUANTIZE_ELEMENT_S] = efficiency.quantize_element_s
+    values[gemm.OPERAND_SPEEDUP] = efficiency.operand_speedup or 0.0
+    values[gemm.WRITE_FRAC] = efficiency.write_frac
+    values[gemm.RAMP_S] = efficiency.ramp_s
+    values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
     return values
+
+
+def gemm_table(device: Device, dtypes: Sequence[Dtype]) -> FloatArray:
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS + longest residual table]: what `corrected_gemm_seconds` reads."""
+    residuals = [pack_residual(gemm_residual(device, dtype)) for dtype in dtypes]
+    coefficients = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
+    return np.hstack([coefficients.reshape(len(dtypes), gemm.NUM_GEMM_COEFFICIENTS), pad_residuals(residuals)])
+
+
+def gemm_residual(device: Device, dtype: Dtype) -> ResidualTable | None:
+    """The residual table that belongs to the coefficients in use for `dtype`."""
+    for candidate in (dtype, *WIDER[dtype]):
+        if candidate in device.cost_model.gemm and candidate in device.peak_flops_per_s:
+            return device.residuals.tables.get(f"gemm_{candidate}") if device.residuals else None
+    return None

@@ -14,9 +14,11 @@ from typing import Literal
 import numpy as np
 
 from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.parameters import bytes_per_weight, part_parameters
+from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.memory import device_kv_bytes_per_token, device_weight_bytes
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS, NUM_LAYERS
 from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
@@ -71,6 +73,8 @@ def build_draft_cost(
     graph_capture: bool,
     max_captured_seqs: int,
     host_per_draft_s: float = 0.0,
+    kernels: KernelLibrary = "vllm",
+    collectives: Collectives = FROM_BANDWIDTH,
 ) -> DraftCost:
     """Price the drafts of an engine whose own steps cost `target`.
 
@@ -95,6 +99,8 @@ def build_draft_cost(
             tp_latency_s=tp_latency_s,
             pp_bandwidth_bytes_per_s=tp_bandwidth_bytes_per_s,
             pp_latency_s=tp_latency_s,
+            kernels=kernels,
+            collectives=collectives,
             kv_dtype=kv_dtype or _required(draft_model).kv_dtype,
             host_per_step_s=0.0,
             host_per_sequence_s=0.0,

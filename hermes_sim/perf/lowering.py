@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
@@ -23,16 +24,27 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_coefficients
+from hermes_sim.perf.coefficients import gemm_table
+from hermes_sim.perf.elementwise_coefficients import stream_coefficients
+from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
+    NUM_COLLECTIVE_COEFFICIENTS,
     all_gather_seconds,
     all_reduce_seconds,
     all_to_all_seconds,
+    fitted_all_reduce_seconds,
+    fitted_exchange_seconds,
     send_seconds,
 )
 from hermes_sim.perf.operators.elementwise import stream_seconds
-from hermes_sim.perf.operators.gemm import gemm_seconds
+from hermes_sim.perf.operators.experts import (
+    NUM_EXPERT_COEFFICIENTS,
+    expert_stream_seconds,
+    grouped_product_seconds,
+    passed_rows,
+)
+from hermes_sim.perf.operators.gemm import corrected_gemm_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,14 +52,14 @@ COMPUTE, MEMORY, NETWORK, HOST = 0, 1, 2, 3
 NUM_RESOURCES = 4
 RESOURCES = ("compute", "memory", "network", "host")
 
-GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL = 0, 1, 2, 3, 4, 5, 6
+GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL, EXPERT_STREAM = 0, 1, 2, 3, 4, 5, 6, 7
 NETWORK_KINDS = (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL)
 
 # Columns of a row
 KIND = 0
 COUNT = 1  # calls per step
 ROWS_PER_TOKEN = 2  # m of one call
-N = 3
+N = 3  # of a pass over experts' rows: rows it writes per token beside
 K = 4
 WEIGHT_BYTES = 5  # per call, whatever the number of tokens; grouped: of one expert
 TOKEN_BYTES = 6  # per call and token
@@ -58,7 +70,11 @@ EXPERTS_PER_TOKEN = 10
 EXPERT_DEVICES = 11  # shares the experts are spread over (ep)
 PRICED_FRAC = 12  # 0 where the kernel's time is counted elsewhere
 EXPERT_RANKS = 13  # ranks whose tokens meet in the experts (dp)
-NUM_COLUMNS = 14
+STREAM_BYTES_PER_S = 14  # what a small kernel reaches
+STREAM_LAUNCH_S = 15
+STREAM_CACHE_BYTES = 16
+STREAM_CACHE_SPEEDUP = 17
+NUM_COLUMNS = 18
 
 # Settings beside the rows
 TP = 0
@@ -66,15 +82,14 @@ TP_BANDWIDTH = 1
 TP_LATENCY_S = 2
 PP_BANDWIDTH = 3
 PP_LATENCY_S = 4
-STREAM_BANDWIDTH = 5
-STREAM_FRAC = 6
-STREAM_LAUNCH_S = 7
-EXPERT_SLOWDOWN = 8
-EXPERT_LAUNCH_S = 9  # per grouped product: half of a layer's
-EP_BANDWIDTH = 10
-EP_LATENCY_S = 11
-EP_DEVICES = 12  # devices that the experts' tokens come from and go to: tp x dp
-NUM_SETTINGS = 13
+EP_BANDWIDTH = 5
+EP_LATENCY_S = 6
+EP_DEVICES = 7  # devices that the experts' tokens come from and go to: tp x dp
+EXPERTS = 8  # coefficients of a layer of experts (perf/operators/experts.py) from here on
+TP_ALL_REDUCE = EXPERTS + NUM_EXPERT_COEFFICIENTS  # coefficients of collectives (perf/operators/collective.py)
+TP_ALL_GATHER = TP_ALL_REDUCE + NUM_COLLECTIVE_COEFFICIENTS
+EP_ALL_TO_ALL = TP_ALL_GATHER + NUM_COLLECTIVE_COEFFICIENTS
+NUM_SETTINGS = EP_ALL_TO_ALL + NUM_COLLECTIVE_COEFFICIENTS
 
 NO_RATES = np.zeros((0, 0))
 """Every expert alike: formulas instead of a table."""
@@ -85,6 +100,12 @@ COLLECTIVES = {
     "experts_return": ALL_TO_ALL,
 }
 """Those that are no all-reduce."""
+
+GROUPED_PRODUCTS = frozenset({"experts_up", "experts_down"})
+"""Products of a layer of experts, also where a share holds one expert only."""
+
+EXPERT_STREAMS = {"experts_act": 0.0, "experts_combine": 1.0}
+"""Passes over the rows of a layer of experts -> rows they write per token beside."""
 
 PRICED_WITH_ATTENTION = frozenset({"kv_write", "cross_kv_write"})
 """Kernels whose time is part of the measured attention layer; their bytes are counted here."""
@@ -98,7 +119,7 @@ class LoweredOperators:
     rows: FloatArray
     """[num_operators, NUM_COLUMNS]"""
     gemm_table: FloatArray
-    """[num_dtypes, NUM_GEMM_COEFFICIENTS]"""
+    """[num_dtypes, NUM_GEMM_COEFFICIENTS + residual table]"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
@@ -159,14 +180,16 @@ def lower_tokens(
     ep: int,
     dp: int = 1,
     expert_rates: FloatArray = NO_RATES,
+    kernels: KernelLibrary = "vllm",
 ) -> LoweredOperators:
     """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included.
 
     With dp > 1 the tokens are those of one rank; the experts see as many from each of the others.
     """
     lowered = _lower(
-        lambda count: token_operators(model, count, tp=tp, ep=ep, dp=dp), model, device, settings, ep, dp, expert_rates
-    )
+        lambda count: token_operators(model, count, tp=tp, ep=ep, dp=dp),
+        model, device, settings, ep, dp, expert_rates, kernels,
+    )  # fmt: skip
     if pp == 1:
         return lowered
     row = np.zeros((1, NUM_COLUMNS))
@@ -175,7 +198,7 @@ def lower_tokens(
     hidden_bytes = lowered.rows[all_reduce[0], TOKEN_BYTES] if all_reduce else _hidden_bytes(model)
     row[0, TOKEN_BYTES] = hidden_bytes / tp  # each rank sends its share
     rows = np.concatenate([lowered.rows, row])
-    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, settings, expert_rates)
+    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, lowered.settings, expert_rates)
 
 
 def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
@@ -183,9 +206,15 @@ def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray
     return _lower(lambda count: encoder_pass_operators(model, count, tp=tp), model, device, settings)
 
 
-def lower_sampling(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
+def lower_sampling(
+    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, sorts_logits: bool = False
+) -> LoweredOperators:
     """Logits and sampling, by the number of sequences that get a token."""
-    return _lower(lambda count: sampling_operators(model, count, tp=tp), model, device, settings)
+
+    def operators(count: int) -> tuple[Operator, ...]:
+        return sampling_operators(model, count, tp=tp, sorts_logits=sorts_logits)
+
+    return _lower(operators, model, device, settings)
 
 
 def _hidden_bytes(model: ModelArchitecture) -> float:
@@ -201,6 +230,7 @@ def _lower(
     ep: int = 1,
     dp: int = 1,
     expert_rates: FloatArray = NO_RATES,
+    kernels: KernelLibrary = "vllm",
 ) -> LoweredOperators:
     # Multiples of ep: rows per device come out whole. Large enough that the largest count leaves no rounding.
     few, many = list_operators(64 * ep), list_operators(128 * ep)
@@ -209,16 +239,30 @@ def _lower(
     for row, first, second in zip(rows, few, many, strict=True):
         assert first.name == second.name
         _fill_row(row, first, second, 64 * ep, dtypes)
-        if first.num_groups > 1:
+        if row[KIND] == STREAM:
+            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name)
+        if first.name in GROUPED_PRODUCTS:
             assert model.moe is not None
             _fill_groups(row, first, second, model.moe, ep, dp)
-        elif row[KIND] == ALL_TO_ALL:
+        elif row[KIND] in (ALL_TO_ALL, EXPERT_STREAM):
             assert model.moe is not None
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
-            row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
-    table = np.array([gemm_coefficients(device, dtype) for dtype in dtypes])
+            row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES], row[EXPERT_RANKS] = model.moe.num_experts_per_token, ep, dp
+    settings = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
-    return LoweredOperators(names, rows, table.reshape(len(dtypes), -1), settings, expert_rates)
+    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates)
+
+
+def _with_experts(
+    settings: FloatArray, device: Device, rows: FloatArray, operators: Sequence[Operator], kernels: KernelLibrary
+) -> FloatArray:
+    """Settings with the coefficients of the format in which the model's experts multiply."""
+    settings = settings.copy()
+    for row, operator in zip(rows, operators, strict=True):
+        if row[KIND] == GROUPED_GEMM:
+            experts = expert_format(operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k))
+            settings[EXPERTS:TP_ALL_REDUCE] = expert_coefficients(device, operator.dtype, experts, kernels)
+    return settings
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
@@ -228,10 +272,10 @@ def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dt
         row[KIND] = GEMM
         row[COEFFICIENTS] = dtypes.index(first.dtype)
     else:
-        row[KIND] = STREAM
+        row[KIND] = EXPERT_STREAM if first.name in EXPERT_STREAMS else STREAM
     row[COUNT] = first.count
     row[ROWS_PER_TOKEN] = first.m / count
-    row[N], row[K] = first.n, first.k
+    row[N], row[K] = EXPERT_STREAMS.get(first.name, first.n), first.k
     row[TOKEN_BYTES] = (second.bytes_per_call - first.bytes_per_call) / count
     row[WEIGHT_BYTES] = max(2.0 * first.bytes_per_call - second.bytes_per_call, 0.0)
     row[TOKEN_FLOPS] = first.flops_per_call / count
@@ -253,6 +297,22 @@ def _fill_groups(row: FloatArray, first: Operator, second: Operator, moe: Moe, e
 
 
 @compiled
+def _all_reduce_seconds(num_bytes: float, settings: FloatArray) -> float:
+    """As fitted to the engine's kernels on this link, else by latency and bandwidth."""
+    if settings[TP_ALL_REDUCE] > 0.0:
+        return fitted_all_reduce_seconds(num_bytes, int(settings[TP]), settings[TP_ALL_REDUCE:])
+    return all_reduce_seconds(num_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+
+
+@compiled
+def _all_to_all_seconds(num_bytes: float, settings: FloatArray) -> float:
+    """The same between the devices that hold the experts."""
+    if settings[EP_ALL_TO_ALL] > 0.0:
+        return fitted_exchange_seconds(num_bytes, int(settings[EP_DEVICES]), settings[EP_ALL_TO_ALL:])
+    return all_to_all_seconds(num_bytes, int(settings[EP_DEVICES]), settings[EP_BANDWIDTH], settings[EP_LATENCY_S])
+
+
+@compiled
 def row_seconds(
     rows: FloatArray,
     index: int,
@@ -271,8 +331,8 @@ def row_seconds(
     token_bytes = row[TOKEN_BYTES] * num_tokens
     resource = MEMORY
     if kind == GEMM:
-        seconds, is_compute = gemm_seconds(
-            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], 1.0, row[WEIGHT_BYTES], token_bytes,
+        seconds, is_compute = corrected_gemm_seconds(
+            row[ROWS_PER_TOKEN] * num_tokens, row[N], row[K], row[WEIGHT_BYTES], token_bytes,
             gemm_table[int(row[COEFFICIENTS])],
         )  # fmt: skip
         resource = COMPUTE if is_compute else MEMORY
@@ -284,30 +344,39 @@ def row_seconds(
             num_rows = busiest_rows(mean_rows, row[EXPERT_DEVICES])
             distinct = distinct_experts(row[EXPERT_RANKS] * num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN])
             distinct /= row[EXPERT_DEVICES]
-        seconds, is_compute = gemm_seconds(
-            num_rows / distinct, row[N], row[K], distinct, distinct * row[WEIGHT_BYTES],
-            token_bytes * num_rows / mean_rows, gemm_table[int(row[COEFFICIENTS])],
+        seconds, is_compute = grouped_product_seconds(
+            num_rows, distinct, row[N], row[K], distinct * row[WEIGHT_BYTES],
+            token_bytes * num_rows / mean_rows, False, settings[EXPERTS:],
         )  # fmt: skip
-        seconds = settings[EXPERT_LAUNCH_S] + settings[EXPERT_SLOWDOWN] * seconds
         resource = COMPUTE if is_compute else MEMORY
+    elif kind == EXPERT_STREAM:
+        mean_rows = row[ROWS_PER_TOKEN] * num_tokens
+        num_rows = skewed_rows if skewed_rows > 0.0 else busiest_rows(mean_rows, row[EXPERT_DEVICES])
+        all_tokens = row[EXPERT_RANKS] * num_tokens
+        passed = passed_rows(num_rows, all_tokens * row[EXPERTS_PER_TOKEN], settings[EXPERTS:]) + row[N] * num_tokens
+        seconds = expert_stream_seconds(
+            all_tokens, token_bytes * passed / (mean_rows + row[N] * num_tokens), settings[EXPERTS:]
+        )
     elif kind == STREAM:
         seconds = stream_seconds(
-            row[WEIGHT_BYTES] + token_bytes, settings[STREAM_BANDWIDTH], settings[STREAM_FRAC],
-            settings[STREAM_LAUNCH_S],
+            row[WEIGHT_BYTES] + token_bytes, row[STREAM_BYTES_PER_S], row[STREAM_LAUNCH_S],
+            row[STREAM_CACHE_BYTES], row[STREAM_CACHE_SPEEDUP],
         ) * row[PRICED_FRAC]  # fmt: skip
     else:
         resource = NETWORK
         if kind == ALL_REDUCE:
-            seconds = all_reduce_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+            seconds = _all_reduce_seconds(token_bytes, settings)
         elif kind == ALL_GATHER:
-            seconds = all_gather_seconds(token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
+            if settings[TP_ALL_GATHER] > 0.0:
+                seconds = fitted_exchange_seconds(token_bytes, int(settings[TP]), settings[TP_ALL_GATHER:])
+            else:
+                seconds = all_gather_seconds(
+                    token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S]
+                )
         elif kind == ALL_TO_ALL:  # as long as the busiest share takes to receive its rows
             mean_rows = row[ROWS_PER_TOKEN] * num_tokens
             num_rows = skewed_rows if skewed_rows > 0.0 else busiest_rows(mean_rows, row[EXPERT_DEVICES])
-            seconds = all_to_all_seconds(
-                token_bytes * num_rows / mean_rows, int(settings[EP_DEVICES]),
-                settings[EP_BANDWIDTH], settings[EP_LATENCY_S],
-            )  # fmt: skip
+            seconds = _all_to_all_seconds(token_bytes * num_rows / mean_rows, settings)
         else:
             seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
     return row[COUNT] * seconds, resource

@@ -18,6 +18,7 @@ from hermes_sim.perf.attention_layers import layer_kind
 from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
+    MIXED_ROW_TOKENS,
     NUM_LAYER_COEFFICIENTS,
     PREFILL_LAUNCH_S,
     decode_attention_seconds,
@@ -88,12 +89,15 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
         prefill_context_sum=batch.prefill_context_sum,
         num_sampled=batch.num_sampled,
     )
-    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp)
+    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp, sorts_logits=cost.sorts_logits)
     host_s = float(cost.seconds(batch)[HOST])
+    between_s = cost.between_steps_s if batch.num_sampled > 0 else 0.0
+    between = [OperatorCost("between_steps", 0.0, 0.0, between_s, "memory", cost.provenance)] if between_s else []
     return [
         *_by_tokens(cost, batch),
         *_contextual(cost, batch, context_operators(cost.model, context, tp=cost.tp, kv_dtype=cost.kv_dtype)),
         *_counted(cost, cost.sampling_operators, sampling, batch.num_sampled),
+        *between,
         OperatorCost("host", 0.0, 0.0, host_s, "host", cost.provenance),
     ]
 
@@ -179,16 +183,27 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
             cost.attention,
             start,
         )
-        if batch.num_prefill > 0 and not through_encoder:
+        together = batch.num_prefill > 0 and not through_encoder
+        if together and cost.attention[start + MIXED_ROW_TOKENS] > 0.0:
+            joint_s, is_compute = _prefill_seconds(cost, batch, start, with_decodes=True)
+            total_s = joint_s - _prefill_seconds(cost, batch, start)[0]
+        elif together:
             total_s -= float(min(cost.attention[start + DECODE_LAUNCH_S], cost.attention[start + PREFILL_LAUNCH_S]))
     if batch.num_prefill > 0 and "decode" not in operator.name:
-        prompt_s, is_compute = prefill_attention_seconds(
-            batch.num_prefill,
-            float(batch.num_prompt_tokens),
-            float(batch.prefill_token_pairs),
-            float(batch.prefill_context_sum),
-            cost.attention,
-            start,
-        )
+        prompt_s, is_compute = _prefill_seconds(cost, batch, start)
         total_s += prompt_s
     return num_layers * total_s, COMPUTE if is_compute else MEMORY
+
+
+def _prefill_seconds(cost: LlmCost, batch: StepBatch, start: int, *, with_decodes: bool = False) -> tuple[float, bool]:
+    return prefill_attention_seconds(
+        batch.num_prefill,
+        float(batch.num_prompt_tokens),
+        float(batch.prefill_token_pairs),
+        float(batch.prefill_context_sum),
+        batch.num_decode if with_decodes else 0,
+        float(batch.decode_context_sum) if with_decodes else 0.0,
+        float(batch.decode_context_max) if with_decodes else 0.0,
+        cost.attention,
+        start,
+    )

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
@@ -19,8 +20,17 @@ from hermes_sim.perf.attention_layers import (
     layer_coefficients,
     recurrent_layers,
 )
+from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
-from hermes_sim.perf.lowering import HOST, NO_RATES, LoweredOperators, lower_encoder, lower_sampling, lower_tokens
+from hermes_sim.perf.lowering import (
+    HOST,
+    MEMORY,
+    NO_RATES,
+    LoweredOperators,
+    lower_encoder,
+    lower_sampling,
+    lower_tokens,
+)
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
@@ -43,9 +53,6 @@ from hermes_sim.perf.step_kernel import (
 __all__ = ["NUM_ATTENTION_COEFFICIENTS", "LlmCost", "StepBatch", "build_llm_cost", "step_cost"]
 
 FloatArray = npt.NDArray[np.float64]
-
-GROUPED_PRODUCTS_PER_LAYER = 2
-"""Gate and up together, down."""
 
 SMALL_KERNELS_PER_ATTENTION = 2
 """Kernel launches of one attention layer: cache write, attention."""
@@ -81,6 +88,9 @@ class LlmCost:
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
+    sorts_logits: bool
+    between_steps_s: float
+    """Device time outside the layers of a step that gives tokens."""
     attention_layers: tuple[AttentionLayers, ...]
     recurrent_layers: RecurrentLayers | None
 
@@ -185,17 +195,25 @@ def build_llm_cost(
     host_per_sequence_s: float,
     graph_capture: bool,
     max_captured_seqs: int,
+    between_steps_s: float = 0.0,
+    launch_factor: float = 1.0,
+    sorts_logits: bool = False,
     dp: int = 1,
     ep_bandwidth_bytes_per_s: float = 0.0,
     ep_latency_s: float = 0.0,
     layers_per_stage: tuple[int, ...] | None = None,
     expert_load: ExpertLoad | None = None,
     max_draft_tokens: int = 0,
+    kernels: KernelLibrary = "vllm",
+    collectives: Collectives = FROM_BANDWIDTH,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
     With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
+    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: launch of a
+    kernel that is not captured, over that of a bare launch. sorts_logits: top-p sampling.
+    kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
     """
@@ -206,14 +224,10 @@ def build_llm_cost(
     settings[lowering.PP_BANDWIDTH], settings[lowering.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
     settings[lowering.EP_BANDWIDTH], settings[lowering.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
     settings[lowering.EP_DEVICES] = tp * dp
-    settings[lowering.STREAM_BANDWIDTH] = device.memory.bandwidth_bytes_per_s
-    settings[lowering.STREAM_FRAC] = device.cost_model.elementwise_memory_frac
-    settings[lowering.STREAM_LAUNCH_S] = device.cost_model.elementwise_launch_s
-    settings[lowering.EXPERT_SLOWDOWN] = device.cost_model.experts.slowdown
-    settings[lowering.EXPERT_LAUNCH_S] = device.cost_model.experts.launch_s / GROUPED_PRODUCTS_PER_LAYER
+    settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates)
-    sampling = lower_sampling(model, device, settings, tp=tp)
+    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
+    sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
@@ -225,19 +239,21 @@ def build_llm_cost(
     decode_linear = table[padded]
     sampled = sampling.table(most_decode_tokens)
     sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
+    sampled[1:, MEMORY] += between_steps_s
 
     num_kernels = lowered.num_kernels + sampling.num_kernels
     num_kernels += SMALL_KERNELS_PER_ATTENTION * sum(kind.num_layers * kind.num_decode_calls for kind in layers)
     attention = np.zeros(NUM_ATTENTION_COEFFICIENTS)
     attention[HOST_STEP_S] = host_per_step_s
     attention[HOST_SEQUENCE_S] = host_per_sequence_s
-    attention[LAUNCH_FLOOR_S] = num_kernels * device.cost_model.kernel_launch_s
+    launch_s = launch_factor * device.cost_model.kernel_launch_s
+    attention[LAUNCH_FLOOR_S] = num_kernels * launch_s
     attention[MAX_CAPTURED_TOKENS] = captured
     attention[NUM_KINDS] = len(layers)
     if encoder is not None:
         num_encoder_kernels = encoder.num_kernels + sum(kind.num_prompt_layers for kind in layers)
         attention[HAS_ENCODER] = 1.0
-        attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * device.cost_model.kernel_launch_s
+        attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
     for number, kind in enumerate(layers):
         start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
         attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
@@ -264,6 +280,8 @@ def build_llm_cost(
         token_operators=lowered,
         encoder_operators=encoder,
         sampling_operators=sampling,
+        sorts_logits=sorts_logits,
+        between_steps_s=between_steps_s,
         attention_layers=layers,
         recurrent_layers=recurrent,
     )

@@ -14,6 +14,7 @@ from hermes_sim.perf.attention_layers import MAX_LAYER_KINDS
 from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, NETWORK
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
+    MIXED_ROW_TOKENS,
     NUM_LAYER_COEFFICIENTS,
     NUM_LAYERS,
     PREFILL_LAUNCH_S,
@@ -121,7 +122,9 @@ def step_cost(
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
         num_layers = attention[start + NUM_LAYERS]
-        if num_decode > 0:
+        together = num_decode > 0 and num_prefill > 0 and not has_encoder
+        one_kernel = together and attention[start + MIXED_ROW_TOKENS] > 0.0
+        if num_decode > 0 and not one_kernel:
             seconds, is_compute = decode_attention_seconds(
                 num_decode,
                 num_decode_tokens,
@@ -130,7 +133,7 @@ def step_cost(
                 attention,
                 start,
             )
-            if num_prefill > 0 and not has_encoder:  # one kernel for both: launched once
+            if together:  # launched behind the prompts
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
         if num_prefill > 0:
@@ -139,6 +142,9 @@ def step_cost(
                 float(num_prompt_tokens),
                 float(prefill_token_pairs),
                 float(prefill_context_sum),
+                num_decode if one_kernel else 0,
+                float(decode_context_sum) if one_kernel else 0.0,
+                float(decode_context_max) if one_kernel else 0.0,
                 attention,
                 start,
             )

@@ -20,7 +20,15 @@ Side = Literal["fitted", "held_out"]
 Progress = Callable[[str, int, int], None]
 """(table, rows done, rows in all), called now and then."""
 
-READERS: Final[tuple[str, ...]] = ("hermes_sim.replay.closed_loop",)
+READERS: Final[tuple[str, ...]] = (
+    "hermes_sim.replay.closed_loop",
+    "hermes_sim.replay.per_request",
+    "hermes_sim.replay.stage_rate",
+    "hermes_sim.replay.splitwise_steps",
+    "hermes_sim.replay.time_series_means",
+    "hermes_sim.replay.time_series",
+    "hermes_sim.replay.power",
+)
 """Modules with a `READER`, in the order of a report."""
 
 

@@ -23,6 +23,7 @@ from hermes_sim.core.schema import (
     one_of,
 )
 from hermes_sim.core.words import passed_from_python
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
@@ -67,6 +68,8 @@ class Parallel(Description):
     """Experts over so many of the tp x dp devices; 1, or a divisor of their number."""
     layers_per_stage: tuple[PositiveInt, ...] | None = None
     """Layers of each of the pp stages; split evenly if not given."""
+    kernels: KernelLibrary = "vllm"
+    """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
 
     @property
     def num_devices(self) -> int:
@@ -120,6 +123,14 @@ class Host(Description):
     graph_capture: bool = True
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
+    launch_factor: float = Field(default=1.0, ge=1.0, le=100.0)
+    """Launch of a kernel that is not captured, over that of a bare launch: what the model's code does around it."""
+    between_steps_s: Seconds = Field(default=0.0, alias="between_steps")
+    """Small kernels of a step outside its layers (inputs, metadata, sampled tokens), on the device: scheduling
+    ahead does not hide them."""
+    sampling: Literal["plain", "top_p"] = "plain"
+    """top_p sorts the logits of every sequence, as engines do where a request or the model's own generation defaults
+    state top-p or top-k."""
     tokenize: Tokenize | None = None
     """No time of its own if not given."""
     detokenize: Detokenize | None = None

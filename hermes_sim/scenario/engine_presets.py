@@ -65,6 +65,9 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             "kv_cache.prefix_caching": _stated(True, "vllm/config/cache.py, CacheConfig.enable_prefix_caching"),
             "kv_cache.prefix_cache": _stated("hash", "vllm/v1/core/kv_cache_utils.py, hash_block_tokens"),
             "kv_cache.insert_at": _stated("schedule", "vllm/v1/core/kv_cache_manager.py, allocate_slots: cache_blocks"),
+            "parallel.kernels": _stated(
+                "vllm", "vllm/distributed/device_communicators/custom_all_reduce.py; fused_moe"
+            ),
             "host.graph_capture": _stated(True, "vllm/config/compilation.py, CompilationConfig.cudagraph_mode"),
             "host.max_captured_seqs": _stated(512, "vllm/config/vllm.py, _set_cudagraph_sizes: at most 512"),
         },
@@ -93,6 +96,9 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
                 "step_end", "vllm/core/scheduler.py, mark_blocks_as_computed: seen by the next step"
             ),
             "kv_cache.swap_space": _stated("4 GiB", "vllm/engine/arg_utils.py, EngineArgs.swap_space"),
+            "parallel.kernels": _stated(
+                "vllm", "vllm/distributed/device_communicators/custom_all_reduce.py; fused_moe"
+            ),
             "host.graph_capture": _stated(True, "vllm/worker/model_runner.py, CUDAGraphRunner"),
             "host.max_captured_seqs": _stated(256, "vllm/worker/model_runner.py, _BATCH_SIZES_TO_CAPTURE"),
         },
@@ -128,6 +134,7 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             "kv_cache.prefix_caching": _stated(True, "sglang/srt/server_args.py, disable_radix_cache"),
             "kv_cache.prefix_cache": _stated("radix", "sglang/srt/mem_cache/radix_cache.py; arXiv 2312.07104"),
             "kv_cache.insert_at": _stated("step_end", "sglang/srt/mem_cache/radix_cache.py, cache_unfinished_req"),
+            "parallel.kernels": _stated("sglang", "sglang/srt/distributed/device_communicators/custom_all_reduce.py"),
             "host.graph_capture": _stated(True, "sglang/srt/server_args.py, disable_cuda_graph"),
             "host.max_captured_seqs": _typical(
                 256, "sglang/srt/server_args.py, cuda_graph_max_bs of 60 to 160 GiB and tp below 4; 512 from tp 4"
@@ -160,6 +167,7 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
                 "radix", "kvCacheManager.cpp keeps blocks in a tree and evicts leaves first"
             ),
             "kv_cache.insert_at": _typical("step_end", "kvCacheManager.cpp, storeContextBlocks: when a prompt is done"),
+            "parallel.kernels": _stated("trtllm", "tensorrt_llm/_torch/distributed/ops.py, AllReduce; fused_moe"),
             "host.graph_capture": _stated(True, "tensorrt_llm/llmapi/llm_args.py, cuda_graph_config"),
             "host.max_captured_seqs": _stated(128, "tensorrt_llm/llmapi/llm_args.py, CudaGraphConfig.max_batch_size"),
         },
@@ -180,6 +188,7 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             "kv_cache.memory_fraction": _typical(0.9, "Orca leaves n_slots to the operator"),
             "kv_cache.block_tokens": _typical(16, "Orca counts slots of one token; blocks are finer than any prompt"),
             "kv_cache.prefix_caching": _stated(False, "Orca, section 4.1: keys and values of one request only"),
+            "parallel.kernels": _typical("nccl", "Orca, section 5: NCCL between workers"),
             "host.graph_capture": _typical(False, "Orca, section 5: CUDA kernels launched one by one"),
         },
     ),
@@ -205,6 +214,7 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             "kv_cache.block_tokens": _stated(16, "distserve_api_server.py, --block-size"),
             "kv_cache.prefix_caching": _stated(False, "distserve/block_manager.py: blocks of one request only"),
             "kv_cache.swap_space": _stated("1 GiB", "distserve_api_server.py, --swap-space"),
+            "parallel.kernels": _typical("nccl", "SwiftTransformer calls NCCL"),
             "host.graph_capture": _typical(False, "SwiftTransformer launches its kernels one by one"),
         },
     ),

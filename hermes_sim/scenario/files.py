@@ -16,6 +16,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
+from hermes_sim.scenario.residual_files import attach_residuals
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -37,7 +38,10 @@ def read_description(schema: type[D], path: Path) -> D:
     """What the file at `path` describes; a model may also be a Hugging Face config.json. Raises ConfigError."""
     if schema is ModelArchitecture and path.suffix == ".json":
         return cast(D, _read_hugging_face_config(path))
-    return validate(schema, read_yaml(path))
+    document = read_yaml(path)
+    if schema is Device:
+        attach_residuals(document)
+    return validate(schema, document)
 
 
 def mapping_document(data: Mapping[str, Any], called: str) -> Document:

@@ -43,7 +43,7 @@ def preset_markdown() -> str:
 def _table() -> str:
     """Keys down, presets across."""
     paths = list(dict.fromkeys(path for preset in ENGINE_PRESETS.values() for path in preset.values))
-    paths.sort(key=lambda path: ("batching", "kv_cache", "host").index(path.partition(".")[0]))
+    paths.sort(key=lambda path: ("batching", "kv_cache", "parallel", "host").index(path.partition(".")[0]))
     rows = [f"| key | {' | '.join(ENGINE_PRESETS)} |", f"|---|{'---|' * len(ENGINE_PRESETS)}"]
     rows += [f"| `{path}` | {' | '.join(_cell(path, name) for name in ENGINE_PRESETS)} |" for path in paths]
     return "\n".join(rows) + "\n"

@@ -9,6 +9,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.network import GroupLink
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.perf.block_traffic import copy_block_seconds, num_swap_blocks, swap_block_seconds
+from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.drafts import DraftCost, DraftKind, build_draft_cost
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
@@ -96,13 +97,18 @@ def build_cost(
         tp_latency_s=links.tensor.latency_s,
         pp_bandwidth_bytes_per_s=links.pipeline.bandwidth_bytes_per_s,
         pp_latency_s=links.pipeline.latency_s,
-        ep_bandwidth_bytes_per_s=links.experts.bandwidth_bytes_per_s,
+        ep_bandwidth_bytes_per_s=links.experts.exchange_bytes_per_s,
         ep_latency_s=links.experts.latency_s,
         kv_dtype=engine.kv_cache.dtype or model.kv_dtype,
         host_per_step_s=host.per_step_s,
         host_per_sequence_s=host.per_sequence_s,
         graph_capture=host.graph_capture,
         max_captured_seqs=host.max_captured_seqs,
+        between_steps_s=host.between_steps_s,
+        launch_factor=host.launch_factor,
+        sorts_logits=host.sampling == "top_p",
+        kernels=parallel.kernels,
+        collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
     )
 
 
@@ -124,6 +130,8 @@ def build_draft(
         layers_frac=layers_frac(speculative),
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
+        kernels=engine.parallel.kernels,
+        collectives=group_collectives(link, link, engine.parallel.kernels),
         max_tokens=len(cost.linear) - 1,
         max_seqs=engine.batching.max_num_seqs,
         max_draft_tokens=max_draft_tokens(engine),

@@ -10,7 +10,7 @@ import numpy as np
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.ranks import ARRIVAL
-from hermes_sim.workload.requests import RequestTable
+from hermes_sim.workload.requests import ClosedLoop, RequestTable
 
 
 class TrafficSource:
@@ -35,7 +35,7 @@ class TrafficSource:
         if requests.closed_loop is not None:
             self._next_of_loop = min(requests.closed_loop.concurrency, requests.num_requests)
             for request in range(self._next_of_loop):
-                self._send_at(float(requests.closed_loop.think_time_s[request]), request)
+                self._send_next_of_loop(requests.closed_loop, 0.0, request)
             return
         self._known = iter(np.flatnonzero(~np.isnan(requests.arrival_s)).tolist())
         self._send_next()
@@ -49,7 +49,14 @@ class TrafficSource:
         if loop is not None and self._next_of_loop < requests.num_requests:
             following = self._next_of_loop
             self._next_of_loop += 1
-            self._send_at(time_s + float(loop.think_time_s[following]), following)
+            self._send_next_of_loop(loop, time_s, following)
+
+    def _send_next_of_loop(self, loop: ClosedLoop, free_s: float, request: int) -> None:
+        """A user is free since free_s: it thinks, and waits until the request is due."""
+        at_s = free_s + float(loop.think_time_s[request])
+        if loop.not_before_s is not None:
+            at_s = max(at_s, float(loop.not_before_s[request]))
+        self._send_at(at_s, request)
 
     def _send_next(self) -> None:
         request = next(self._known, None)

@@ -23,6 +23,9 @@ class ClosedLoop:
     think_time_s: FloatArray
     """[num_requests], drawn per request: the pause before that request is sent. The first `concurrency` requests
     are the users' first ones: theirs counts from the start of the run."""
+    not_before_s: FloatArray | None = None
+    """[num_requests] ascending: no request is sent earlier, so that the users are a client's cap on requests in flight
+    under planned arrivals. None: as soon as its user is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,12 @@ def select_requests(table: RequestTable, rows: IntArray, arrival_s: FloatArray |
     hash_ids = table.hash_ids[np.repeat(table.hash_offsets[rows], num_blocks) + from_start]
     closed_loop = table.closed_loop
     if closed_loop is not None:
-        closed_loop = replace(closed_loop, think_time_s=closed_loop.think_time_s[rows])
+        planned_s = closed_loop.not_before_s
+        closed_loop = replace(
+            closed_loop,
+            think_time_s=closed_loop.think_time_s[rows],
+            not_before_s=None if planned_s is None else planned_s[rows],
+        )
     return replace(
         table,
         arrival_s=table.arrival_s[rows] if arrival_s is None else arrival_s,
@@ -217,6 +225,10 @@ def _check_order(table: RequestTable) -> None:
         _refuse(waits & (table.previous < 0), "arrival_s is missing and there is no previous turn to wait for")
     elif len(table.closed_loop.think_time_s) != table.num_requests:
         _broken(f"closed_loop has {len(table.closed_loop.think_time_s)} think times for {table.num_requests} requests")
+    elif (planned_s := table.closed_loop.not_before_s) is not None:
+        if len(planned_s) != table.num_requests:
+            _broken(f"closed_loop has {len(planned_s)} planned times for {table.num_requests} requests")
+        _refuse(np.diff(planned_s) < 0, "closed_loop.not_before_s is not sorted")
 
 
 def _check_hashes(table: RequestTable) -> None:

@@ -7,7 +7,26 @@ long message; `latency_s` is one message of zero bytes, software included.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from hermes_sim.core.compiled import compiled
+
+FloatArray = npt.NDArray[np.float64]
+
+BANDWIDTH = 0  # byte/s of one device's port, peak, per direction; 0: nothing is fitted
+SMALL_LATENCY_S = 1  # two devices, a few bytes
+SMALL_PEER_S = 2  # for each further device
+SMALL_FRAC = 3
+LARGE_LATENCY_S = 4
+LARGE_PEER_S = 5
+LARGE_FRAC = 6
+RING_LATENCY_S = 7
+RING_PEER_S = 8
+RING_FRAC = 9  # 0: no such algorithm
+IN_SWITCH_FRAC = 10  # 0: no such algorithm
+CONTENTION = 11  # exponent of the number of devices by which a shared path slows each of them
+NUM_COLLECTIVE_COEFFICIENTS = 12
 
 
 @compiled
@@ -50,3 +69,46 @@ def all_to_all_seconds(num_bytes: float, num_devices: int, bandwidth_bytes_per_s
 def send_seconds(num_bytes: float, bandwidth_bytes_per_s: float, latency_s: float) -> float:
     """One point-to-point message: latency + bytes / bandwidth."""
     return latency_s + num_bytes / bandwidth_bytes_per_s
+
+
+@compiled
+def fitted_all_reduce_seconds(num_bytes: float, num_devices: int, coefficients: FloatArray) -> float:
+    """All-reduce of `num_bytes` on each of p devices: the quickest of the algorithms that the library has.
+
+    One shot: every device reads all others, p - 1 messages. Two shots and ring: 2 (p - 1) / p bytes over each port. In
+    the switch (NVLink SHARP, from three devices on): each port carries the message once and 1 / p of the result.
+    """
+    if num_devices < 2:
+        return 0.0
+    others, peers = num_devices - 1.0, num_devices - 2.0
+    port = coefficients[BANDWIDTH] * (0.5 * num_devices) ** -coefficients[CONTENTION]
+    ring_bytes = 2.0 * others / num_devices * num_bytes
+    one_shot_s = coefficients[SMALL_LATENCY_S] + peers * coefficients[SMALL_PEER_S]
+    one_shot_s += others * num_bytes / (port * coefficients[SMALL_FRAC])
+    two_shot_s = coefficients[LARGE_LATENCY_S] + peers * coefficients[LARGE_PEER_S]
+    two_shot_s += ring_bytes / (port * coefficients[LARGE_FRAC])
+    best_s = min(one_shot_s, two_shot_s)
+    if coefficients[RING_FRAC] > 0.0:
+        ring_s = coefficients[RING_LATENCY_S] + peers * coefficients[RING_PEER_S]
+        best_s = min(best_s, ring_s + ring_bytes / (port * coefficients[RING_FRAC]))
+    if coefficients[IN_SWITCH_FRAC] > 0.0 and num_devices > 2:
+        switch_bytes = (1.0 + 1.0 / num_devices) * num_bytes
+        switch_s = switch_bytes / (coefficients[BANDWIDTH] * coefficients[IN_SWITCH_FRAC])
+        best_s = min(best_s, coefficients[RING_LATENCY_S] + switch_s)
+    return float(best_s)
+
+
+@compiled
+def fitted_exchange_seconds(num_bytes: float, num_devices: int, coefficients: FloatArray) -> float:
+    """All-gather, reduce-scatter or all-to-all: (p - 1) / p bytes over each port, by the quicker of two protocols.
+
+    num_bytes: the gathered result, the input of a reduce-scatter, what each device hands out in an all-to-all.
+    """
+    if num_devices < 2:
+        return 0.0
+    peers = num_devices - 2.0
+    moved = (num_devices - 1.0) / num_devices * num_bytes
+    moved_s = moved / (coefficients[BANDWIDTH] * (0.5 * num_devices) ** -coefficients[CONTENTION])
+    small_s = coefficients[SMALL_LATENCY_S] + peers * coefficients[SMALL_PEER_S] + moved_s / coefficients[SMALL_FRAC]
+    large_s = coefficients[LARGE_LATENCY_S] + peers * coefficients[LARGE_PEER_S] + moved_s / coefficients[LARGE_FRAC]
+    return float(min(small_s, large_s))

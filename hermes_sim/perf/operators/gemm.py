@@ -1,8 +1,9 @@
 """Time of a dense matrix multiply: tiles, waves, split-K and a stream of bytes, on one device.
 
 C[m, n] = A[m, k] B[k, n] is cut into output tiles, one core computes a tile. The library's choice of tile and split is
-taken to be the best one. Source of the form: CUTLASS, "Efficient GEMM in CUDA" (threadblock tiles, split-K);
-NVIDIA, "Matrix Multiplication Background User's Guide" (tile and wave quantisation, GEMM as a roofline).
+taken to be the best one, or the one that a dispatch by rows makes. Source of the form: CUTLASS, "Efficient GEMM in
+CUDA" (threadblock tiles, split-K); NVIDIA, "Matrix Multiplication Background User's Guide" (tile and wave quantisation,
+GEMM as a roofline).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
+from hermes_sim.perf.residual import residual_log_ratio
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,16 +30,34 @@ SERIAL_FRAC = 8  # share of the shorter of compute and memory that is not hidden
 SPLIT_S = 9  # seconds: synchronising the parts of a split sum
 CORE_STREAMS = 10  # one core can draw this multiple of its share of the bandwidth
 DEPTH_S = 11  # seconds per element of k inside one tile: the latency chain of its main loop
-CACHE_BYTES = 12  # activations (A and C) up to this size are still in the last-level cache
+CACHE_BYTES = 12  # activations (A and C) up to this size are still in the last-level cache, beyond twice it none are
 CACHE_SPEEDUP = 13  # bandwidth of that cache over the memory's, >= 1
-WARM_BYTES = 14  # a benchmark that repeats one product finds weights below this size in the cache; 0 when serving
+WARM_BYTES = 14  # a benchmark that repeats one product finds it in the cache below half this size; 0 when serving
 QUANTIZE_ROW_S = 15  # seconds per row of A: the kernel that scales activations to a narrow dtype
 QUANTIZE_ELEMENT_S = 16  # seconds per element of A in that kernel
-NUM_GEMM_COEFFICIENTS = 17
+OPERAND_SPEEDUP = 17  # bandwidth at which all tiles draw A and B from the cache, over the memory's; 0: not limited
+WRITE_FRAC = 18  # bandwidth of writing C over that of reading
+DISPATCH = 19  # index into DISPATCHES
+RAMP_S = 20  # seconds until the memory streams at full bandwidth
+NUM_GEMM_COEFFICIENTS = 21
 
-TILE_M = (16, 32, 64, 128, 128)
-TILE_N = (64, 64, 128, 128, 256)
-SPLITS = (1, 2, 4, 8, 16)
+TILE_M = (16, 32, 64, 64, 128, 128, 192, 256, 64)
+TILE_N = (64, 64, 64, 128, 128, 256, 128, 128, 256)
+MAX_SPLITS = 16
+
+DISPATCHES = ("best", "rows_sm89", "rows_sm90", "rows_sm100")
+"""Who chooses the tile: the library, well and with split sums; or the number of rows alone, as CUTLASS kernels of vLLM.
+
+Source of the ladders: vLLM, csrc/quantization/w8a8/cutlass, scaled_mm dispatch of fp8 for sm89, sm90, sm100.
+"""
+LADDERS = np.array(
+    [
+        [[16, 16, 64], [32, 32, 64], [64, 64, 64], [256, 128, 64], [np.inf, 128, 128]],
+        [[64, 64, 64], [128, 64, 128], [np.inf, 128, 128], [np.inf, 128, 128], [np.inf, 128, 128]],
+        [[16, 16, 128], [64, 64, 128], [np.inf, 128, 128], [np.inf, 128, 128], [np.inf, 128, 128]],
+    ]
+)
+"""[dispatch - 1, step, (rows up to, tile_m, tile_n)]"""
 
 
 @compiled
@@ -58,35 +78,74 @@ def gemm_seconds(
     """
     core_flops_per_s = coefficients[PEAK] * coefficients[COMPUTE_FRAC] / coefficients[NUM_CORES]
     stream_bytes_per_s = coefficients[BANDWIDTH] * coefficients[MEMORY_FRAC]
-    if weight_bytes < coefficients[WARM_BYTES]:
-        weight_bytes *= weight_bytes / coefficients[WARM_BYTES]
-    if activation_bytes < coefficients[CACHE_BYTES]:
-        activation_bytes /= coefficients[CACHE_SPEEDUP]
+    operand_s = 0.0  # per row and column of a tile
+    if coefficients[OPERAND_SPEEDUP] > 0.0:
+        operand_s = weight_bytes / (num_products * n) / (coefficients[OPERAND_SPEEDUP] * stream_bytes_per_s)
+    cached_frac = 1.0 - 1.0 / coefficients[CACHE_SPEEDUP]
+    warm_bytes = coefficients[WARM_BYTES]
+    if weight_bytes + activation_bytes < warm_bytes:
+        found = min(2.0 - 2.0 * (weight_bytes + activation_bytes) / warm_bytes, 1.0)
+        weight_bytes *= 1.0 - found * cached_frac
+    activation_bytes *= (k + n / coefficients[WRITE_FRAC]) / (k + n)
+    if activation_bytes < 2.0 * coefficients[CACHE_BYTES]:
+        activation_bytes *= 1.0 - min(2.0 - activation_bytes / coefficients[CACHE_BYTES], 1.0) * cached_frac
     quantize_s = num_products * m * (coefficients[QUANTIZE_ROW_S] + k * coefficients[QUANTIZE_ELEMENT_S])
+    ramp_s = coefficients[RAMP_S]
+    dispatch = int(coefficients[DISPATCH])
+    num_shapes, max_splits = len(TILE_M), MAX_SPLITS
+    if dispatch > 0:
+        num_shapes, max_splits = 1, 1
     best_s = math.inf
     best_is_compute = False
-    for shape in range(len(TILE_M)):
-        tile_m, tile_n = TILE_M[shape], TILE_N[shape]
+    for shape in range(num_shapes):
+        tile_m, tile_n = float(TILE_M[shape]), float(TILE_N[shape])
+        if dispatch > 0:
+            step = 0
+            while m > LADDERS[dispatch - 1, step, 0]:
+                step += 1
+            tile_m, tile_n = LADDERS[dispatch - 1, step, 1], LADDERS[dispatch - 1, step, 2]
         tile_s = 2.0 * tile_m * tile_n / core_flops_per_s + coefficients[DEPTH_S]
         num_columns = num_products * math.ceil(n / tile_n)
-        num_rows = math.ceil(m / tile_m)
-        for split in SPLITS:
-            waves = num_rows * num_columns * split / coefficients[NUM_CORES]
-            waves += coefficients[WAVE_FRAC] * (math.ceil(waves) - waves)
-            compute_s = max(waves, 1.0) * (k / split + coefficients[PROLOGUE]) * tile_s
+        num_tiles = math.ceil(m / tile_m) * num_columns
+        tiles_s = num_tiles * (tile_m + tile_n) * operand_s
+        splits = 1
+        while splits <= max_splits:
+            waves = num_tiles * splits / coefficients[NUM_CORES]
+            compute_s = waves + coefficients[WAVE_FRAC] * (math.ceil(waves) - waves)
+            compute_s = max(compute_s, 1.0) * (k / splits + coefficients[PROLOGUE]) * tile_s
             # row tiles share the stream of B: only columns and splits add to it
-            weights_frac = num_columns * split * coefficients[CORE_STREAMS] / coefficients[NUM_CORES]
+            weights_frac = num_columns * splits * coefficients[CORE_STREAMS] / coefficients[NUM_CORES]
             activations_frac = weights_frac * max(m / tile_m, 1.0)
             fixed_s = coefficients[LAUNCH_S]
             moved_bytes = activation_bytes
-            if split > 1:
-                moved_bytes += 4.0 * num_products * m * n * split  # fp32 parts
+            if splits > 1:
+                moved_bytes += 4.0 * num_products * m * n * splits * (1.0 - cached_frac)  # fp32 parts
                 fixed_s += coefficients[SPLIT_S]
             memory_s = weight_bytes / min(weights_frac, 1.0) + moved_bytes / min(activations_frac, 1.0)
             memory_s /= stream_bytes_per_s
-            longer_s, shorter_s = max(compute_s, memory_s), min(compute_s, memory_s)
-            seconds = fixed_s + longer_s + coefficients[SERIAL_FRAC] * shorter_s
+            if ramp_s > 0.0:
+                memory_s += ramp_s * memory_s / (memory_s + ramp_s)
+            memory_s = max(memory_s, tiles_s)
+            seconds = fixed_s + max(compute_s, memory_s) + coefficients[SERIAL_FRAC] * min(compute_s, memory_s)
             if seconds < best_s:
                 best_s = seconds
                 best_is_compute = compute_s > memory_s
+            if waves >= 2.0:
+                break
+            splits *= 2
     return best_s + quantize_s, best_is_compute
+
+
+@compiled
+def corrected_gemm_seconds(
+    m: float, n: float, k: float, weight_bytes: float, activation_bytes: float, coefficients: FloatArray
+) -> tuple[float, bool]:
+    """Seconds of one dense product, corrected by the residual table that follows the coefficients, if there is one.
+
+    A correction is at most a factor of two and never takes the time below the dense peak.
+    """
+    seconds, is_compute = gemm_seconds(m, n, k, 1.0, weight_bytes, activation_bytes, coefficients)
+    if len(coefficients) > NUM_GEMM_COEFFICIENTS:
+        log_ratio, _ = residual_log_ratio(coefficients[NUM_GEMM_COEFFICIENTS:], m, n, k, 1.0)
+        seconds = max(seconds * math.exp(log_ratio), 2.0 * m * n * k / coefficients[PEAK])
+    return seconds, is_compute

@@ -33,7 +33,8 @@ def test_the_library_holds_the_links_it_promises() -> None:
 def test_every_number_has_a_source(link: Link) -> None:
     assert missing_sources(link) == []
     stated = {"bandwidth", "latency", "efficiency_frac"}
-    assert set(link.sources) == (stated if link.collective_latency_s is None else stated | {"collective_latency"})
+    optional = {"collective_latency": link.collective_latency_s is not None, "collectives": bool(link.collectives)}
+    assert set(link.sources) == stated | {key for key, is_given in optional.items() if is_given}
 
 
 def test_names_and_aliases_are_unique_whatever_their_case() -> None:

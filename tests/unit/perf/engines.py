@@ -24,7 +24,6 @@ def plain_device(**cost_model: Any) -> Device:
             "decode_launch": "1 us",
             "prefill_launch": "1 us",
             "decode_compute_frac": 1.0,
-            "decode_core_streams": 1e9,
             "row_tokens": 0.0,
         },
         "source": ESTIMATE,

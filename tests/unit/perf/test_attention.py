@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hermes_sim.perf.attention_layers import attention_layers, layer_coefficients, recurrent_layers
+from hermes_sim.perf.attention_layers import (
+    attention_efficiency,
+    attention_layers,
+    layer_coefficients,
+    recurrent_layers,
+)
 from hermes_sim.perf.operators import attention
 from hermes_sim.perf.operators.attention import decode_attention_seconds, prefill_attention_seconds
 from tests.unit.hardware.shipped import devices
@@ -25,27 +30,70 @@ def test_decode_streams_its_keys_and_values() -> None:
     # a new token's keys and values are read and written once: 2 x 1024 bytes. Half of 1 TB/s, launch 1 us.
     layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
     coefficients = layer_coefficients(layers, plain_device(attention={"decode_launch": "1 us", "row_tokens": 0.0}))
-    coefficients[attention.DECODE_LONGEST_S] = 0.0
-    coefficients[attention.DECODE_SERIAL_FRAC] = 1.0
     time_s, is_compute = decode_attention_seconds(10, 10, 10_000.0, 1000.0, coefficients, 0)
     assert time_s == pytest.approx(1e-6 + (10_000 * 1024 + 10 * (4096 + 2048)) / 0.5e12, rel=1e-12)
     assert not is_compute
 
 
 def test_one_long_context_is_slower_than_the_same_tokens_spread_out() -> None:
-    coefficients = coefficients_of("h100_sxm", "llama_3_70b", tp=8)
+    coefficients = coefficients_of("a100_sxm_80gb", "llama_3_70b", tp=8)
     spread_s, _ = decode_attention_seconds(64, 64, 65_536.0, 1024.0, coefficients, 0)
     skewed_s, _ = decode_attention_seconds(64, 64, 65_536.0, 60_000.0, coefficients, 0)
     assert skewed_s > 1.5 * spread_s
+
+
+def test_tiles_come_in_waves() -> None:
+    """100 cores, 2 KV heads: 50 sequences fill a wave, one more costs a tile, and the rest of its wave is free."""
+    layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
+    shape = {"decode_launch": "1 us", "decode_tile_cycles": 5000.0, "decode_wave_frac": 1.0}
+    coefficients = layer_coefficients(layers, plain_device(attention=shape))
+    tile_s = coefficients[attention.DECODE_TILE_S]
+    assert coefficients[attention.DECODE_WAVES] == pytest.approx(0.02)
+    seconds = [decode_attention_seconds(n, n, float(n), 1.0, coefficients, 0)[0] for n in (1, 50, 51, 100, 101)]
+    waves = [(time_s - seconds[0]) / tile_s for time_s in seconds]
+    assert waves == pytest.approx([0.0, 0.0, 1.0, 1.0, 2.0], abs=0.2)
+
+
+def test_keys_of_few_tiles_are_split_and_those_of_many_are_not() -> None:
+    layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
+    times = {}
+    for splits in (True, False):
+        shape = {"decode_launch": "1 us", "decode_walk_cycles": 5000.0, "decode_splits": splits}
+        coefficients = layer_coefficients(layers, plain_device(attention=shape))
+        times[splits] = [decode_attention_seconds(n, n, n * 8192.0, 8192.0, coefficients, 0)[0] for n in (1, 64)]
+    assert times[True][0] < 0.1 * times[False][0]
+    assert times[True][1] == times[False][1]
+
+
+def test_decodes_among_prompts_fill_tiles_of_their_own() -> None:
+    """One kernel for both: a decode costs as much as a prompt's tile of so many rows, many times a decode alone."""
+    layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
+    coefficients = layer_coefficients(layers, plain_device(attention={"mixed_row_tokens": 64.0, "row_tokens": 0.0}))
+    pairs = 2048 * 2049 / 2
+    alone_s, _ = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 0, 0.0, 0.0, coefficients, 0)
+    mixed_s, _ = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 8, 8 * 4096.0, 4096.0, coefficients, 0)
+    assert mixed_s - alone_s == pytest.approx(64 * 8 * 4096 * coefficients[attention.PAIR_S], rel=1e-6)
+
+
+def test_kernels_of_an_engine_come_before_the_default() -> None:
+    h100 = devices()["h100_sxm"]
+    grouped, latent = (
+        attention_layers(models()[name], tp=8, kv_dtype=dtype)[0]
+        for name, dtype in (("llama_3_70b", "fp8"), ("deepseek_r1", "bf16"))
+    )
+    kernels = h100.cost_model.attention_kernels
+    assert attention_efficiency(grouped, h100) == kernels["fp8"]
+    assert attention_efficiency(grouped, h100, "trtllm") == kernels["trtllm_fp8"]
+    assert attention_efficiency(grouped, h100, "sglang") == kernels["fp8"]
+    assert attention_efficiency(latent, h100, "sglang") == kernels["sglang_mla"]
 
 
 def test_prompt_costs_four_flops_per_pair_head_and_dimension() -> None:
     # 2048 tokens: 2048 x 2049 / 2 pairs x 4 x 8 x 128 FLOPs at half of 100 TFLOP/s; 3 passes of q, o, k, v bytes
     layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
     coefficients = layer_coefficients(layers, plain_device())
-    coefficients[attention.PREFILL_TOKEN_S] = 0.0
     pairs = 2048 * 2049 / 2
-    time_s, is_compute = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, coefficients, 0)
+    time_s, is_compute = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 0, 0.0, 0.0, coefficients, 0)
     assert time_s == pytest.approx(1e-6 + pairs * 4 * 8 * 128 / 50e12, rel=1e-12)
     assert is_compute
 
@@ -53,8 +101,8 @@ def test_prompt_costs_four_flops_per_pair_head_and_dimension() -> None:
 def test_chunk_late_in_a_prompt_costs_more_than_an_early_one() -> None:
     coefficients = coefficients_of("a100_sxm_80gb", "llama_3_70b", tp=4)
     chunk = 512.0 * 513.0 / 2.0
-    early_s, _ = prefill_attention_seconds(1, 512.0, chunk, 512.0, coefficients, 0)
-    late_s, _ = prefill_attention_seconds(1, 512.0, chunk + 512.0 * 7680.0, 8192.0, coefficients, 0)
+    early_s, _ = prefill_attention_seconds(1, 512.0, chunk, 512.0, 0, 0.0, 0.0, coefficients, 0)
+    late_s, _ = prefill_attention_seconds(1, 512.0, chunk + 512.0 * 7680.0, 8192.0, 0, 0.0, 0.0, coefficients, 0)
     assert late_s > 5.0 * early_s
 
 
@@ -142,7 +190,7 @@ def test_prompts_never_beat_the_peak_and_grow_with_history(new: int, history: in
 
     def seconds(history: int) -> float:
         pairs = new * history + new * (new + 1) / 2
-        return prefill_attention_seconds(1, float(new), pairs, float(history + new), coefficients, 0)[0]
+        return prefill_attention_seconds(1, float(new), pairs, float(history + new), 0, 0.0, 0.0, coefficients, 0)[0]
 
     pairs = new * history + new * (new + 1) / 2
     assert seconds(history) >= pairs * layers.flops_per_pair / max(devices()[device].peak_flops_per_s.values())

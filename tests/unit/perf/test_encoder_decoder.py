@@ -73,9 +73,10 @@ def test_prompts_cost_the_square_of_their_length() -> None:
     coefficients = cost.attention[FIRST_KIND:]
     assert coefficients[attention.NUM_LAYERS] == 2
     long, longer = (
-        attention.prefill_attention_seconds(1, length, length * (length + 1) / 2, length, coefficients, 0)[0]
+        attention.prefill_attention_seconds(1, length, length * (length + 1) / 2, length, 0, 0.0, 0.0, coefficients, 0)[
+            0
+        ]
         - coefficients[attention.PREFILL_LAUNCH_S]
-        - length * coefficients[attention.PREFILL_TOKEN_S]
         for length in (2048.0, 4096.0)
     )
     assert 2 * long == pytest.approx(6 * 4 * 8 * 128 * 2048**2 / 50e12, rel=1e-12)

@@ -111,3 +111,53 @@ def test_higher_peaks_never_make_it_slower(shape: tuple[int, int, int], name: st
     faster[gemm.PEAK] *= factor
     faster[gemm.BANDWIDTH] *= factor
     assert seconds(faster, m, n, k) <= seconds(coefficients, m, n, k)
+
+
+def everything(dispatch: str) -> np.ndarray:
+    """H100's peaks with every term of the model at work."""
+    coefficients = gemm_coefficients(devices()["h100_sxm"], "bf16")
+    coefficients[gemm.WAVE_FRAC], coefficients[gemm.SERIAL_FRAC] = 1.0, 0.3
+    coefficients[gemm.OPERAND_SPEEDUP], coefficients[gemm.WRITE_FRAC], coefficients[gemm.RAMP_S] = 4.0, 0.7, 1e-6
+    coefficients[gemm.QUANTIZE_ROW_S] = 5e-9
+    coefficients[gemm.DISPATCH] = gemm.DISPATCHES.index(dispatch)
+    return coefficients
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, st.integers(1, 4096), st.sampled_from(gemm.DISPATCHES), st.sampled_from([0.0, 2e7]))
+def test_laws_hold_for_every_dispatch(shape: tuple[int, int, int], more: int, dispatch: str, warm: float) -> None:
+    m, n, k = shape
+    coefficients = everything(dispatch)
+    assert seconds(coefficients, m, n, k) >= 2.0 * m * n * k / coefficients[gemm.PEAK]
+    coefficients[gemm.WARM_BYTES] = warm
+    assert seconds(coefficients, m + more, n, k) >= seconds(coefficients, m, n, k)
+
+
+def test_dispatch_by_rows_takes_whole_waves_of_one_tile() -> None:
+    coefficients = everything("rows_sm90")
+    coefficients[gemm.BANDWIDTH] *= 1e6
+    coefficients[gemm.QUANTIZE_ROW_S] = coefficients[gemm.SERIAL_FRAC] = coefficients[gemm.RAMP_S] = 0.0
+    # 132 cores, tiles of 128 x 128: 4 x 33 fill one wave, one row more is a second
+    full_s = seconds(coefficients, 512, 33 * 128, 8192) - coefficients[gemm.LAUNCH_S]
+    more_s = seconds(coefficients, 513, 33 * 128, 8192) - coefficients[gemm.LAUNCH_S]
+    assert more_s == pytest.approx(2.0 * full_s, rel=1e-4)
+
+
+def test_operands_of_small_tiles_are_drawn_again_for_each() -> None:
+    coefficients = everything("rows_sm90")
+    coefficients[gemm.PEAK] *= 1e6
+    coefficients[gemm.DEPTH_S] = coefficients[gemm.RAMP_S] = coefficients[gemm.SERIAL_FRAC] = 0.0
+    coefficients[gemm.QUANTIZE_ROW_S] = 0.0
+    # 64 x 64 tiles of 128 x 128: 64 times A and 64 times B, at four times the stream's bandwidth
+    drawn_bytes = 64 * 64 * (128 + 128) * 1024 * 2.0
+    bytes_per_s = 4.0 * coefficients[gemm.BANDWIDTH] * coefficients[gemm.MEMORY_FRAC]
+    taken_s = seconds(coefficients, 8192, 8192, 1024) - coefficients[gemm.LAUNCH_S]
+    assert taken_s == pytest.approx(drawn_bytes / bytes_per_s, rel=1e-3)
+
+
+def test_short_streams_pay_the_ramp_of_the_memory() -> None:
+    coefficients = gemm_coefficients(plain_device(), "bf16")
+    long_s = seconds(coefficients, 1, 32768, 32768)
+    coefficients[gemm.RAMP_S] = 1e-6
+    assert seconds(coefficients, 1, 32768, 32768) == pytest.approx(long_s + 1e-6, rel=1e-5)
+    assert seconds(coefficients, 1, 64, 64) < 2.0 * 0.0173e-6 + 1.01e-6

@@ -122,17 +122,25 @@ def test_experts_of_a_small_batch_cost_their_weights() -> None:
 
 
 def test_experts_pay_for_routing_and_a_slower_kernel() -> None:
+    """Launches are shared out over both products; weights stream at the format's share of the bandwidth."""
     model = models()["mixtral_8x7b"]
-    plain, slow = (
-        engine(model, plain_device(**changes), max_tokens=64).token_operators
-        for changes in ({}, {"experts": {"slowdown": 1.5, "launch": "10 us"}})
-    )
-    for name in ("experts_up", "experts_down"):
-        index = plain.names.index(name)
-        expected_s = 1.5 * plain.seconds(index, 64)[0] + 5e-6 * model.num_layers
-        assert slow.seconds(index, 64)[0] == pytest.approx(expected_s, rel=1e-12)
-    dense = plain.names.index("qkv")
-    assert plain.seconds(dense, 64) == slow.seconds(dense, 64)
+    entry = {"compute_frac": 1.0, "memory_frac": 0.25, "launch": "10 us", "stream_frac": 0.5}
+    lowered = engine(model, plain_device(experts={"bf16": entry}), max_tokens=64).token_operators
+    distinct = distinct_experts(16.0, 8.0, 2.0)
+    rows = 16 * 2
+    for name, n, k in (("experts_up", 2 * 14336, 4096), ("experts_down", 4096, 14336)):
+        moved = 2.0 * (distinct * n * k + rows * (n + k))
+        expected_s = 5e-6 + moved / 0.25e12
+        assert lowered.seconds(lowered.names.index(name), 16)[0] / model.num_layers == pytest.approx(expected_s)
+    act_s = lowered.seconds(lowered.names.index("experts_act"), 16)[0] / model.num_layers
+    assert act_s == pytest.approx(2.0 * 3 * 14336 * rows / 0.5e12)
+
+
+def test_one_expert_a_device_is_still_a_layer_of_experts() -> None:
+    lowered = engine(models()["mixtral_8x7b"], devices()["b200_sxm"], tp=8, ep=8, max_tokens=64).token_operators
+    kinds = dict(zip(lowered.names, lowered.rows[:, lowering.KIND], strict=True))
+    assert kinds["experts_up"] == kinds["experts_down"] == lowering.GROUPED_GEMM
+    assert np.isfinite(lowered.table(64)).all()
 
 
 def test_pipeline_sends_its_hidden_states_between_stages() -> None:

@@ -1,0 +1,45 @@
+"""Measured layers of experts, read into the columns of the public kernel table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from hermes_sim.hardware.expert_efficiency import ExpertFormat
+
+FORMATS: Final[dict[str, ExpertFormat]] = {
+    "bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "fp4", "w4a16_mxfp4": "mxfp4",
+    "int4_wo": "w4a16", "w4a8_mxfp4_mxfp8": "w4a8",
+}  # fmt: skip
+"""The tables' names -> ours."""
+
+SHAPE: Final = ("hidden", "width", "num_experts", "num_experts_per_token", "moe_tp", "moe_ep")
+KEYS: Final = ("dtype", "kernel", "num_tokens", *SHAPE, "distribution")
+
+UNGATED: Final = frozenset({(1856, 128, 6), (5120, 512, 22), (2688, 512, 22)})
+"""(width, experts, experts per token) of models whose experts have one input matrix (Nemotron 3, squared ReLU)."""
+
+
+def read_expert_table(path: Path) -> pd.DataFrame:
+    """One row a shape: KEYS, and `measured_s` as the median over repeats. num_tokens before routing."""
+    table = pd.read_parquet(path).dropna(subset=["latency_ms"])
+    table = table.rename(
+        columns={
+            "hidden_size": "hidden", "inter_size": "width", "topk": "num_experts_per_token",
+            "moe_tp_size": "moe_tp", "moe_ep_size": "moe_ep", "kernel_source": "kernel",
+        }
+    )  # fmt: skip
+    table = table.assign(
+        dtype=table["moe_dtype"].astype(str).map(FORMATS),
+        kernel=table["kernel"].astype(str),
+        distribution=table["distribution"].astype(str),
+        measured_s=table["latency_ms"] * 1e-3,
+    ).dropna(subset=["dtype"])
+    return pd.DataFrame(table.groupby(list(KEYS), as_index=False)["measured_s"].median())
+
+
+def main_kernel(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the kernel with most shapes: what the engine runs by default. Kernels for small batches are left out."""
+    return pd.DataFrame(table[table["kernel"] == table["kernel"].value_counts().index[0]].reset_index(drop=True))

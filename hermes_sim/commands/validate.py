@@ -1,0 +1,104 @@
+"""`hermes-sim validate`: the cost models and the simulator beside a folder of measurements."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from hermes_sim.core.errors import HermesError
+
+REGRESSED: Final = 1
+BESIDE: Final = Path("../shared/data")
+"""Where measured data lie beside the source tree."""
+
+
+def validate(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of measured data; HERMES_DATA or ../shared/data.", metavar="FOLDER")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="kernels, serving, an operator, experiment, device, part of a file's name.", metavar="NAME"),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report.", metavar="FILE")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write it as a page.", metavar="FILE")] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 where a bar is worse than its baseline.")] = False,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Baseline of --gate instead of the shipped one.", metavar="FILE")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Compare the cost models and the simulator with measurements: errors, bands, bars, worst rows."""
+    from hermes_sim.validation.accuracy import validate_folder
+    from hermes_sim.validation.baseline import BASELINE, read_baseline, regressions
+
+    folder = data_folder(data)
+    for file in (json_file, html_file):
+        _check_file(file)
+    before = read_baseline(baseline or BASELINE) if gate else {}
+    with _status(shown=not quiet and sys.stderr.isatty()) as tell:
+        accuracy = validate_folder(folder, only, tell)
+    if json_file is not None:
+        write_text(json_file, accuracy.to_json())
+    if html_file is not None:
+        from hermes_sim.validation.html_page import page
+
+        write_text(html_file, page(accuracy))
+    if not quiet:
+        from hermes_sim.validation.terminal import render
+
+        typer.echo(render(accuracy, color=sys.stdout.isatty()))
+    worse = regressions(accuracy.bars, before)
+    for line in worse:
+        typer.echo(f"worse than its baseline: {line}", err=True)
+    if worse:
+        raise typer.Exit(REGRESSED)
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder that is meant. Raises HermesError where it is none."""
+    folder = given or Path(os.environ.get("HERMES_DATA", BESIDE))
+    if not folder.is_dir():
+        how = "--data FOLDER or HERMES_DATA names one"
+        raise HermesError(f"there is no folder of measured data at '{folder}' ({how})")
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: written beside and put in place. Raises HermesError."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise HermesError(f"{path}: {error.strerror}") from error
+
+
+def _check_file(path: Path | None) -> None:
+    """A file that cannot be written is told before the work."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise HermesError(f"{path}: is a folder")
+    if not path.parent.is_dir():
+        raise HermesError(f"{path}: there is no folder {path.parent}")
+
+
+@contextmanager
+def _status(*, shown: bool) -> Iterator[Callable[[str], None] | None]:
+    """What is being looked at, on a terminal; it leaves no trace."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        yield status.update

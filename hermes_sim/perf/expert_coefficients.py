@@ -1,0 +1,103 @@
+"""Numbers of a device for layers of experts, in the order in which compiled cost functions read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hermes_sim.core.schema import DTYPE_BYTES, Dtype
+from hermes_sim.hardware.collective_efficiency import KernelLibrary
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
+from hermes_sim.perf.coefficients import CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
+from hermes_sim.perf.operators import experts
+
+FloatArray = npt.NDArray[np.float64]
+
+TRTLLM: Final = "trtllm_"
+
+NEAREST: Final[dict[str, tuple[str, ...]]] = {
+    "fp8": ("fp8_block",),
+    "fp8_block": ("fp8",),
+    "fp4": ("w4a8",),
+    "mxfp4": ("w4a16",),
+    "w4a16": ("mxfp4",),
+    "w4a8": ("fp4", "mxfp4"),
+}
+"""Formats whose kernels are alike, nearest first."""
+
+PEAK_DTYPES: Final[dict[str, Dtype]] = {
+    "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "fp4": "fp4", "mxfp4": "bf16", "w4a16": "bf16", "w4a8": "fp8",
+}  # fmt: skip
+"""Format without its library -> the dtype its products are multiplied in."""
+
+BLOCK_SCALE_BYTES: Final = 4.0 / 128**2
+"""Of one weight of a 128 x 128 block with one scale; one scale a column is far less."""
+
+UNMEASURED_KERNELS: Final = 2.0
+"""Launches of a layer of experts where nothing is known about its kernels: its two products."""
+
+
+def expert_format(dtype: Dtype, bytes_per_weight: float) -> ExpertFormat:
+    """Format of experts that multiply in `dtype` and whose weights take so many bytes each, scales included."""
+    if dtype in ("fp4", "int4"):
+        return "fp4" if dtype == "fp4" else "w4a16"
+    if dtype in ("fp8", "int8"):
+        if bytes_per_weight < 0.75 * DTYPE_BYTES["fp8"]:
+            return "w4a8"
+        return "fp8_block" if bytes_per_weight > 1.0 + 0.5 * BLOCK_SCALE_BYTES else "fp8"
+    return "bf16" if bytes_per_weight > 0.75 * DTYPE_BYTES["fp8"] else "mxfp4"
+
+
+def expert_efficiency(device: Device, name: str) -> ExpertEfficiency | None:
+    """The format's own coefficients, else those of the nearest format, of the same library first; None without any."""
+    table: Mapping[str, ExpertEfficiency] = {str(own): one for own, one in device.cost_model.experts.items()}
+    plain = name.removeprefix(TRTLLM)
+    alike = (plain, *NEAREST.get(plain, ()))
+    own = [f"{TRTLLM}{candidate}" for candidate in alike] if name.startswith(TRTLLM) else []
+    return next((table[candidate] for candidate in (*own, *alike) if candidate in table), None)
+
+
+def expert_coefficients(
+    device: Device, dtype: Dtype, name: ExpertFormat, kernels: KernelLibrary = "vllm"
+) -> FloatArray:
+    """[NUM_EXPERT_COEFFICIENTS] of one format, for serving: weights always come from memory."""
+    efficiency = expert_efficiency(device, f"{TRTLLM}{name}" if kernels == "trtllm" else name)
+    return pack(device, peak_flops_per_s(device, dtype), efficiency or _as_dense(device, dtype))
+
+
+def pack(device: Device, peak: float, efficiency: ExpertEfficiency) -> FloatArray:
+    """[NUM_EXPERT_COEFFICIENTS] from named coefficients; peak in flop/s."""
+    values = np.zeros(experts.NUM_EXPERT_COEFFICIENTS)
+    values[experts.PEAK] = peak
+    values[experts.BANDWIDTH] = device.memory.bandwidth_bytes_per_s
+    values[experts.NUM_CORES] = device.num_cores
+    values[experts.COMPUTE_FRAC] = efficiency.compute_frac
+    values[experts.MEMORY_FRAC] = efficiency.memory_frac
+    values[experts.LAUNCH_S] = efficiency.launch_s
+    values[experts.HALF_RATE_ROWS] = efficiency.half_rate_rows
+    values[experts.WAVE_FRAC] = efficiency.wave_frac
+    values[experts.SERIAL_FRAC] = efficiency.serial_frac
+    values[experts.DEPTH_S] = efficiency.depth_s
+    values[experts.AWAY_FRAC] = efficiency.away_frac
+    values[experts.STREAM_FRAC] = efficiency.stream_frac
+    values[experts.TOKEN_S] = efficiency.token_s
+    values[experts.EXPERT_S] = efficiency.expert_s
+    values[experts.CACHE_BYTES] = CACHE_SHARE_FRAC * device.cache.capacity_bytes if device.cache else 0.0
+    values[experts.CACHE_SPEEDUP] = efficiency.cache_speedup
+    return values
+
+
+def _as_dense(device: Device, dtype: Dtype) -> ExpertEfficiency:
+    """What dense products of the dtype and small kernels reach, with nothing for routing."""
+    dense = gemm_efficiency(device, dtype)
+    return ExpertEfficiency.model_construct(
+        compute_frac=dense.compute_frac,
+        memory_frac=dense.memory_frac,
+        launch_s=UNMEASURED_KERNELS * (dense.launch_s + device.cost_model.elementwise_launch_s),
+        serial_frac=dense.serial_frac,
+        stream_frac=device.cost_model.elementwise_memory_frac,
+    )

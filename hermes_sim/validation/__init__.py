@@ -1,0 +1,1 @@
+"""How well the cost models and the simulator agree with a folder of measurements, and whether the bars are met."""
