@@ -23,6 +23,7 @@ from hermes_sim.perf.attention_layers import (
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
 from hermes_sim.perf.lowering import (
+    COMPUTE,
     HOST,
     MEMORY,
     NO_RATES,
@@ -44,6 +45,7 @@ from hermes_sim.perf.step_kernel import (
     MAX_CAPTURED_TOKENS,
     NUM_ATTENTION_COEFFICIENTS,
     NUM_KINDS,
+    PROMPT_LAUNCH_FLOOR_S,
     RECURRENCE_S,
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
@@ -197,6 +199,8 @@ def build_llm_cost(
     max_captured_seqs: int,
     between_steps_s: float = 0.0,
     launch_factor: float = 1.0,
+    prompt_launch_factor: float = 1.0,
+    compute_slowdown: float = 1.0,
     sorts_logits: bool = False,
     dp: int = 1,
     ep_bandwidth_bytes_per_s: float = 0.0,
@@ -211,8 +215,9 @@ def build_llm_cost(
 
     With dp > 1 ranks that share the experts it is the cost of one rank, on tp devices; the experts lie in `ep` shares
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
-    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: launch of a
-    kernel that is not captured, over that of a bare launch. sorts_logits: top-p sampling.
+    between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
+    launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
+    prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
@@ -226,7 +231,17 @@ def build_llm_cost(
     settings[lowering.EP_DEVICES] = tp * dp
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
+    lowered = lower_tokens(
+        model,
+        device,
+        settings,
+        tp=tp,
+        pp=pp,
+        ep=ep,
+        dp=dp,
+        expert_rates=rates,
+        kernels=kernels,
+    )
     sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
@@ -235,6 +250,7 @@ def build_llm_cost(
     captured = max_captured_seqs if graph_capture else 0
     most_decode_tokens = max_seqs * (1 + max_draft_tokens)
     table = lowered.table(max(max_tokens, captured_size(most_decode_tokens, captured)))
+    table[:, COMPUTE] *= compute_slowdown
     padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
     decode_linear = table[padded]
     sampled = sampling.table(most_decode_tokens)
@@ -248,6 +264,7 @@ def build_llm_cost(
     attention[HOST_SEQUENCE_S] = host_per_sequence_s
     launch_s = launch_factor * device.cost_model.kernel_launch_s
     attention[LAUNCH_FLOOR_S] = num_kernels * launch_s
+    attention[PROMPT_LAUNCH_FLOOR_S] = num_kernels * launch_s * prompt_launch_factor
     attention[MAX_CAPTURED_TOKENS] = captured
     attention[NUM_KINDS] = len(layers)
     if encoder is not None:

@@ -34,7 +34,8 @@ RECURRENCE_TOKEN_S = 6  # per new token
 HOST_SEQUENCE_S = 7  # host time of a sequence; `sampled` has it for every token with logits, drafts included
 HAS_ENCODER = 8  # 1: prompts go through an encoder of their own
 ENCODER_LAUNCH_FLOOR_S = 9  # host time to launch the encoder's kernels
-FIRST_KIND = 10
+PROMPT_LAUNCH_FLOOR_S = 10  # LAUNCH_FLOOR_S of a step with prompts
+FIRST_KIND = 11
 NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS
 
 
@@ -157,7 +158,7 @@ def step_cost(
         )
     if not captured:
         device_s = out[COMPUTE] + out[MEMORY] + out[NETWORK]
-        launch_s = attention[LAUNCH_FLOOR_S]
+        launch_s = attention[PROMPT_LAUNCH_FLOOR_S] if num_prefill > 0 else attention[LAUNCH_FLOOR_S]
         if has_encoder:
             launch_s += attention[ENCODER_LAUNCH_FLOOR_S]
         if device_s < launch_s:

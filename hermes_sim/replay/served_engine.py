@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -59,13 +58,16 @@ class ServedEngine:
     memory_fraction: float | None = None
     max_model_len: int | None = None
     """In place of the model's own limit."""
-    kernels: str | None = None
-    host: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Keys of the engine's `host` in place of the preset's."""
+    sampling: str = "plain"
+    """`top_p` where the server sorts logits."""
+    terms: tuple[tuple[str, str | float], ...] = ()
+    """Further keys of the engine and their values, such as ("host.per_step", "1 ms"): a fit tries values out."""
+    kernel_launch_s: float | None = None
+    """In place of the device's own."""
 
     def scenario(self) -> Scenario:
         """As the simulator takes it; its traffic is a placeholder. Raises ConfigError."""
-        return _scenario(self, tuple(sorted((key, repr(value)) for key, value in self.host.items())))
+        return _scenario(self)
 
     def cluster(self) -> dict[str, Any]:
         """What a cluster file would say."""
@@ -89,18 +91,22 @@ class ServedEngine:
             "num_gpu_blocks": self.num_gpu_blocks,
             "memory_fraction": self.memory_fraction if self.num_gpu_blocks is None else STATED_BLOCKS_FRACTION,
         }
-        return {
+        engine: dict[str, Any] = {
             "name": "llm",
             "serves": ["prefill", "decode"],
             "model": self.model,
             "replicas": self.replicas,
             "placement": {"gpu": self.tp},
-            "parallel": {"tp": self.tp} if self.kernels is None else {"tp": self.tp, "kernels": self.kernels},
+            "parallel": {"tp": self.tp},
             "engine_preset": self.preset,
             "batching": {key: value for key, value in batching.items() if value is not None},
             "kv_cache": {key: value for key, value in kv_cache.items() if value is not None},
-            "host": dict(self.host),
+            "host": {"sampling": self.sampling},
         }
+        for path, value in self.terms:
+            section, _, key = path.partition(".")
+            engine[section][key] = value
+        return engine
 
     def _default_budget(self, device: Device) -> int | None:
         """Tokens of a step where nothing is stated: more on large devices but for the A100."""
@@ -110,16 +116,21 @@ class ServedEngine:
 
 
 @lru_cache(maxsize=64)
-def _scenario(engine: ServedEngine, host: tuple[tuple[str, str], ...]) -> Scenario:
-    """Cached by everything the engine says; `host` stands for the mapping, which is not part of its hash."""
+def _scenario(engine: ServedEngine) -> Scenario:
+    """Cached by everything the engine says."""
     scenario = load_scenario(engine.cluster(), {"name": "measured", "traffic": TRAFFIC})
-    if engine.max_model_len is None:
-        return scenario
-    models = {
-        name: model.model_copy(update={"max_model_len": engine.max_model_len})
-        for name, model in scenario.models.items()
-    }
-    return scenario.model_copy(update={"models": models})
+    if engine.max_model_len is not None:
+        longer = {"max_model_len": engine.max_model_len}
+        models = {name: model.model_copy(update=longer) for name, model in scenario.models.items()}
+        scenario = scenario.model_copy(update={"models": models})
+    if engine.kernel_launch_s is not None:
+        launch = {"kernel_launch_s": engine.kernel_launch_s}
+        devices = {
+            name: device.model_copy(update={"cost_model": device.cost_model.model_copy(update=launch)})
+            for name, device in scenario.devices.items()
+        }
+        scenario = scenario.model_copy(update={"devices": devices})
+    return scenario
 
 
 @lru_cache(maxsize=64)

@@ -121,13 +121,11 @@ def step_engine(hardware: str, tp: int, model: str) -> ServedEngine:
         device=device_name(hardware.removesuffix(CAPPED)),
         model=model_name(model),
         tp=tp,
-        preset="vllm_v0",
+        preset="vllm_0_2",
         max_num_batched_tokens=LARGEST_PROMPT_STEP,
         prefix_caching=False,
         memory_fraction=MEMORY_FRACTION,
         max_model_len=LARGEST_PROMPT_STEP,
-        kernels="nccl",
-        host={"graph_capture": False, "tokenize": None, "detokenize": None},
     )
 
 
@@ -145,7 +143,7 @@ def replay_engine(
         members = slice(first, first + batch.batch_size)
         first += batch.batch_size
         labels = {
-            "device": engine.device + (CAPPED if slower > 1.0 else ""), "model": engine.model, "engine": "vllm_v0",
+            "device": engine.device + (CAPPED if slower > 1.0 else ""), "model": engine.model, "engine": "vllm_0_2",
             "tp": str(tp), "batch_size": str(batch.batch_size), "prompt_tokens": str(batch.num_prompt_tokens),
         }  # fmt: skip
         ttft_s = simulated.latencies.ttft_s[members]

@@ -26,7 +26,7 @@ from hermes_sim.replay.rows import NUMBER, POSITIVE, TEXT, descriptions_beside, 
 from hermes_sim.replay.shared_prompts import BLOCK_TOKENS, cycled_prompts
 from hermes_sim.replay.simulated_requests import Latencies, simulate_requests
 from hermes_sim.replay.split import FITTED_STAGE_RATE_MODELS
-from hermes_sim.replay.stage_rate_setup import Experiment, Stage, experiment_of, key_column
+from hermes_sim.replay.stage_rate_setup import SERVER_TTFT, Experiment, Stage, experiment_of, key_column
 from hermes_sim.workload.requests import ClosedLoop, RequestTable, request_table
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +43,9 @@ STATISTICS: Final = {"mean": "mean", "median": "p50", "p90": "p90", "p99": "p99"
 
 CLIENT_CAP: Final = 440
 """Requests in flight that the load generator (inference-perf) allows itself."""
+
+CLIENT_NETWORK_S: Final = 13.5e-3
+"""Of TTFT and E2E, where the load came over a network (calibration/host_open_loop.py fits it to such runs)."""
 
 BETWEEN_STAGES_S: Final = 3600.0
 """From the last arrival of a stage to the first of the next: long enough to drain any queue."""
@@ -69,24 +72,36 @@ class StageRateReader:
         self, table: Path, name: str, progress: Progress | None = None
     ) -> Iterator[Comparison | Unexpressed | Problem]:
         """Every stage, one simulation per experiment."""
-        key = key_column(_columns(table))
-        rows, problems = read_rows(table, name, {key: TEXT, **NEEDED}, OPTIONAL)
-        yield from problems
-        descriptions, problems = descriptions_beside(table, name)
-        yield from problems
-        rows.index = pd.Index([f"{row[key]} stage {int(row['stage'])}" for _, row in rows.iterrows()])
-        groups = list(rows.groupby(key, sort=False))
-        for number, (experiment, group) in enumerate(groups):
+        found = list(experiments_in(table, name))
+        for number, experiment in enumerate(found):
+            if not isinstance(experiment, Experiment):
+                yield experiment
+                continue
             try:
-                described = _described(str(experiment), descriptions)
-                yield from replay_experiment(experiment_of(str(experiment), group, described), name)
+                yield from replay_experiment(experiment, name)
             except HermesError as error:
-                yield from (Unexpressed(name, str(row), str(error)) for row in group.index)
+                stages = [*experiment.stages, *([experiment.whole_run] if experiment.whole_run else [])]
+                yield from (Unexpressed(name, stage.row, str(error)) for stage in stages)
             if progress is not None:
-                progress(name, number + 1, len(groups))
+                progress(name, number + 1, len(found))
 
 
 READER: Final = StageRateReader()
+
+
+def experiments_in(table: Path, name: str) -> Iterator[Experiment | Unexpressed | Problem]:
+    """The experiments of a table, and what is wrong with its rows and with the files beside it."""
+    key = key_column(_columns(table))
+    rows, problems = read_rows(table, name, {key: TEXT, **NEEDED}, OPTIONAL)
+    yield from problems
+    descriptions, problems = descriptions_beside(table, name)
+    yield from problems
+    rows.index = pd.Index([f"{row[key]} stage {int(row['stage'])}" for _, row in rows.iterrows()])
+    for experiment, group in rows.groupby(key, sort=False):
+        try:
+            yield experiment_of(str(experiment), group, _described(str(experiment), descriptions))
+        except HermesError as error:
+            yield from (Unexpressed(name, str(row), str(error)) for row in group.index)
 
 
 def _columns(path: Path) -> set[str]:
@@ -108,26 +123,31 @@ def replay_experiment(experiment: Experiment, name: str) -> Iterator[Comparison]
     """Measured and simulated statistics of every stage; the row of the whole run is told, and counts in no mean."""
     stage_of, planned_s = planned_arrivals(experiment.stages)
     simulated = simulate_requests(experiment.engine, stage_requests(experiment, planned_s))
+    network_s = CLIENT_NETWORK_S if experiment.remote_client else 0.0
     side: Side = "fitted" if experiment.engine.model in FITTED_STAGE_RATE_MODELS else "held_out"
     for number, stage in enumerate(experiment.stages):
         labels = {**experiment.labels, "rate": f"{stage.rate_per_s:g}"}
         compared = Compared(name, stage.row, labels, side, why_left_out(experiment, stage, number))
-        yield from compare(compared, stage, simulated.latencies.rows(stage_of == number))
+        latencies = simulated.latencies.rows(stage_of == number)
+        yield from compare(compared, stage, latencies, network_s)
     whole = experiment.whole_run
     if whole is not None:
         labels = {**experiment.labels, "rate": "all"}
         told = "sums up the stages, which are compared one by one"
-        yield from compare(Compared(name, whole.row, labels, side, told), whole, simulated.latencies)
+        yield from compare(Compared(name, whole.row, labels, side, told), whole, simulated.latencies, network_s)
 
 
-def compare(compared: Compared, stage: Stage, simulated: Latencies) -> Iterator[Comparison]:
-    """All statistics that the row has."""
-    for name, values in {"ttft": simulated.ttft_s, "e2e": simulated.e2e_s}.items():
+def compare(compared: Compared, stage: Stage, simulated: Latencies, network_s: float) -> Iterator[Comparison]:
+    """All statistics that the row has: the client's, and the server's own where the load came over a network."""
+    for name, values in {"ttft": simulated.ttft_s + network_s, "e2e": simulated.e2e_s + network_s}.items():
         for column, statistic in STATISTICS.items():
             measured = stage.measured.get(f"{name}_{column}_ms")
             if measured is not None:
                 yield compared.number(f"{name}_{statistic}_s", measured * 1e-3, statistic_of(values, statistic))
     measured = stage.measured["tpot_corrected_mean_ms"]
+    if SERVER_TTFT in stage.measured:
+        server_s = stage.measured[SERVER_TTFT] * 1e-3
+        yield compared.number("server_ttft_mean_s", server_s, statistic_of(simulated.ttft_s, "mean"))
     yield compared.number("itl_mean_s", measured * 1e-3, statistic_of(simulated.tpot_s, "mean"))
 
 
@@ -144,7 +164,7 @@ def why_left_out(experiment: Experiment, stage: Stage, number: int) -> str | Non
 
 def _is_capped(stage: Stage) -> bool:
     """Whether the row shows that the client held requests back: it sent more slowly than it was told to."""
-    return stage.num_failed == 0 and stage.measured.get("server_e2e_mean_ms") is not None
+    return stage.num_failed == 0 and SERVER_TTFT in stage.measured
 
 
 def planned_arrivals(stages: Sequence[Stage]) -> tuple[npt.NDArray[np.int64], FloatArray]:

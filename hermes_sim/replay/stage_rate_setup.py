@@ -15,10 +15,13 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.replay.generation_defaults import sampling_of
 from hermes_sim.replay.known_names import device_name, model_name
 from hermes_sim.replay.served_engine import ServedEngine, engine_version
 
 KEY_COLUMNS: Final = ("experiment", "variant")
+
+SERVER_TTFT: Final = "server_ttft_mean_ms"
 
 WHOLE_RUN: Final = -1
 """Stage number of a row that sums up all stages."""
@@ -78,6 +81,8 @@ class Experiment:
     """In their order, the row of the whole run left out."""
     whole_run: Stage | None
     labels: Mapping[str, str]
+    remote_client: bool
+    """The table has the server's own latencies beside the client's: the load came over a network."""
 
 
 def key_column(columns: Iterable[str]) -> str:
@@ -97,6 +102,7 @@ def experiment_of(key: str, rows: pd.DataFrame, described: Mapping[str, Any]) ->
         prompts=prompts,
         stages=tuple(sorted((s for s in stages if s.number != WHOLE_RUN), key=lambda stage: stage.number)),
         whole_run=next((stage for stage in stages if stage.number == WHOLE_RUN), None),
+        remote_client=any(SERVER_TTFT in stage.measured for stage in stages),
         labels={
             "device": engine.device,
             "model": engine.model,
@@ -140,9 +146,11 @@ def _engine(facts: Mapping[str, Any]) -> ServedEngine:
     blocks = _optional(facts, "gpu_kv_blocks", "gpu_kv_blocks_of_16")
     fraction = _optional(facts, "gpu_memory_utilization", "gpu_mem_util")
     chunked = _optional(facts, "chunked_prefill")
+    model = model_name(str(_first(facts, "model")))
     return ServedEngine(
         device=device_name(str(_first(facts, "hardware"))),
-        model=model_name(str(_first(facts, "model"))),
+        model=model,
+        sampling=sampling_of(model),
         tp=int(float(_first(facts, "tp"))),
         version=engine_version(str(facts.get("engine", ""))) or DEFAULT_VERSION,
         max_num_seqs=int(float(seqs)) if seqs is not None else None,

@@ -70,6 +70,8 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
+    """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
     @property
     def num_devices(self) -> int:
@@ -124,10 +126,13 @@ class Host(Description):
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
     launch_factor: float = Field(default=1.0, ge=1.0, le=100.0)
-    """Launch of a kernel that is not captured, over that of a bare launch: what the model's code does around it."""
+    """Time to launch a kernel that is not captured, over that of a bare launch: what the model's code does around
+    it."""
+    prompt_launch_factor: float = Field(default=1.0, ge=1.0, le=10.0)
+    """Launches of a step with prompts over those of a step without: attention by several kernels, metadata."""
     between_steps_s: Seconds = Field(default=0.0, alias="between_steps")
-    """Small kernels of a step outside its layers (inputs, metadata, sampled tokens), on the device: scheduling
-    ahead does not hide them."""
+    """Small kernels of a step outside its layers (inputs, attention metadata, sampled tokens), on the device:
+    scheduling ahead does not hide them."""
     sampling: Literal["plain", "top_p"] = "plain"
     """top_p sorts the logits of every sequence, as engines do where a request or the model's own generation defaults
     state top-p or top-k."""

@@ -106,6 +106,8 @@ def build_cost(
         max_captured_seqs=host.max_captured_seqs,
         between_steps_s=host.between_steps_s,
         launch_factor=host.launch_factor,
+        prompt_launch_factor=host.prompt_launch_factor,
+        compute_slowdown=parallel.compute_slowdown,
         sorts_logits=host.sampling == "top_p",
         kernels=parallel.kernels,
         collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
