@@ -32,6 +32,7 @@ SCALED: Final[dict[str, Law]] = {
     "depth_s": "clock",
     "quantize_row_s": "cores",
     "quantize_element_s": "bandwidth",
+    "token_s": "cores",
     "decode_combine_log_s": "clock",
 }
 """Times of a cost model that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole
