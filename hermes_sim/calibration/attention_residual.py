@@ -66,9 +66,11 @@ class AttentionRows:
     def features(self) -> dict[str, FloatArray]:
         """Every axis that a table may have, for every row."""
         rows, layers = self.kinds
-        heads = pd.DataFrame([head_axes(kind) for kind in layers])
-        own = {name: self.table[name].to_numpy(np.float64) for name in (SEQUENCES, TOKENS[self.phase])}
-        return own | {name: heads[name].to_numpy(np.float64)[rows] for name in heads}
+        heads = [head_axes(kind) for kind in layers]
+        found = {name: self.table[name].to_numpy(np.float64) for name in (SEQUENCES, TOKENS[self.phase])}
+        for name in heads[0]:
+            found[name] = np.array([kind[name] for kind in heads])[rows]
+        return found
 
 
 def attention_rows(
@@ -125,7 +127,7 @@ def octaves(values: npt.ArrayLike, *, sparse: bool = False) -> tuple[float, ...]
     all_of_them = [2.0**octave for octave in range(low, high + 1)]
     if not sparse:
         return tuple(all_of_them)
-    coarse = all_of_them[-1 : 0 : -2]
+    coarse = all_of_them[-1:0:-2]
     return tuple(knot for knot in all_of_them if knot <= DENSE_UP_TO or knot in coarse)
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
-from hermes_sim.calibration.attention_residual import attention_rows, corrected_errors as corrected_attention
-from hermes_sim.calibration.attention_residual import fit_attention_residual
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -269,7 +269,9 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
     """Tables of what the device's coefficients leave over, by phase and kernel, and the errors with them."""
     found: dict[str, ResidualTable] = {}
     reports = []
-    kernels: dict[str, AttentionEfficiency] = {**device.cost_model.attention_kernels}
+    kernels: dict[str, AttentionEfficiency] = {
+        str(name): own for name, own in device.cost_model.attention_kernels.items()
+    }
     for measured, phase, table in attention_tables(device.name, data_folder):
         name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
         own = kernels[name] if name else device.cost_model.attention

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy.typing as npt
 
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.attention_layers import AttentionLayers, attention_kernel
+from hermes_sim.perf.attention_layers import AttentionLayers, attention_kernel, layer_coefficients
 from hermes_sim.perf.operators.attention import DECODE_RESIDUAL, PREFILL_RESIDUAL
 from hermes_sim.perf.operators.corrected_attention import FIRST_LOG_RATIO
-from hermes_sim.perf.residual import NO_RESIDUAL, residual_log_ratio, slice_residual
+from hermes_sim.perf.residual import NO_RESIDUAL, pad_residuals, residual_log_ratio, slice_residual
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -81,19 +82,27 @@ def plane_of(table: ResidualTable | None, layers: AttentionLayers, phase: str) -
 
 
 def with_residuals(
-    coefficients: FloatArray, starts: dict[int, AttentionLayers], device: Device, engine: str
+    coefficients: FloatArray, starts: dict[int, AttentionLayers], device: Device, engine: str, *, serving: bool = True
 ) -> FloatArray:
     """Coefficients of the layer kinds at `starts`, with the tables that hold for them behind."""
     found = [coefficients.copy()]
     end = len(coefficients)
     for start, layers in starts.items():
         for phase, column in COLUMNS.items():
-            plane = plane_of(attention_residual(layers, device, phase, engine, serving=True), layers, phase)
+            plane = plane_of(attention_residual(layers, device, phase, engine, serving=serving), layers, phase)
             if len(plane) > 0:
                 found[0][start + column] = end
                 found.append(plane)
                 end += len(plane)
     return np.concatenate(found)
+
+
+def corrected_coefficients(kinds: Sequence[AttentionLayers], device: Device, engine: str) -> FloatArray:
+    """[num_kinds, NUM_LAYER_COEFFICIENTS and the longest tables]: of the engine's kernels as they were measured."""
+    return pad_residuals([
+        with_residuals(layer_coefficients(kind, device, engine), {0: kind}, device, engine, serving=False)
+        for kind in kinds
+    ])  # fmt: skip
 
 
 def _octaves(knots: tuple[float, ...]) -> tuple[int, int]:

@@ -219,8 +219,8 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
-    kernels: whose experts and attention; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
-    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
+    kernels: whose experts and attention; collectives: what is fitted to the tp and ep links, which comes before their
+    bandwidths. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
