@@ -51,6 +51,8 @@ DECODE_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("benchmark_cache_speedup", 2.5, 1.0, 10.0),
 )
 REGROUP: Final = Coefficient("decode_regroup_s", 4e-6, 0.0, 2e-5, 1e-6)
+SINGLE_TILE: Final = Coefficient("decode_single_tile_frac", 0.4, 0.02, 1.0)
+RAMP: Final = Coefficient("decode_ramp_s", 1e-5, 0.0, 1e-4, 1e-5)
 WINDOW: Final = Coefficient("decode_window_s", 1e-6, 0.0, 2e-5, 1e-6)
 
 PREFILL_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
@@ -129,6 +131,8 @@ def fit_decode(
         coefficients.append(WINDOW)
 
     def with_regroup(structure: Structure) -> list[Coefficient]:
+        if "decode_largest_group" in structure:
+            return [*coefficients, SINGLE_TILE, RAMP]
         return coefficients if structure["decode_window_groups"] else [*coefficients, REGROUP]
 
     held = held_out(*(table[name] for name in held_by))

@@ -217,7 +217,8 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
     values[layer.DECODE_SEQUENCE_S] = values[layer.DECODE_QUERY_S] = query_bytes / bytes_per_s
     values[layer.DECODE_WAVES] = tiles / device.num_cores
-    values[layer.DECODE_TILE_S] = shape.decode_tile_cycles * tile_s
+    single = 1.0 if grouped and group > 1 else shape.decode_single_tile_frac
+    values[layer.DECODE_TILE_S] = shape.decode_tile_cycles * tile_s * single
     values[layer.DECODE_WAVE_FRAC] = shape.decode_wave_frac
     values[layer.DECODE_BLOCK_S] = shape.decode_block_cycles * tile_s
     values[layer.DECODE_WALK_S] = shape.decode_walk_cycles * tile_s
@@ -225,6 +226,7 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.DECODE_COMBINE_S] = shape.decode_combine_s
     values[layer.DECODE_COMBINE_LOG_S] = shape.decode_combine_log_s
     values[layer.DECODE_REGROUP_S] = shape.decode_regroup_s if grouped and layers.num_kv_heads > 1 else 0.0
+    values[layer.DECODE_RAMP_S] = shape.decode_ramp_s
     values[layer.DECODE_WINDOW_S] = shape.decode_window_s
     values[layer.DECODE_SERIAL_FRAC] = shape.decode_serial_frac
     # tiles are hidden no faster than a block of keys takes to read, so that a longer context never takes less time
