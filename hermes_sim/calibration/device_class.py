@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from hermes_sim.calibration.attention import predict_decode, predict_prefill, read_attention
+from hermes_sim.calibration.attention import predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, render_cost_model
 from hermes_sim.calibration.fit import summarize
 from hermes_sim.calibration.gemm import predict_gemm

@@ -131,8 +131,10 @@ def test_latent_attention_is_priced() -> None:
     device = known_devices(["h200_sxm"])["h200_sxm"]
     rows = pd.DataFrame(
         {
-            "num_seqs": [1, 64], "context_tokens": 4096.0, "max_context_tokens": 4096.0, "num_heads": 16,
-            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_dtype": "bf16", "engine": "vllm",
+            "num_seqs": [1, 64], "context_tokens": 4096.0, "max_context_tokens": 4096.0,
+            "num_heads": 16,
+            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+            "kv_dtype": "bf16", "engine": "vllm",
         }
     )  # fmt: skip
     one, many = predict("mla_decode", device, rows).seconds
