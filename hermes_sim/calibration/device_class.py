@@ -21,9 +21,8 @@ import yaml
 
 from hermes_sim.calibration.attention import predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, render_cost_model
-from hermes_sim.calibration.fit import summarize
+from hermes_sim.calibration.fit import fit_error, summarize
 from hermes_sim.calibration.gemm import predict_gemm
-from hermes_sim.calibration.run import fit_error
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
 )

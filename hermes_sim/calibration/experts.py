@@ -25,6 +25,7 @@ from hermes_sim.perf.operators.experts import (
     grouped_product_seconds,
     passed_rows,
 )
+from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -84,14 +85,36 @@ def fit_expert_residual(
     held = held_out(*(table[column] for column in SHAPE))
     shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
     features = residual_features(shapes)
-    weights = features["active"] * features["width"] * features["hidden"] * WEIGHT_BYTES[name.removeprefix("trtllm_")]
-    cold = weights > COLD_CACHES * device.cache.capacity_bytes if device.cache else np.ones(len(table), bool)
-    chosen = thin(~held & cold)
+    chosen = thin(~held & _is_cold(device, name, features))
     log_ratio = np.log(measured_s / predict_shapes(device, name, efficiency, shapes, 0.0))
     used = {axis: features[axis][chosen] for axis in RESIDUAL_AXES}
     groups = table.groupby(list(SHAPE)).ngroup().to_numpy()
     knots = {axis: octave_knots(used[axis], per_octave) for axis, per_octave in RESIDUAL_AXES.items()}
     return fit_residual(used, log_ratio[chosen], knots, groups[chosen])
+
+
+def corrected_errors(
+    device: Device, name: str, efficiency: ExpertEfficiency, residual: ResidualTable, table: pd.DataFrame
+) -> tuple[ErrorSummary, ErrorSummary]:
+    """Errors with the residual table, on fitted and held-out layer shapes whose weights no cache holds."""
+    held = held_out(*(table[column] for column in SHAPE))
+    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
+    features = residual_features(shapes)
+    cold = _is_cold(device, name, features)
+    log_ratios, _ = residuals_at(residual, {axis: features[axis] for axis in residual.axes})
+    predicted_s = predict_shapes(device, name, efficiency, shapes, 0.0) * np.exp(log_ratios)
+    sides = (~held & cold, held & cold)
+    fitted, kept = (summarize(predicted_s[side], measured_s[side]) for side in sides)
+    return fitted, kept
+
+
+def _is_cold(device: Device, name: str, features: dict[str, FloatArray]) -> npt.NDArray[np.bool_]:
+    """Rows whose weights cannot be in the last-level cache."""
+    if device.cache is None:
+        return np.ones(len(features["active"]), bool)
+    weights = features["active"] * features["width"] * features["hidden"] * WEIGHT_BYTES[name.removeprefix("trtllm_")]
+    cold: npt.NDArray[np.bool_] = weights > COLD_CACHES * device.cache.capacity_bytes
+    return cold
 
 
 def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:

@@ -28,7 +28,7 @@ from hermes_sim.models.forward import (
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
-from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format
+from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
     NUM_COLLECTIVE_COEFFICIENTS,
@@ -188,7 +188,6 @@ def lower_tokens(
     dp: int = 1,
     expert_rates: FloatArray = NO_RATES,
     kernels: KernelLibrary = "vllm",
-    expert_residual: ResidualTable | None = None,
 ) -> LoweredOperators:
     """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included.
 
@@ -196,7 +195,7 @@ def lower_tokens(
     """
     lowered = _lower(
         lambda count: token_operators(model, count, tp=tp, ep=ep, dp=dp),
-        model, device, settings, ep, dp, expert_rates, kernels, expert_residual,
+        model, device, settings, ep, dp, expert_rates, kernels,
     )  # fmt: skip
     if pp == 1:
         return lowered
@@ -239,7 +238,6 @@ def _lower(
     dp: int = 1,
     expert_rates: FloatArray = NO_RATES,
     kernels: KernelLibrary = "vllm",
-    expert_residual: ResidualTable | None = None,
 ) -> LoweredOperators:
     # Multiples of ep: rows per device come out whole. Large enough that the largest count leaves no rounding.
     few, many = list_operators(64 * ep), list_operators(128 * ep)
@@ -258,22 +256,23 @@ def _lower(
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
             row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN] = model.moe.num_experts, model.moe.num_experts_per_token
             row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
-    settings = _with_experts(settings, device, rows, few, kernels)
+    settings, table = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
-    residual = _layer_residual(expert_residual, few)
+    residual = _layer_residual(table, few)
     return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates, residual)
 
 
 def _with_experts(
     settings: FloatArray, device: Device, rows: FloatArray, operators: Sequence[Operator], kernels: KernelLibrary
-) -> FloatArray:
-    """Settings with the coefficients of the format in which the model's experts multiply."""
-    settings = settings.copy()
+) -> tuple[FloatArray, ResidualTable | None]:
+    """Settings with the coefficients of the format in which the model's experts multiply, and its residual table."""
+    settings, table = settings.copy(), None
     for row, operator in zip(rows, operators, strict=True):
         if row[KIND] == GROUPED_GEMM:
             experts = expert_format(operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k))
             settings[EXPERTS:TP_ALL_REDUCE] = expert_coefficients(device, operator.dtype, experts, kernels)
-    return settings
+            table = expert_residual(device, experts, kernels)
+    return settings, table
 
 
 def _layer_residual(table: ResidualTable | None, operators: Sequence[Operator]) -> FloatArray:

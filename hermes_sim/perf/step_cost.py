@@ -10,7 +10,6 @@ import numpy.typing as npt
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
 from hermes_sim.perf import lowering
@@ -211,7 +210,6 @@ def build_llm_cost(
     max_draft_tokens: int = 0,
     kernels: KernelLibrary = "vllm",
     collectives: Collectives = FROM_BANDWIDTH,
-    expert_residual: ResidualTable | None = None,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
@@ -221,8 +219,8 @@ def build_llm_cost(
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
-    expert_residual: of the experts' format and device. max_draft_tokens: most drafts of one sequence that are verified
-    in one step. ValueError if what is stated does not fit the model.
+    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
+    fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -243,7 +241,6 @@ def build_llm_cost(
         dp=dp,
         expert_rates=rates,
         kernels=kernels,
-        expert_residual=expert_residual,
     )
     sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
