@@ -105,7 +105,7 @@ def test_a_device_as_if_never_seen_takes_anothers_coefficients(accuracy: Accurac
 
 def test_only_what_is_asked_for(folder: Path) -> None:
     assert set(validate_folder(folder, "attention_prefill").kernels.scored["operator"]) == {"attention_prefill"}  # type: ignore[union-attr]
-    assert set(validate_kernels(folder, "l40s").scored["device"]) == {"l40s"}
+    assert set(validate_kernels(folder, "NVIDIA L40S").scored["device"]) == {"l40s"}
     assert set(validate_kernels(folder, "mlp_a100").scored["table"]) == {"kernels/mlp_a100.csv"}
 
 
