@@ -27,6 +27,7 @@ GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
     "dtype": ("operator", "device", "dtype", "side"),
     "model": ("operator", "model", "side"),
     "engine": ("operator", "engine", "side"),
+    "timing": ("operator", "timing", "side"),
     "table": ("table", "operator", "side"),
 }
 """Name of a list in the report -> what its records are grouped by."""

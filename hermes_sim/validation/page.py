@@ -76,7 +76,7 @@ _FORMAT: Final = """\
 | `format`, `version`, `only` | version of this format and of the program; what was asked for |
 | `bars` | name, what, statistic, limit, value, rows, status (`met`, `not met`, `no data`), reason |
 | `kernels.rows` | present, expressible, predicted, malformed; `kernels.files`: files read |
-| `kernels.by_operator`, `by_device`, `by_dtype`, `by_model`, `by_engine`, `by_table` | records of errors |
+| `kernels.by_operator`, `by_device`, `by_dtype`, `by_model`, `by_engine`, `by_timing`, `by_table` | records of errors |
 | `kernels.tables` | each file and operator: rows, predicted, unexpressed |
 | `kernels.unexpressed`, `serving.unexpressed` | reason and number of rows without a prediction or in no mean |
 | `kernels.worst`, `serving.worst` | rows furthest off: file, row, shape or labels, error, what is special about it |
