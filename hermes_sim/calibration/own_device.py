@@ -100,11 +100,14 @@ def _gemm(device: Device, dtype: str, rows: pd.DataFrame) -> tuple[OwnFit, Calla
     coefficients = (*gemm.COEFFICIENTS, *quantize, gemm.WARM)
     start = _start(coefficients, before)
 
+    shapes = [rows[name].to_numpy(np.float64) for name in ("m", "n", "k")]
+
     def predict(values: Mapping[str, float], chosen: IntArray) -> FloatArray:
         efficiency = GemmEfficiency.model_construct(**_own(values), dispatch=before.dispatch)
         cost_model = device.cost_model.model_copy(update={"gemm": {own: efficiency}})
         priced = device.model_copy(update={"cost_model": cost_model})
-        return gemm.predict_gemm(priced, own, rows.iloc[chosen], values["warm_bytes"])
+        m, n, k = (column[chosen] for column in shapes)
+        return gemm.predict_shapes(priced, own, m, n, k, values["warm_bytes"])
 
     found = _fitted(f"gemm {dtype}", coefficients, start, predict, rows)
     efficiency = before.model_copy(update={**_own(found.fit.values), **_errors(found.fit)})
