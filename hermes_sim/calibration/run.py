@@ -272,7 +272,7 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     tables = {}
     for operator, table in read_kernels(data_folder, operators=operators, devices=(device.name,)).items():
         # calls timed with all of their host work are many times longer than the same calls timed on the device
-        calls = ~table["source_file"].astype(str).str.contains("_skew")
+        calls = table["timing"] != "eager"
         tables[operator] = table[(table["device"] == device.name) & calls].reset_index(drop=True)
     heads = ("num_heads", "num_kv_heads")
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
