@@ -1,0 +1,178 @@
+"""The cluster of a serving run: its nodes and links, and its engines as their launch scripts set them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.link import Link
+from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.replay.silicon_table import Layout, ServingRun
+from hermes_sim.scenario.cluster import ClusterFile
+from hermes_sim.scenario.files import read_description
+from hermes_sim.scenario.library import NotFound, entries, find
+
+PRESETS: Final[Mapping[str, str]] = {
+    "vllm": "vllm_v1",
+    "sglang": "sglang",
+    "trtllm": "trtllm",
+    "tensorrt-llm": "trtllm",
+    "tensorrt_llm": "trtllm",
+}
+"""Backend of a run -> engine preset."""
+
+NETWORK: Final = "ib_ndr"
+"""Between nodes: one 400 Gb/s port a device, as DGX and HGX boards come."""
+
+BOARD_DEVICES: Final = 8
+"""Devices that share a switch where the library has no cluster of the device."""
+
+MOST_PROMPT_TOKENS: Final = 8192
+"""Token budget of a step on datacenter parts: default of vLLM and TensorRT-LLM, and of SGLang below 160 GiB."""
+
+LARGE_MEMORY_BYTES: Final = 160 * 2**30
+"""From here SGLang takes prompts in chunks of twice the size (server_args.py)."""
+
+
+class SetupError(LookupError):
+    """The run names something the library does not have; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """How devices of one kind come: linked so many at a time."""
+
+    device: Device
+    num_devices: int
+    link_profile: str | None
+    link: Link | None
+
+
+def preset_of(backend: str) -> str:
+    """Engine preset. Raises SetupError."""
+    for word, preset in PRESETS.items():
+        if backend.startswith(word):
+            return preset
+    raise SetupError(f"no preset for the engine '{backend}'")
+
+
+@lru_cache(maxsize=64)
+def board_of(system: str) -> Board:
+    """The node of the library's cluster with this device, or with one of its class. Raises SetupError."""
+    device = library_device(system)
+    same_class: Board | None = None
+    for entry in entries("cluster"):
+        cluster = read_description(ClusterFile, entry.path)
+        for node in cluster.nodes:
+            for name, group in node.devices.items():
+                other = library_device(group.profile)
+                linked = [link for link in node.links if link.between == (name, name)]
+                if other.kind != device.kind or not linked:
+                    continue
+                link = read_description(Link, find("link", linked[0].profile))
+                board = Board(device, group.count, linked[0].profile, link)
+                if other.name == device.name:
+                    return board
+                if other.device_class == device.device_class:
+                    same_class = board
+    return same_class or Board(device, BOARD_DEVICES, None, None)
+
+
+@lru_cache(maxsize=256)
+def library_device(name: str) -> Device:
+    """Device profile by name or alias. Raises SetupError."""
+    try:
+        path = find("device", name)
+    except NotFound as missing:
+        raise SetupError(str(missing)) from None
+    return read_description(Device, path)
+
+
+def cluster_of(run: ServingRun, model: ModelArchitecture) -> ClusterFile:
+    """Nodes and engines of a run; prefill and decode on nodes of their own where they run apart."""
+    board = board_of(run.system)
+    stages = (["prefill"], ["decode"]) if run.is_disaggregated else (["prefill", "decode"],)
+    nodes, engines = [], []
+    for serves, layout in zip(stages, run.engines, strict=True):
+        name = serves[0] if run.is_disaggregated else "llm"
+        nodes.append(_node(name, board, layout))
+        engines.append(_engine(name, serves, run, layout, model, board.device))
+    return ClusterFile.model_validate({"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines})
+
+
+def _node(name: str, board: Board, layout: Layout) -> dict[str, Any]:
+    """As many boards as the workers need; small workers get boards of their own size."""
+    size = min(board.num_devices, layout.num_devices)
+    num_boards = -(-layout.num_devices // size) * (layout.num_workers or 1)
+    link = [{"between": ["gpu", "gpu"], "profile": board.link_profile}] if board.link_profile and size > 1 else []
+    return {
+        "name": name,
+        "count": num_boards,
+        "devices": {"gpu": {"profile": board.device.name, "count": size}},
+        "links": link,
+        "uplinks_per_node": size,
+    }
+
+
+def _engine(
+    name: str, serves: list[str], run: ServingRun, layout: Layout, model: ModelArchitecture, device: Device
+) -> dict[str, Any]:
+    preset = preset_of(run.backend)
+    batching: dict[str, Any] = {
+        "max_num_seqs": max_num_seqs(preset, run.concurrency),
+        "max_num_batched_tokens": max_num_batched_tokens(preset, device, run),
+    }
+    engine: dict[str, Any] = {
+        "name": name,
+        "serves": serves,
+        "model": model.name,
+        "replicas": layout.num_workers or 1,
+        "node": name,
+        "placement": {"gpu": layout.num_devices},
+        "engine_preset": preset,
+        "parallel": {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp, "ep": layout.ep},
+        "batching": batching,
+        # no prompt is repeated, so that looking for prefixes would find nothing; blocks of 16 tokens hold as much as
+        # SGLang's single tokens do, to a thousandth, in a fraction of the time
+        "kv_cache": {"prefix_caching": False, "block_tokens": 16, "dtype": kv_dtype(preset, model, device)},
+    }
+    if preset == "sglang":
+        engine["host"] = {"max_captured_seqs": 512 if layout.tp >= 4 else 256}
+    return engine
+
+
+def max_num_seqs(preset: str, concurrency: int) -> int:
+    """Of an engine; more than the users never run, so that smaller tables decide the same."""
+    return min(1024 if preset == "vllm_v1" else 2048, concurrency)
+
+
+def max_num_batched_tokens(preset: str, device: Device, run: ServingRun) -> int:
+    """Token budget of a step.
+
+    TensorRT-LLM takes whole prompts beside all decodes, so that a server needs room for both.
+    """
+    if preset == "sglang" and device.memory.capacity_bytes > LARGE_MEMORY_BYTES:
+        return 2 * MOST_PROMPT_TOKENS
+    if preset == "trtllm":
+        return max(MOST_PROMPT_TOKENS, run.isl + run.concurrency + 64)
+    return MOST_PROMPT_TOKENS
+
+
+def kv_dtype(preset: str, model: ModelArchitecture, device: Device) -> Dtype:
+    """As the checkpoint asks for: fp8 beside matrices of eight or four bits.
+
+    Weight-only formats keep 16 bits, but for Blackwell's kernels; so does DeepSeek's own fp8 checkpoint, which says
+    nothing of its cache, in SGLang and vLLM before Blackwell.
+    """
+    quantization = model.quantization
+    if quantization is None or "fp8" not in device.peak_flops_per_s:
+        return model.kv_dtype
+    is_blackwell = "fp4" in device.peak_flops_per_s
+    is_weight_only = quantization.compute_dtype == model.activation_dtype or quantization.method == "mxfp4"
+    if is_weight_only or (model.mla is not None and preset != "trtllm"):
+        return "fp8" if is_blackwell else model.kv_dtype
+    return "fp8"
