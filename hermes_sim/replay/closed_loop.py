@@ -15,7 +15,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, serving_model
 from hermes_sim.replay.closed_loop_run import Means, closed_loop
 from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of
-from hermes_sim.replay.experiment import Comparison, Progress, Unexpressed
+from hermes_sim.replay.experiment import Comparison, Progress, Side, Unexpressed
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, is_silicon_table, read_silicon_table
 
@@ -31,8 +31,7 @@ class ClosedLoopReader:
 
     def tables(self, folder: Path) -> Sequence[Path]:
         """Tables below the folder with the columns of such runs."""
-        files = sorted({path for pattern in TABLES for path in folder.rglob(pattern) if path.is_file()})
-        return [path for path in files if is_silicon_table(columns_of(path))]
+        return [path for path in csv_files(folder) if is_silicon_table(columns_of(path))]
 
     def replay(
         self, table: Path, name: str, progress: Progress | None = None
@@ -54,6 +53,11 @@ class ClosedLoopReader:
 READER: Final = ClosedLoopReader()
 
 
+def csv_files(folder: Path) -> list[Path]:
+    """Comma-separated files below a folder, plain or compressed, by path."""
+    return sorted({path for pattern in TABLES for path in folder.rglob(pattern) if path.is_file()})
+
+
 @lru_cache(maxsize=4096)
 def columns_of(path: Path) -> frozenset[str]:
     """Column names of a comma-separated file; none where it cannot be read."""
@@ -73,10 +77,10 @@ def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comp
         yield Unexpressed(table, run.row, f"cannot be simulated: {error}")
         return
     labels = labels_of(run, model)
-    side = "fitted" if is_fitted(model) else "held_out"
+    side: Side = "fitted" if is_fitted(model) else "held_out"
     pairs = (("ttft_mean_s", run.ttft_s, means.ttft_s), ("tpot_mean_s", run.tpot_s, means.tpot_s))
     for metric, measured, predicted in pairs:
-        yield Comparison(table, run.row, metric, measured, predicted, labels, side, left_out=left_out)  # type: ignore[arg-type]
+        yield Comparison(table, run.row, metric, measured, predicted, labels, side, left_out=left_out)
 
 
 def replay_run(run: ServingRun) -> tuple[ModelArchitecture, Means]:

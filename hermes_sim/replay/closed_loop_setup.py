@@ -34,6 +34,12 @@ BOARD_DEVICES: Final = 8
 MOST_PROMPT_TOKENS: Final = 8192
 """Token budget of a step on datacenter parts: default of vLLM and TensorRT-LLM, and of SGLang below 160 GiB."""
 
+RECEIVE_INTERVAL: Final = 10
+BUSY_RECEIVE_INTERVAL: Final = 30
+BUSY_CONCURRENCY: Final = 16
+"""Steps between two looks at new requests in SGLang servers of the public benchmark, below and from a concurrency of
+16. An estimate: no row states it; TTFT of DeepSeek rows grows by about half as many steps."""
+
 LARGE_MEMORY_BYTES: Final = 160 * 2**30
 """From here SGLang takes prompts in chunks of twice the size (server_args.py)."""
 
@@ -123,6 +129,7 @@ def _engine(
 ) -> dict[str, Any]:
     preset = preset_of(run.backend)
     batching: dict[str, Any] = {
+        "receive_every_steps": receive_every_steps(preset, run),
         "max_num_seqs": max_num_seqs(preset, run.concurrency),
         "max_num_batched_tokens": max_num_batched_tokens(preset, device, run),
     }
@@ -160,6 +167,16 @@ def max_num_batched_tokens(preset: str, device: Device, run: ServingRun) -> int:
     if preset == "trtllm":
         return max(MOST_PROMPT_TOKENS, run.isl + run.concurrency + 64)
     return MOST_PROMPT_TOKENS
+
+
+def receive_every_steps(preset: str, run: ServingRun) -> int:
+    """Steps between two looks at new requests.
+
+    Servers tuned for these benchmarks poll seldom (--scheduler-recv-interval), and seldomer under load.
+    """
+    if preset != "sglang" or not run.is_drawn:
+        return 1
+    return RECEIVE_INTERVAL if run.concurrency < BUSY_CONCURRENCY else BUSY_RECEIVE_INTERVAL
 
 
 def kv_dtype(preset: str, model: ModelArchitecture, device: Device) -> Dtype:
