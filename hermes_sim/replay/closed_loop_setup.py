@@ -44,6 +44,10 @@ LARGE_MEMORY_BYTES: Final = 160 * 2**30
 """From here SGLang takes prompts in chunks of twice the size (server_args.py)."""
 
 
+NO_TERMS: Final[Mapping[str, Any]] = {"between_steps": 0.0, "per_step": 0.0, "per_sequence": 0.0, "tokenize": None}
+"""Host of an engine that takes no time."""
+
+
 class SetupError(LookupError):
     """The run names something the library does not have; the text says what."""
 
@@ -98,7 +102,7 @@ def library_device(name: str) -> Device:
     return read_description(Device, path)
 
 
-def cluster_of(run: ServingRun, model: ModelArchitecture) -> ClusterFile:
+def cluster_of(run: ServingRun, model: ModelArchitecture, host: Mapping[str, Any] | None = None) -> ClusterFile:
     """Nodes and engines of a run; prefill and decode on nodes of their own where they run apart."""
     board = board_of(run.system)
     stages = (["prefill"], ["decode"]) if run.is_disaggregated else (["prefill", "decode"],)
@@ -106,7 +110,7 @@ def cluster_of(run: ServingRun, model: ModelArchitecture) -> ClusterFile:
     for serves, layout in zip(stages, run.engines, strict=True):
         name = serves[0] if run.is_disaggregated else "llm"
         nodes.append(_node(name, board, layout))
-        engines.append(_engine(name, serves, run, layout, model, board.device))
+        engines.append(_engine(name, serves, run, layout, model, board.device, host or {}))
     return ClusterFile.model_validate({"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines})
 
 
@@ -125,7 +129,13 @@ def _node(name: str, board: Board, layout: Layout) -> dict[str, Any]:
 
 
 def _engine(
-    name: str, serves: list[str], run: ServingRun, layout: Layout, model: ModelArchitecture, device: Device
+    name: str,
+    serves: list[str],
+    run: ServingRun,
+    layout: Layout,
+    model: ModelArchitecture,
+    device: Device,
+    host: Mapping[str, Any],
 ) -> dict[str, Any]:
     preset = preset_of(run.backend)
     batching: dict[str, Any] = {
@@ -147,9 +157,8 @@ def _engine(
         # SGLang's single tokens do, to a thousandth, in a fraction of the time
         "kv_cache": {"prefix_caching": False, "block_tokens": 16, "dtype": kv_dtype(preset, model, device)},
     }
-    if preset == "sglang":
-        engine["host"] = {"max_captured_seqs": 512 if layout.tp >= 4 else 256}
-    return engine
+    captured = {"max_captured_seqs": 512 if layout.tp >= 4 else 256} if preset == "sglang" else {}
+    return {**engine, "host": {**captured, **host}}
 
 
 def max_num_seqs(preset: str, concurrency: int) -> int:
