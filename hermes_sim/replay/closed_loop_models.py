@@ -56,15 +56,13 @@ def library_model(name: str) -> ModelArchitecture:
 
 
 def is_fitted(model: ModelArchitecture) -> bool:
-    """Whether runs of this model may fit coefficients."""
-    names = {model.name, *model.aliases}
-    return any(fitted in names or re.sub(r"_(fp8|nvfp4|fp4)$", "", model.name) == fitted for fitted in _fitted())
+    """Whether runs of this model, in whatever quantisation and under whatever name, may fit coefficients."""
+    return _shape(model) in {_shape(library_model(name)) for name in FITTED_CLOSED_LOOP_MODELS}
 
 
-@lru_cache(maxsize=1)
-def _fitted() -> tuple[str, ...]:
-    named = [library_model(name) for name in FITTED_CLOSED_LOOP_MODELS]
-    return tuple(dict.fromkeys(name for model in named for name in (model.name, *model.aliases)))
+def _shape(model: ModelArchitecture) -> str:
+    """What two checkpoints of one architecture have in common."""
+    return str((model.num_layers, model.hidden_size, model.num_heads, model.intermediate_size, model.moe, model.mla))
 
 
 @lru_cache(maxsize=256)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.replay.silicon_table import Layout, ServingRun
 from hermes_sim.scenario.cluster import ClusterFile
@@ -59,7 +58,7 @@ class Board:
     device: Device
     num_devices: int
     link_profile: str | None
-    link: Link | None
+    """Between them; None where nothing links them."""
 
 
 def preset_of(backend: str) -> str:
@@ -74,22 +73,34 @@ def preset_of(backend: str) -> str:
 def board_of(system: str) -> Board:
     """The node of the library's cluster with this device, or with one of its class. Raises SetupError."""
     device = library_device(system)
-    same_class: Board | None = None
+    path = find("device", system)
+    groups = list(_linked_groups())
+    of_this = [group for group in groups if find("device", group.profile) == path]
+    for group in of_this or [group for group in groups if _is_like(group.profile, device)]:
+        return Board(device, group.num_devices, group.link_profile)
+    return Board(device, BOARD_DEVICES, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkedGroup:
+    """Devices of one node of a shipped cluster that are linked with each other."""
+
+    profile: str
+    num_devices: int
+    link_profile: str
+
+
+def _linked_groups() -> Iterator[_LinkedGroup]:
     for entry in entries("cluster"):
-        cluster = read_description(ClusterFile, entry.path)
-        for node in cluster.nodes:
+        for node in read_description(ClusterFile, entry.path).nodes:
             for name, group in node.devices.items():
-                other = library_device(group.profile)
-                linked = [link for link in node.links if link.between == (name, name)]
-                if other.kind != device.kind or not linked:
-                    continue
-                link = read_description(Link, find("link", linked[0].profile))
-                board = Board(device, group.count, linked[0].profile, link)
-                if other.name == device.name:
-                    return board
-                if other.device_class == device.device_class:
-                    same_class = board
-    return same_class or Board(device, BOARD_DEVICES, None, None)
+                links = [link.profile for link in node.links if link.between == (name, name)]
+                if links and group.count > 1:
+                    yield _LinkedGroup(group.profile, group.count, links[0])
+
+
+def _is_like(profile: str, device: Device) -> bool:
+    return library_device(profile).device_class == device.device_class and device.kind == "gpu"
 
 
 @lru_cache(maxsize=256)
