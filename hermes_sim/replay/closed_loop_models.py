@@ -40,13 +40,13 @@ def serving_model(name: str, precision: str, gemm_mode: str, moe_mode: str, devi
     """Architecture under a stated quantisation. Raises UnknownModelError.
 
     gemm_mode, moe_mode: of dense layers and of experts (fp8, fp8_block, nvfp4, ...); precision stands for both where
-    they are empty. A four-bit checkpoint whose activations the device cannot multiply in four bits is widened first;
-    a checkpoint that the library knows by its own name stays as it is.
+    they are empty. A four-bit checkpoint whose activations the device cannot multiply in four bits is widened first; a
+    checkpoint that the library knows by its own name, or that is published in the stated width, stays as it is.
     """
     base, is_checkpoint = _base(name)
-    quantization = base.quantization
-    if quantization is None or not (is_checkpoint or quantization.method == "mxfp4"):
-        base = _quantised(base, gemm_mode or precision, moe_mode or gemm_mode or precision)
+    gemm_mode, moe_mode = gemm_mode or precision, moe_mode or gemm_mode or precision
+    if not (is_checkpoint or _is_stored_as(base, moe_mode if base.moe is not None else gemm_mode)):
+        base = _quantised(base, gemm_mode, moe_mode)
     return _multiplied_on(base, device)
 
 
@@ -102,6 +102,12 @@ def _same_last_part(name: str) -> ModelArchitecture | None:
 
 def _last_part(name: str) -> str:
     return re.sub(r"-(instruct|chat|it|hf|base)$", "", name.rsplit("/", 1)[-1].casefold())
+
+
+def _is_stored_as(model: ModelArchitecture, mode: str) -> bool:
+    """Whether the published checkpoint has the width that a run states: it is then the one that was served."""
+    quantization = model.quantization
+    return quantization is not None and mode in NARROW and NARROW[mode][0] == quantization.weight_dtype
 
 
 def _quantised(model: ModelArchitecture, gemm_mode: str, moe_mode: str) -> ModelArchitecture:
