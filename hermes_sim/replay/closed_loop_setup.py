@@ -36,8 +36,12 @@ MOST_PROMPT_TOKENS: Final = 8192
 RECEIVE_INTERVAL: Final = 10
 BUSY_RECEIVE_INTERVAL: Final = 30
 BUSY_CONCURRENCY: Final = 16
-"""Steps between two looks at new requests in SGLang servers of the public benchmark, below and from a concurrency of
-16. An estimate: no row states it; TTFT of DeepSeek rows grows by about half as many steps."""
+"""SGLang: steps between two looks at new requests, below and from a concurrency of 16."""
+
+TRTLLM_RECEIVE_INTERVAL: Final = 24
+TRTLLM_RANKS_RECEIVE_INTERVAL: Final = 100
+"""TensorRT-LLM: the same, alone and with ranks of data-parallel attention. All four are estimates, for no row states
+them: measured TTFTs of fitted models exceed prefill and front end by about half as many steps of each."""
 
 LARGE_MEMORY_BYTES: Final = 160 * 2**30
 """From here SGLang takes prompts in chunks of twice the size (server_args.py)."""
@@ -150,7 +154,7 @@ def _engine(
 ) -> dict[str, Any]:
     preset = preset_of(run.backend)
     batching: dict[str, Any] = {
-        "receive_every_steps": receive_every_steps(preset, run),
+        "receive_every_steps": receive_every_steps(preset, run, layout),
         "max_num_seqs": max_num_seqs(preset, run.concurrency),
         "max_num_batched_tokens": max_num_batched_tokens(preset, device, run),
     }
@@ -189,14 +193,19 @@ def max_num_batched_tokens(preset: str, device: Device, run: ServingRun) -> int:
     return MOST_PROMPT_TOKENS
 
 
-def receive_every_steps(preset: str, run: ServingRun) -> int:
+def receive_every_steps(preset: str, run: ServingRun, layout: Layout) -> int:
     """Steps between two looks at new requests.
 
-    Servers tuned for these benchmarks poll seldom (--scheduler-recv-interval), and seldomer under load.
+    Servers tuned for throughput look seldom: SGLang's --scheduler-recv-interval, TensorRT-LLM's batch_wait and, with
+    ranks of data-parallel attention, attention_dp_config.timeout_iters.
     """
-    if preset != "sglang" or not run.is_drawn:
+    if not run.is_drawn:
         return 1
-    return RECEIVE_INTERVAL if run.concurrency < BUSY_CONCURRENCY else BUSY_RECEIVE_INTERVAL
+    if preset == "sglang":
+        return RECEIVE_INTERVAL if run.concurrency < BUSY_CONCURRENCY else BUSY_RECEIVE_INTERVAL
+    if preset == "trtllm":
+        return TRTLLM_RECEIVE_INTERVAL if layout.dp == 1 else TRTLLM_RANKS_RECEIVE_INTERVAL
+    return 1
 
 
 def kv_dtype(preset: str, model: ModelArchitecture, device: Device) -> Dtype:
