@@ -273,7 +273,7 @@ def build_llm_cost(
         attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
     for number, kind in enumerate(layers):
         start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
-        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
+        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device, kernels)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 
