@@ -179,7 +179,6 @@ def _stage_rows(experiment: Experiment) -> list[_StageRow]:
 
 def _stage_latencies(experiment: Experiment, terms: Terms) -> FloatArray:
     """What the simulator says of the same rows, without a front end."""
-    without: Terms = (("host.tokenize", None), ("host.detokenize", None))  # type: ignore[assignment]
     return np.array(_cached_latencies(_Key(experiment), (*terms, *NO_FRONT_END)))
 
 
