@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hermes_sim import __version__
+from hermes_sim.commands import profile
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -42,6 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(profile.app, name="profile")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -11,22 +11,21 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
 
-from hermes_sim.calibration.attention import predict_decode, predict_prefill, read_attention
+from hermes_sim.calibration.attention import predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, render_cost_model
 from hermes_sim.calibration.fit import summarize
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import fit_error
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
-    MEASURED_DEVICES,
 )
 from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.core.shipped import shipped_root
@@ -54,25 +53,28 @@ class ClassFit:
     title: str
     donor: str
     why: str
-    inside: tuple[Scored, ...] = ()
-    """Donor and target in the class."""
+    inside: tuple[str, ...] = ()
+    """Other devices of the class with measured kernels."""
     across: tuple[Scored, ...] = ()
     """Over the nearest border of classes: an upper bound, for kernels that `inside` has no rows of."""
+    attention: str | None = None
+    """Whose attention it takes; None: the donor's."""
 
 
+ATTENTION_OF_GDDR: Final = "l40s"
 FITS: Final[dict[DeviceClass, ClassFit]] = {
     "datacenter_ampere": ClassFit(
         "NVIDIA Ampere in servers (GA100)",
         "a100_sxm_80gb",
         "the only device of the class with all kernels measured",
-        (("a100_sxm_80gb", "a30"),),
+        ("a30",),
         (("h100_sxm", "a100_sxm_80gb"),),
     ),
     "datacenter_hopper": ClassFit(
         "NVIDIA Hopper in servers",
         "h100_sxm",
         "one of two measured devices of the class",
-        (("h100_sxm", "h200_sxm"), ("h200_sxm", "h100_sxm")),
+        ("h200_sxm",),
     ),
     "datacenter_blackwell": ClassFit(
         "NVIDIA Blackwell in servers",
@@ -87,22 +89,25 @@ FITS: Final[dict[DeviceClass, ClassFit]] = {
         "NVIDIA GA102 chips, GDDR memory",
         "a100_sxm_80gb",
         "the same generation, nearest in products measured on A40 and RTX A6000",
-        (("a100_sxm_80gb", "a40"), ("a100_sxm_80gb", "a6000")),
+        ("a40", "a6000"),
         (("a100_sxm_80gb", "l40s"),),
+        attention=ATTENTION_OF_GDDR,
     ),
     "consumer_ada": ClassFit(
         "NVIDIA GeForce Ada",
         "h100_sxm",
         "nearest in products measured on an RTX 4090 (the L40S's coefficients are 40% off)",
-        (("h100_sxm", "rtx_4090"),),
+        ("rtx_4090",),
         (("h100_sxm", "l40s"),),
+        attention=ATTENTION_OF_GDDR,
     ),
     "consumer_blackwell": ClassFit(
         "NVIDIA GeForce and RTX PRO Blackwell",
         "b200_sxm",
         "nearest in products measured on an RTX PRO 6000 (the L40S's coefficients are 22% off)",
-        (("b200_sxm", "rtx_pro_6000"),),
+        ("rtx_pro_6000",),
         (("b200_sxm", "l40s"),),
+        attention=ATTENTION_OF_GDDR,
     ),
     "edge_ampere": ClassFit(
         "NVIDIA Ampere systems on a chip",
@@ -124,7 +129,7 @@ FITS: Final[dict[DeviceClass, ClassFit]] = {
     ),
 }
 """Classes that take over fitted coefficients. The donor of a class is the one that comes nearest to what is measured of
-it, by mean error of its products."""
+it, by mean error of its products; boards with GDDR memory run the attention kernels of the L40S, FlashAttention 2."""
 
 SHORTEST_S: Final = 2e-5
 WARM_BYTES: Final = (0.0, 2e6, 8e6, 2e7, 4e7)
@@ -138,20 +143,33 @@ Rows = tuple[FloatArray, FloatArray]
 
 def class_files(data_folder: Path, devices_folder: Path) -> Iterator[tuple[ClassCoefficients, dict[str, FitError]]]:
     """Coefficients of every class of FITS, with their errors by kernel."""
-    pairs = sorted({pair for fit in FITS.values() for pair in (*fit.inside, *fit.across)})
-    devices = {name: read_device(devices_folder / f"{name}.yaml") for name in sorted({*chain(*pairs)})}
+    pairs = sorted({pair for fit in FITS.values() for pair in fit.across})
+    names = {donor for donor, _ in pairs} | {fit.donor for fit in FITS.values()} | {ATTENTION_OF_GDDR}
+    donors = {name: read_device(devices_folder / f"{name}.yaml") for name in sorted(names)}
     tables = KernelRows(data_folder)
-    rows = {pair: transfer(tables, devices[pair[0]], devices[pair[1]]) for pair in pairs}
-    kernels = sorted({kernel for found in rows.values() for kernel in found})
+
+    def score(donor: Device, target: str) -> dict[str, Rows]:
+        return transfer(tables, donor, borrowed(devices_folder / f"{target}.yaml", donor))
+
+    across = {(donor, target): score(donors[donor], target) for donor, target in pairs}
     for name, fit in FITS.items():
+        donor = donors[fit.donor] if fit.attention is None else blend(donors[fit.donor], donors[fit.attention])
+        inside = [score(donor, target) for target in fit.inside]
         errors = {}
-        for kernel in kernels:
-            inside = [rows[pair][kernel] for pair in fit.inside if kernel in rows[pair]]
-            found = inside or [rows[pair][kernel] for pair in fit.across if kernel in rows[pair]]
+        for kernel in sorted({kernel for rows in across.values() for kernel in rows}):
+            found = [rows[kernel] for rows in inside if kernel in rows]
+            found = found or [across[pair][kernel] for pair in fit.across if kernel in across[pair]]
             if found:
                 predicted_s, measured_s = (np.concatenate(parts) for parts in zip(*found, strict=True))
                 errors[kernel] = unbiased_range(fit_error(summarize(predicted_s, measured_s)))
-        yield coefficients_of(name, fit, devices[fit.donor], errors), errors
+        yield coefficients_of(name, fit, donor, errors), errors
+
+
+def blend(donor: Device, attention: Device) -> Device:
+    """The donor with the attention of another device, scaled to the donor's data sheet."""
+    theirs = rebased(attention, donor)
+    update = {name: getattr(theirs, name) for name in CostModel.model_fields if name.startswith("attention")}
+    return donor.model_copy(update={"cost_model": donor.cost_model.model_copy(update=update)})
 
 
 def coefficients_of(name: DeviceClass, fit: ClassFit, donor: Device, errors: dict[str, FitError]) -> ClassCoefficients:
@@ -166,10 +184,11 @@ def coefficients_of(name: DeviceClass, fit: ClassFit, donor: Device, errors: dic
     )
     where = [fit.why]
     if fit.inside:
-        where.append(f"in the class: {_words(fit.inside)}")
+        where.append(f"in the class: {', '.join(fit.inside)}")
     if fit.across:
         where.append(f"{'else across' if fit.inside else 'across'}: {_words(fit.across)}")
-    source = Source(title=f"Coefficients fitted on {donor.name}", where="; ".join(where), kind="estimate")
+    fitted_on = f"{donor.name}, attention on {fit.attention}" if fit.attention else donor.name
+    source = Source(title=f"Coefficients fitted on {fitted_on}", where="; ".join(where), kind="estimate")
     return ClassCoefficients.model_construct(
         name=name,
         title=fit.title,
@@ -201,48 +220,72 @@ class KernelRows:
 
     def __init__(self, data_folder: Path) -> None:
         self.data_folder = data_folder
+        self._tables: dict[tuple[str, str], pd.DataFrame | None] = {}
 
     def gemm(self, device: str) -> dict[Dtype, pd.DataFrame]:
         """Of vLLM's kernels; fp16 counts as bf16. Layers timed in microseconds count from SHORTEST_S on."""
-        table = read_kernels(self.data_folder, operators=["gemm"], devices=[device], engines=["vllm"]).get("gemm")
-        if table is None or table.empty:
+        table = self._read("gemm", device)
+        if table is None:
             return {}
         table = table[(table["measured_s"] >= SHORTEST_S) | table["source_file"].str.endswith(".parquet")]
         table = table.assign(dtype=table["dtype"].astype(str).replace("fp16", "bf16"))
         shapes = table.groupby(["dtype", "m", "n", "k"], as_index=False)["measured_s"].median()
         return {dtype: shapes[shapes["dtype"] == dtype] for dtype in GEMM_DTYPES if (shapes["dtype"] == dtype).any()}
 
+    def attention(self, device: str, phase: str) -> pd.DataFrame | None:
+        """Prompts or decodes in 16 bits by vLLM's default kernels, whole contexts, head dimensions of common models."""
+        table = self._read(f"attention_{phase}", device)
+        if table is None:
+            return None
+        keep = table["dtype"].isin(["bf16", "fp16"]) & table["kv_dtype"].isin(["bf16", "fp16"])
+        keep &= ~table["kernel"].str.contains("triton") & (table["window_tokens"] == 0)
+        keep &= table["head_dim"].isin([64, 128])
+        if phase == "prefill":
+            keep &= (table["history_tokens"] == 0) & (table["new_tokens"] > 1)
+        tokens = table["new_tokens" if phase == "prefill" else "context_tokens"]
+        return table.assign(num_tokens=tokens, kv_bytes=2.0, kv_dtype="bf16")[keep].reset_index(drop=True)
+
+    def _read(self, operator: str, device: str) -> pd.DataFrame | None:
+        """None where nothing was measured; read once."""
+        if (operator, device) not in self._tables:
+            found = read_kernels(self.data_folder, operators=[operator], devices=[device], engines=["vllm"])
+            self._tables[operator, device] = found.get(operator)
+        return self._tables[operator, device]
+
 
 def transfer(tables: KernelRows, donor: Device, target: Device) -> dict[str, Rows]:
-    """Predictions by the donor's coefficients, scaled by the target's data sheet, beside all measured rows."""
-    borrowed = borrow(target, donor)
-    found = {}
-    for dtype, table in tables.gemm(target.name).items():
-        if dtype in donor.cost_model.gemm:
-            found[f"gemm {dtype}"] = _best(table, partial(predict_gemm, borrowed, dtype, table))
-    if target.name in MEASURED_DEVICES:
-        decode = read_attention(tables.data_folder, target.name, "decode")
-        prefill = read_attention(tables.data_folder, target.name, "prefill")
-        assert decode is not None
-        assert prefill is not None
-        found["attention decode"] = _best(decode, partial(predict_decode, borrowed, decode))
-        found["attention prefill"] = predict_prefill(borrowed, prefill), prefill["measured_s"].to_numpy(np.float64)
+    """Predictions for the target, which has the donor's coefficients, beside all measured rows."""
+    found = {
+        f"gemm {dtype}": _best(table, partial(predict_gemm, target, dtype, table))
+        for dtype, table in tables.gemm(target.name).items()
+        if dtype in donor.cost_model.gemm
+    }
+    for phase, predict in (("decode", predict_decode), ("prefill", predict_prefill)):
+        rows = tables.attention(target.name, phase)
+        if rows is not None and not rows.empty:
+            found[f"attention {phase}"] = predict(target, rows), rows["measured_s"].to_numpy(np.float64)
     return found
 
 
-def borrow(target: Device, donor: Device) -> Device:
-    """The target as a device of the donor's class whose coefficients were fitted on the donor alone."""
+def borrowed(path: Path, donor: Device) -> Device:
+    """The device of the file as one of the donor's class whose coefficients were fitted on the donor alone."""
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    target = Device.model_validate({**data, "cost_model": donor.cost_model})
+    return target.model_copy(update={"cost_model": rebased(donor, target)})
+
+
+def rebased(donor: Device, target: Device) -> CostModel:
+    """The donor's cost model by the target's data sheet."""
     coefficients = ClassCoefficients.model_construct(
         name=target.device_class, title="", reference=_reference(donor), cost_model=donor.cost_model
     )
-    cost_model = class_cost_model(
+    return class_cost_model(
         coefficients,
         tuple(target.peak_flops_per_s),
         target.num_cores,
         target.clock_hz,
         target.memory.bandwidth_bytes_per_s,
     )
-    return target.model_copy(update={"cost_model": cost_model})
 
 
 def render_class(coefficients: ClassCoefficients) -> str:

@@ -12,7 +12,7 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.fit_error import FitError
 
-BLOCK = re.compile(r"^cost_model:\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
+BLOCK = re.compile(r"^cost_model:(?: class)?\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
 LONGEST_LINE = 110
 
 

@@ -46,8 +46,8 @@ def read_elementwise(folder: Path, device: str) -> pd.DataFrame | None:
 
 
 def fit_elementwise(device: Device, table: pd.DataFrame) -> tuple[ElementwiseEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients of one kind of kernel; errors on fitted and on held-out (model, number of tokens)."""
-    held = held_out(table["model"], table["num_tokens"])
+    """Coefficients of one kind of kernel; errors on fitted and on held-out sizes."""
+    held = held_out(table["num_bytes"])
     num_bytes, measured_s = table["num_bytes"].to_numpy(np.float64), table["measured_s"].to_numpy(np.float64)
     chosen = thin(~held)
 

@@ -11,10 +11,12 @@ import pandas as pd
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import SHAPE, UNGATED
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
+from hermes_sim.calibration.residual import fit_residual, octave_knots
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
+from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import peak_flops_per_s
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, pack
 from hermes_sim.perf.operators.experts import (
@@ -23,6 +25,7 @@ from hermes_sim.perf.operators.experts import (
     grouped_product_seconds,
     passed_rows,
 )
+from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,6 +50,12 @@ COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("expert_s", 1e-9, 0.0, 1e-6, 1e-7),
     Coefficient("cache_speedup", 1.5, 1.0, 8.0),
 )
+RESIDUAL_AXES: Final = {"tokens": 0.5, "active": 0.5, "width": 0.5, "hidden": 1.0}
+"""Axis of a residual table -> knots per octave."""
+
+COLD_CACHES: Final = 1.0
+"""Weights of more than so many last-level caches come from memory."""
+
 WARM: Final = Coefficient("warm_bytes", 1e7, 0.0, 1e8, 1e7)
 """The benchmark runs one layer again and again: small experts stay in the cache. Not part of the serving model."""
 
@@ -64,6 +73,53 @@ def fit_experts(device: Device, name: str, table: pd.DataFrame) -> tuple[ExpertE
     predicted_s = predict(values, shapes)
     efficiency = _efficiency(values)
     return efficiency, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
+
+
+def fit_expert_residual(
+    device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame
+) -> ResidualTable | None:
+    """What the fitted rows leave over, over tokens, active experts, width and hidden size; None where it does not help.
+
+    Small experts of the benchmark come from a cache, served ones do not: rows whose weights could fit it are left out.
+    """
+    held = held_out(*(table[column] for column in SHAPE))
+    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
+    features = residual_features(shapes)
+    chosen = thin(~held & _is_cold(device, name, features))
+    log_ratio = np.log(measured_s / predict_shapes(device, name, efficiency, shapes, 0.0))
+    used = {axis: features[axis][chosen] for axis in RESIDUAL_AXES}
+    groups = table.groupby(list(SHAPE)).ngroup().to_numpy()
+    knots = {axis: octave_knots(used[axis], per_octave) for axis, per_octave in RESIDUAL_AXES.items()}
+    return fit_residual(used, log_ratio[chosen], knots, groups[chosen])
+
+
+def corrected_errors(
+    device: Device, name: str, efficiency: ExpertEfficiency, residual: ResidualTable, table: pd.DataFrame
+) -> tuple[ErrorSummary, ErrorSummary]:
+    """Errors with the residual table, on fitted and held-out layer shapes whose weights no cache holds."""
+    held = held_out(*(table[column] for column in SHAPE))
+    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
+    features = residual_features(shapes)
+    cold = _is_cold(device, name, features)
+    log_ratios, _ = residuals_at(residual, {axis: features[axis] for axis in residual.axes})
+    predicted_s = predict_shapes(device, name, efficiency, shapes, 0.0) * np.exp(log_ratios)
+    sides = (~held & cold, held & cold)
+    fitted, kept = (summarize(predicted_s[side], measured_s[side]) for side in sides)
+    return fitted, kept
+
+
+def _is_cold(device: Device, name: str, features: dict[str, FloatArray]) -> npt.NDArray[np.bool_]:
+    """Rows whose weights cannot be in the last-level cache."""
+    if device.cache is None:
+        return np.ones(len(features["active"]), bool)
+    weights = features["active"] * features["width"] * features["hidden"] * WEIGHT_BYTES[name.removeprefix("trtllm_")]
+    cold: npt.NDArray[np.bool_] = weights > COLD_CACHES * device.cache.capacity_bytes
+    return cold
+
+
+def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
+    """Axes of a residual table for the rows of `expert_shapes`."""
+    return {"tokens": shapes[:, 0], "active": shapes[:, 6], "width": shapes[:, 2], "hidden": shapes[:, 1]}
 
 
 def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:

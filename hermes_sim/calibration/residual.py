@@ -7,6 +7,7 @@ penalties", Statistical Science 11 (1996).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -148,6 +149,15 @@ def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> Float
         weights = 1.0 / np.maximum(np.abs(ratio - design @ values), SMALLEST_ERROR)
         weights /= weights.mean()
     return np.asarray(values)
+
+
+def write_residuals(path: Path, residuals: Residuals) -> None:
+    """The file of a device's tables; none where there is no table."""
+    if residuals.tables:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(render_residuals(residuals), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def render_residuals(residuals: Residuals) -> str:

@@ -1,11 +1,11 @@
-"""The calibration of all devices with measured tables, and the coefficients their relatives take over."""
+"""The calibration of all devices with measured tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import pandas as pd
 
@@ -20,10 +20,12 @@ from hermes_sim.calibration.collectives import (
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
-from hermes_sim.calibration.experts import fit_experts
+from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
 from hermes_sim.calibration.fit import ErrorSummary
-from hermes_sim.calibration.gemm import fit_gemm
+from hermes_sim.calibration.gemm import fit_gemm_with_residual
+from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
+from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
@@ -34,10 +36,11 @@ from hermes_sim.core.schema import Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
-from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
+from hermes_sim.hardware.residual import Residuals, ResidualTable
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -53,15 +56,6 @@ LINKS: Final[dict[str, tuple[str, float, bool, bool]]] = {
 }
 """Device -> link between its devices, bandwidth of a device per direction, has a switch, adds up in the switch."""
 
-RELATIVES: Final[dict[str, tuple[str, str]]] = {
-    "a100_sxm_40gb": ("a100_sxm_80gb", "the same chip with 40 GB of slower HBM"),
-    "a40": ("a100_sxm_80gb", "the same generation, with GDDR memory"),
-    "rtx_4090": ("l40s", "the same chip family, with faster memory"),
-    "rtx_pro_6000": ("l40s", "the next generation of the same class: GDDR memory and a large L2"),
-}
-"""Unmeasured devices -> the measured one whose coefficients they take over as an estimate, and why."""
-
-
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
 EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
@@ -70,6 +64,28 @@ EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
 DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
 
 NO_ERRORS: Final = {"in_sample": None, "held_out": None}
+
+
+RESIDUALS_FOLDER: Final = "residuals"
+"""Beside the folder of devices."""
+
+Family = Literal["gemm", "attention", "small_kernels", "experts"]
+FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+"""Kinds of kernels that are fitted one after the other; experts build on what was found before them."""
+
+
+@dataclass(slots=True)
+class Calibration:
+    """What the measurements of one device say, in the making."""
+
+    cost_model: CostModel
+    residuals: dict[str, ResidualTable] = field(default_factory=dict)
+    reports: list[FitReport] = field(default_factory=list)
+
+    def update(self, values: Mapping[str, Any], reports: Iterable[FitReport] = ()) -> None:
+        """Put fields of the cost model in their place."""
+        self.cost_model = self.cost_model.model_copy(update=dict(values))
+        self.reports.extend(reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,63 +100,109 @@ class FitReport:
     """Coefficients that no device file holds."""
 
 
-def calibrate(data_folder: Path, devices_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Fit every measured device; with `write` put the coefficients into the device files, relatives included."""
-    for name in MEASURED_DEVICES:
-        path = devices_folder / f"{name}.yaml"
-        cost_model, reports = calibrate_device(data_folder, devices_folder, name)
-        yield from reports
-        if write:
-            replace_cost_model(path, cost_model)
-    yield from calibrate_links(data_folder)
-    if write:
-        for name, (relative, reason) in RELATIVES.items():
-            path = devices_folder / f"{name}.yaml"
-            measured = read_device(devices_folder / f"{relative}.yaml")
-            cost_model = take_over(read_device(path), measured, reason)
-            if name in EAGER_ATTENTION:
-                attention, reports = calibrate_eager_attention(read_device(path), data_folder)
-                yield from reports
-                cost_model = with_eager_attention(cost_model, attention)
-            replace_cost_model(path, cost_model)
+def calibrate(
+    data_folder: Path,
+    devices_folder: Path,
+    *,
+    write: bool = False,
+    devices: Collection[str] | None = None,
+    families: Collection[Family] = FAMILIES,
+) -> Iterator[FitReport]:
+    """Fit measured devices, all or some, then the links between them; with `write` put what was found into the files.
 
-
-def calibrate_device(data_folder: Path, devices_folder: Path, name: str) -> tuple[CostModel, list[FitReport]]:
-    """Cost model of one measured device, and the errors of its fits."""
-    device = read_device(devices_folder / f"{name}.yaml")
-    reports = []
-    efficiencies = {}
-    for dtype in GEMM_DTYPES:
-        table = read_gemm(data_folder, name, dtype)
-        if table is None:
+    families: which kernels; what is left out stays as the file has it. The links are fitted with all devices only.
+    """
+    for name in (*MEASURED_DEVICES, *LAYERED_DEVICES):
+        if devices is not None and name not in devices:
             continue
-        efficiency, fitted, held = fit_gemm(device, dtype, table)
-        efficiencies[dtype] = efficiency.model_copy(
-            update={"in_sample": fit_error(fitted), "held_out": fit_error(held)}
+        fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
+        found = fit(data_folder, devices_folder, name, families)
+        yield from found.reports
+        if write:
+            write_calibration(devices_folder, name, found)
+    if devices is None:
+        yield from calibrate_links(data_folder)
+
+
+def calibrate_device(
+    data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
+) -> Calibration:
+    """Cost model and residual tables of a device whose kernels were all measured."""
+    device = read_device(devices_folder / f"{name}.yaml")
+    found = Calibration(device.cost_model)
+    if "gemm" in families:
+        tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
+        _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
+    if "attention" in families:
+        attention, kernels, reports = calibrate_attention(device, data_folder)
+        found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
+    if "small_kernels" in families:
+        launch_s = found.cost_model.gemm["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
+        found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
+    if "experts" in families:
+        priced = device.model_copy(update={"cost_model": found.cost_model})
+        experts, corrections, reports = _experts(data_folder, name, priced)
+        found.update({"experts": experts}, reports)
+        found.residuals |= corrections
+    found.update({"source": _source(name)})
+    return found
+
+
+def calibrate_layers(
+    data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
+) -> Calibration:
+    """A device of which layers of some models were measured; the rest is its class's, scaled by its data sheet."""
+    device = read_device(devices_folder / f"{name}.yaml")
+    found = Calibration(device.cost_model)
+    if frozenset(families) == frozenset(FAMILIES):
+        found = Calibration(cost_model_by_class(device))
+    device = device.model_copy(update={"cost_model": found.cost_model})
+    if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
+        _products(found, device, {"bf16": products})
+    if "attention" in families and name in EAGER_ATTENTION:
+        attention, reports = calibrate_eager_attention(device, data_folder)
+        found.update({"attention": attention, "attention_kernels": {}, **_shares(attention)}, reports)
+    if "small_kernels" in families:
+        kinds = fit_layer_streams(device, data_folder)
+        found.update(
+            {"elementwise": {kind: _with_errors(*fit) for kind, fit in kinds.items()}},
+            [FitReport(name, f"elementwise {kind}", *errors) for kind, (_, *errors) in kinds.items()],
         )
-        reports.append(FitReport(name, f"gemm {dtype}", fitted, held))
-    attention, kernels, attention_reports = calibrate_attention(device, data_folder)
-    reports += attention_reports
-    launch_s = efficiencies["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
-    streams, stream_reports = _elementwise(data_folder, devices_folder, name, launch_s)
-    reports += stream_reports
-    priced = device.model_copy(
-        update={"cost_model": device.cost_model.model_copy(update={"gemm": efficiencies, **streams})}
-    )
-    experts, expert_reports = _experts(data_folder, name, priced)
-    reports += expert_reports
-    cost_model = device.cost_model
-    update: dict[str, Any] = {
-        "gemm": efficiencies,
-        "attention": attention,
-        "attention_kernels": kernels,
+    found.update({"source": _layers_source(name)})
+    return found
+
+
+def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
+    """Put the cost model into the device's file, the residual tables beside it."""
+    replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
+    residuals = Residuals(device=name, tables=found.residuals, source=found.cost_model.source)
+    write_residuals(devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml", residuals)
+
+
+def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
+    """Dense products by dtype, with their residual tables."""
+    efficiencies = dict(found.cost_model.gemm)
+    for dtype, table in tables.items():
+        fit = fit_gemm_with_residual(device, dtype, table)
+        efficiencies[dtype] = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
+        found.reports.append(FitReport(device.name, f"gemm {dtype}", fit.fitted, fit.held_out))
+        if fit.residual is not None:
+            found.residuals[f"gemm_{dtype}"] = fit.residual
+            corrected = FitReport(device.name, f"gemm {dtype} corrected", fit.corrected_fitted, fit.corrected_held_out)
+            found.reports.append(corrected)
+    found.update({"gemm": efficiencies})
+
+
+def _shares(attention: AttentionEfficiency) -> dict[str, float | None]:
+    """What is stated of attention outside its block."""
+    return {
         "attention_prefill_compute_frac": attention.prefill_compute_frac,
         "attention_decode_memory_frac": attention.decode_memory_frac,
-        "source": _source(name),
-        **streams,
-        "experts": experts,
     }
-    return cost_model.model_copy(update=update), reports
+
+
+def _with_errors(efficiency: Any, fitted: ErrorSummary, held: ErrorSummary) -> Any:
+    return efficiency.model_copy(update={"in_sample": fit_error(fitted), "held_out": fit_error(held)})
 
 
 def calibrate_attention(
@@ -205,21 +267,6 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     return found.model_copy(update=errors), reports
 
 
-def with_eager_attention(cost_model: CostModel, attention: AttentionEfficiency) -> CostModel:
-    """The cost model with attention of its own device."""
-    source = cost_model.source
-    where = f"{source.where}; attention: fitted to casys-kaist/LLMServingSim (commit 5daddb21a545), vLLM 0.19.0"
-    return cost_model.model_copy(
-        update={
-            "attention": attention,
-            "attention_kernels": {},
-            "attention_prefill_compute_frac": attention.prefill_compute_frac,
-            "attention_decode_memory_frac": attention.decode_memory_frac,
-            "source": source.model_copy(update={"where": where}),
-        }
-    )
-
-
 def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
     """Collectives inside a node: the engines' own all-reduce in captured graphs, and NCCL's."""
     for device in LINKS:
@@ -251,41 +298,6 @@ def fit_link(
     return found
 
 
-def take_over(device: Device, measured: Device, reason: str) -> CostModel:
-    """Coefficients of a measured relative, for the dtypes the device has."""
-    gemm: dict[Dtype, Any] = {
-        dtype: efficiency.model_copy(update=NO_ERRORS)
-        for dtype, efficiency in measured.cost_model.gemm.items()
-        if dtype in device.peak_flops_per_s
-    }
-    no_errors = {f"{phase}_{side}": None for phase in ("decode", "prefill") for side in NO_ERRORS}
-    attention = measured.cost_model.attention.model_copy(update=no_errors)
-    kernels = {
-        name: kernel.model_copy(update=no_errors) for name, kernel in measured.cost_model.attention_kernels.items()
-    }
-    experts = {
-        name: efficiency.model_copy(update=NO_ERRORS) for name, efficiency in measured.cost_model.experts.items()
-    }
-    elementwise = {
-        kind: efficiency.model_copy(update=NO_ERRORS) for kind, efficiency in measured.cost_model.elementwise.items()
-    }
-    source = Source(
-        title=f"Coefficients fitted on {measured.name}",
-        where=f"not measured on this device; {reason}",
-        kind="estimate",
-    )
-    return measured.cost_model.model_copy(
-        update={
-            "gemm": gemm,
-            "attention": attention,
-            "attention_kernels": kernels,
-            "experts": experts,
-            "elementwise": elementwise,
-            "source": source,
-        }
-    )
-
-
 def fit_error(summary: ErrorSummary) -> FitError:
     """What a device file keeps of an error summary, four digits."""
     return FitError(
@@ -301,10 +313,10 @@ def fit_error(summary: ErrorSummary) -> FitError:
 
 def _experts(
     data_folder: Path, name: str, device: Device
-) -> tuple[dict[ExpertFormat, ExpertEfficiency], list[FitReport]]:
+) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ResidualTable], list[FitReport]]:
     """By format; the main kernel of each library."""
     efficiencies: dict[ExpertFormat, ExpertEfficiency] = {}
-    reports = []
+    residuals, reports = {}, []
     for library, prefix in EXPERT_LIBRARIES.items():
         path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{library}_moe.parquet"
         for dtype, rows in read_expert_table(path).groupby("dtype"):
@@ -312,7 +324,12 @@ def _experts(
             found, fitted, held = fit_experts(device, form, main_kernel(rows))
             efficiencies[form] = found.model_copy(update={"in_sample": fit_error(fitted), "held_out": fit_error(held)})
             reports.append(FitReport(name, f"experts {form}", fitted, held))
-    return efficiencies, reports
+            residual = fit_expert_residual(device, form, found, main_kernel(rows))
+            if residual is not None:
+                residuals[f"experts_{form}"] = residual
+                corrected = corrected_errors(device, form, found, residual, main_kernel(rows))
+                reports.append(FitReport(name, f"experts {form} corrected", *corrected))
+    return efficiencies, residuals, reports
 
 
 def _elementwise(
@@ -349,6 +366,20 @@ def _source(name: str) -> Source:
         where=(
             f"ai-dynamo/aiconfigurator (commit 095f58a51c4c), vLLM {version}, CUDA graphs, locked clocks; small "
             f"kernels: microsoft/vidur (commit 7d47513363ec){borrowed}; four shapes in five fitted, errors on the fifth"
+        ),
+        kind="fitted",
+    )
+
+
+def _layers_source(name: str) -> Source:
+    where = "casys-kaist/LLMServingSim (commit 5daddb21a545), kernel times of vLLM's layers"
+    if name in ("a40", "a30"):
+        where = "microsoft/vidur (commit 7d47513363ec), layers timed in microseconds"
+    return Source(
+        title="Fitted to measured layers of models",
+        where=(
+            f"{where}: products in 16 bits, small kernels{', attention' if name in EAGER_ATTENTION else ''}; four "
+            "shapes in five fitted, errors on the fifth; what has no error here is its class's, an estimate"
         ),
         kind="fitted",
     )

@@ -100,14 +100,18 @@ class Device(Description):
         if not isinstance(data, Mapping) or data.get("cost_model", BY_CLASS) != BY_CLASS:
             return handler(data)
         device = handler({**data, "cost_model": _UNKNOWN})
-        cost_model = class_cost_model(
-            class_coefficients(device.device_class),
-            tuple(device.peak_flops_per_s),
-            device.num_cores,
-            device.clock_hz,
-            device.memory.bandwidth_bytes_per_s,
-        )
-        return device.model_copy(update={"cost_model": cost_model})
+        return device.model_copy(update={"cost_model": cost_model_by_class(device)})
+
+
+def cost_model_by_class(device: Device) -> CostModel:
+    """The coefficients of the device's class, scaled by its data sheet: an estimate."""
+    return class_cost_model(
+        class_coefficients(device.device_class),
+        tuple(device.peak_flops_per_s),
+        device.num_cores,
+        device.clock_hz,
+        device.memory.bandwidth_bytes_per_s,
+    )
 
 
 _UNKNOWN: Final = CostModel(

@@ -109,7 +109,12 @@ def _scaled(part: Any, scales: dict[Law, float]) -> Any:
     if isinstance(part, dict):
         return {key: _scaled(entry, scales) for key, entry in part.items()}
     laws = {name: law for name, law in SCALED.items() if name in type(part).model_fields}
-    return part.model_copy(update={name: getattr(part, name) * scales[law] for name, law in laws.items()})
+    return part.model_copy(update={name: _rounded(getattr(part, name) * scales[law]) for name, law in laws.items()})
+
+
+def _rounded(value: float) -> float:
+    """Four digits, as files hold fitted numbers."""
+    return float(f"{value:.4g}")
 
 
 @cache

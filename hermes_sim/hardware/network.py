@@ -168,8 +168,8 @@ class Network:
         return self._with_fitted(GroupLink(bandwidth, self._collective_latency_s(hops), switched, False), hops)
 
     def _with_fitted(self, link: GroupLink, hops: Sequence[Route]) -> GroupLink:
-        """The group with what was fitted to its links, where all of them are of one kind."""
-        used = [self.links[link_id] for hop in hops for link_id in hop.link_ids]
+        """The group with what was fitted to the ports of its devices, where all of them are of one kind."""
+        used = [self.links[hop.link_ids[0]] for hop in hops]
         profiles = {one.profile for one in used}
         link = replace(link, exchange_bytes_per_s=link.bandwidth_bytes_per_s)
         if len(profiles) != 1:

@@ -165,7 +165,9 @@ def medians(table: pd.DataFrame) -> pd.DataFrame:
     """One row a shape and setting: the median of its repeats, with the row of the first."""
     keys = [name for name in table.columns if name not in (MEASURED_S.name, SOURCE_ROW)]
     varying = [name for name in keys if _varies(table[name])]
-    if not varying or not table.duplicated(varying).any():
+    if not varying:
+        return table.iloc[:1].assign(**{MEASURED_S.name: table[MEASURED_S.name].median()})
+    if not table.duplicated(varying).any():
         return table
     grouped = table.groupby(varying, sort=False, dropna=False)
     seconds = grouped[MEASURED_S.name].transform("median")

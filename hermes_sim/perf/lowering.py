@@ -6,8 +6,9 @@ number (grouped products apart, whose weights follow the distinct experts), so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
     encoder_pass_operators,
@@ -26,7 +28,7 @@ from hermes_sim.models.forward import (
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
-from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format
+from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
     NUM_COLLECTIVE_COEFFICIENTS,
@@ -45,6 +47,7 @@ from hermes_sim.perf.operators.experts import (
     passed_rows,
 )
 from hermes_sim.perf.operators.gemm import corrected_gemm_seconds
+from hermes_sim.perf.residual import NO_RESIDUAL, residual_log_ratio, slice_residual
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -124,17 +127,21 @@ class LoweredOperators:
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
     """[ep, experts of a share] chance that a token chooses the expert; NO_RATES where all are alike."""
+    expert_residual: FloatArray
+    """ln(measured / analytic) of a layer of experts over tokens and active experts, packed (perf/residual.py)."""
 
     def table(self, max_count: int) -> FloatArray:
         """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; row 0 is zero."""
         out = np.zeros((max_count + 1, NUM_RESOURCES))
-        fill_table(self.rows, self.gemm_table, self.settings, self.expert_rates, out)
+        fill_table(self.rows, self.gemm_table, self.settings, self.expert_rates, self.expert_residual, out)
         return out
 
     def seconds(self, index: int, count: int) -> tuple[float, int]:
         """Seconds of all calls of one operator, and the resource that limits it."""
         num_rows, distinct = skewed_experts(self.expert_rates, count * self.rows[index, EXPERT_RANKS])
-        return row_seconds(self.rows, index, float(count), self.gemm_table, self.settings, num_rows, distinct)
+        return row_seconds(
+            self.rows, index, float(count), self.gemm_table, self.settings, self.expert_residual, num_rows, distinct
+        )
 
     @property
     def num_kernels(self) -> float:
@@ -198,7 +205,7 @@ def lower_tokens(
     hidden_bytes = lowered.rows[all_reduce[0], TOKEN_BYTES] if all_reduce else _hidden_bytes(model)
     row[0, TOKEN_BYTES] = hidden_bytes / tp  # each rank sends its share
     rows = np.concatenate([lowered.rows, row])
-    return LoweredOperators((*lowered.names, "pipeline_send"), rows, lowered.gemm_table, lowered.settings, expert_rates)
+    return replace(lowered, names=(*lowered.names, "pipeline_send"), rows=rows)
 
 
 def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
@@ -247,22 +254,33 @@ def _lower(
         elif row[KIND] in (ALL_TO_ALL, EXPERT_STREAM):
             assert model.moe is not None
             row[ROWS_PER_TOKEN] = dp * model.moe.num_experts_per_token / ep
-            row[EXPERTS_PER_TOKEN], row[EXPERT_DEVICES], row[EXPERT_RANKS] = model.moe.num_experts_per_token, ep, dp
-    settings = _with_experts(settings, device, rows, few, kernels)
+            row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN] = model.moe.num_experts, model.moe.num_experts_per_token
+            row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
+    settings, table = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
-    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates)
+    residual = _layer_residual(table, few)
+    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates, residual)
 
 
 def _with_experts(
     settings: FloatArray, device: Device, rows: FloatArray, operators: Sequence[Operator], kernels: KernelLibrary
-) -> FloatArray:
-    """Settings with the coefficients of the format in which the model's experts multiply."""
-    settings = settings.copy()
+) -> tuple[FloatArray, ResidualTable | None]:
+    """Settings with the coefficients of the format in which the model's experts multiply, and its residual table."""
+    settings, table = settings.copy(), None
     for row, operator in zip(rows, operators, strict=True):
         if row[KIND] == GROUPED_GEMM:
             experts = expert_format(operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k))
             settings[EXPERTS:TP_ALL_REDUCE] = expert_coefficients(device, operator.dtype, experts, kernels)
-    return settings
+            table = expert_residual(device, experts, kernels)
+    return settings, table
+
+
+def _layer_residual(table: ResidualTable | None, operators: Sequence[Operator]) -> FloatArray:
+    """The table over tokens and active experts, at the size of the model's experts on one device."""
+    down = [operator for operator in operators if operator.name == "experts_down"]
+    if table is None or not down:
+        return NO_RESIDUAL
+    return slice_residual(table, {"width": float(down[0].k), "hidden": float(down[0].n)})
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
@@ -313,12 +331,25 @@ def _all_to_all_seconds(num_bytes: float, settings: FloatArray) -> float:
 
 
 @compiled
+def _expert_ratio(row: FloatArray, num_tokens: float, expert_residual: FloatArray, skewed_distinct: float) -> float:
+    """Measured over analytic time of the layer of experts that the row belongs to; 1 without a table."""
+    if expert_residual[0] == 0.0:
+        return 1.0
+    all_tokens = row[EXPERT_RANKS] * num_tokens
+    active = skewed_distinct
+    if active == 0.0:
+        active = distinct_experts(all_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+    return math.exp(residual_log_ratio(expert_residual, all_tokens, active, 1.0, 1.0)[0])
+
+
+@compiled
 def row_seconds(
     rows: FloatArray,
     index: int,
     num_tokens: float,
     gemm_table: FloatArray,
     settings: FloatArray,
+    expert_residual: FloatArray,
     skewed_rows: float,
     skewed_distinct: float,
 ) -> tuple[float, int]:
@@ -379,12 +410,19 @@ def row_seconds(
             seconds = _all_to_all_seconds(token_bytes * num_rows / mean_rows, settings)
         else:
             seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
+    if kind in (GROUPED_GEMM, EXPERT_STREAM):
+        seconds *= _expert_ratio(row, num_tokens, expert_residual, skewed_distinct)
     return row[COUNT] * seconds, resource
 
 
 @compiled
 def fill_table(
-    rows: FloatArray, gemm_table: FloatArray, settings: FloatArray, expert_rates: FloatArray, out: FloatArray
+    rows: FloatArray,
+    gemm_table: FloatArray,
+    settings: FloatArray,
+    expert_rates: FloatArray,
+    expert_residual: FloatArray,
+    out: FloatArray,
 ) -> None:
     """out[count, resource] = seconds of all operators at that count; row 0 stays zero."""
     num_ranks = 1.0
@@ -393,5 +431,7 @@ def fill_table(
     for num_tokens in range(1, out.shape[0]):
         skewed_rows, distinct = skewed_experts(expert_rates, num_ranks * num_tokens)
         for index in range(rows.shape[0]):
-            seconds, resource = row_seconds(rows, index, float(num_tokens), gemm_table, settings, skewed_rows, distinct)
+            seconds, resource = row_seconds(
+                rows, index, float(num_tokens), gemm_table, settings, expert_residual, skewed_rows, distinct
+            )
             out[num_tokens, resource] += seconds

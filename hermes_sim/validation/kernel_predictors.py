@@ -5,33 +5,36 @@ A row that the models cannot express gets no number but the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.collectives import predict_collective
+from hermes_sim.calibration.elementwise import predict_elementwise
+from hermes_sim.calibration.expert_draws import timed_rank
+from hermes_sim.calibration.experts import expert_shapes, predict_shapes
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import LINKS
-from hermes_sim.core.compiled import compiled
-from hermes_sim.core.schema import DTYPE_BYTES, Dtype
+from hermes_sim.core.schema import Dtype
+from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.elementwise_efficiency import ElementwiseKind
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.link import Link
+from hermes_sim.perf.attention_layers import attention_efficiency
 from hermes_sim.perf.coefficients import supported_dtype
-from hermes_sim.perf.operators.collective import (
-    all_gather_seconds,
-    all_reduce_seconds,
-    all_to_all_seconds,
-    send_seconds,
-)
+from hermes_sim.perf.elementwise_coefficients import stream_coefficients
+from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
-from hermes_sim.validation.attention_kernels import predict_decode, predict_mixed, predict_prefill
+from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -74,43 +77,85 @@ def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
             found.refuse(rows, f"the device multiplies neither {name} nor anything wider")
         else:
             efficiency = device.cost_model.gemm.get(name)
-            band = (efficiency.in_sample or efficiency.held_out) if efficiency is not None else None
+            band = _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
             found.put(rows, predict_gemm(device, name, table[rows]), band)
     return found
 
 
-def _attention(predict: Callable[[Device, pd.DataFrame], FloatArray], phase: str) -> Predictor:
+def _attention(calls: Calls, phase: str) -> Predictor:
     def predicted(device: Device, table: pd.DataFrame) -> Predicted:
         found = Predicted.nothing(len(table))
-        known = table["kv_dtype"].isin(list(DTYPE_BYTES)).to_numpy()
+        known = table["kv_dtype"].isin(CACHE_DTYPES).to_numpy()
         found.refuse(~known, "no model of a cache in this dtype")
         if "num_kv_heads" in table:
-            even = (table["num_heads"] % table["num_kv_heads"] == 0).to_numpy()
-            found.refuse(known & ~even, "query heads are no multiple of key-value heads")
-            known = known & even
-        if known.any():
-            attention = device.cost_model.attention
-            band = getattr(attention, f"{phase}_in_sample", None) or getattr(attention, f"{phase}_held_out", None)
-            found.put(known, predict(device, table[known]), band)
+            uneven = (table["num_heads"] % table["num_kv_heads"] != 0).to_numpy()
+            found.refuse(uneven, "query heads are no multiple of key-value heads")
+            known = known & ~uneven
+        for (engine, _), rows in _groups(table, "engine", "kv_dtype"):
+            rows = rows & known
+            if rows.any():
+                chosen = table[rows]
+                found.put(rows, calls(device, chosen, engine or "vllm"), _attention_band(device, chosen, phase))
         return found
 
     return predicted
 
 
+def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError | None:
+    """Rows of one engine and one dtype of the cache."""
+    if not phase:
+        return None
+    engine = str(table["engine"].iloc[0]) or "vllm"
+    efficiency = attention_efficiency(kinds_of(table.iloc[:1])[1][0], device, engine)
+    return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
+
+
+def _groups(table: pd.DataFrame, first: str, second: str) -> Iterator[tuple[tuple[str, str], BoolArray]]:
+    """Each combination of two texts, and its rows."""
+    for names in table[[first, second]].drop_duplicates().itertuples(index=False, name=None):
+        yield names, ((table[first] == names[0]) & (table[second] == names[1])).to_numpy()
+
+
 def _experts(device: Device, table: pd.DataFrame) -> Predicted:
-    return Predicted.nothing(len(table), "no model of a layer of experts by itself")
-
-
-def _stream(device: Device, table: pd.DataFrame) -> Predicted:
-    cost = device.cost_model
     found = Predicted.nothing(len(table))
-    reached = device.memory.bandwidth_bytes_per_s * cost.elementwise_memory_frac
-    seconds = cost.elementwise_launch_s + table["num_bytes"].to_numpy(np.float64) / reached
-    found.put(np.ones(len(table), bool), seconds)
+    columns = ["num_tokens", "num_experts", "num_experts_per_token", "moe_ep", "distribution"]
+    known = np.array([timed_rank(*row) is not None for row in table[columns].itertuples(index=False, name=None)], bool)
+    found.refuse(~known, "no model of this distribution of tokens over experts")
+    for (dtype, engine), rows in _groups(table, "dtype", "engine"):
+        rows = rows & known
+        name = f"{TRTLLM}{dtype}" if engine == "trtllm" else dtype
+        efficiency = expert_efficiency(device, name) if dtype in PEAK_DTYPES else None
+        if efficiency is None or supported_dtype(device, PEAK_DTYPES[dtype]) is None:
+            found.refuse(rows, f"no coefficients of experts in {dtype}")
+        elif rows.any():
+            shapes = expert_shapes(table[rows])
+            counted = table["num_active_experts"].to_numpy(np.float64)[rows]
+            shapes[:, ACTIVE_EXPERTS] = np.where(np.isfinite(counted), counted, shapes[:, ACTIVE_EXPERTS])
+            own = device.cost_model.experts.get(cast(Any, name))
+            band = _band(own.in_sample, own.held_out) if own is not None else None
+            found.put(rows, predict_shapes(device, name, efficiency, shapes, 0.0), band)
     return found
 
 
-def _collective(operator: int) -> Predictor:
+def _stream(device: Device, table: pd.DataFrame) -> Predicted:
+    found = Predicted.nothing(len(table))
+    num_bytes = table["num_bytes"].to_numpy(np.float64)
+    for name in table["kernel"].unique():
+        rows = (table["kernel"] == name).to_numpy()
+        kind = STREAMS.get(str(name))
+        efficiency = device.cost_model.elementwise.get(kind) if kind is not None else None
+        if efficiency is not None:
+            band = _band(efficiency.in_sample, efficiency.held_out)
+            found.put(rows, predict_elementwise(device, efficiency, num_bytes[rows]), band)
+        else:
+            stream = stream_coefficients(device, FUSED.get(str(name), str(name)))
+            found.put(rows, stream.launch_s + num_bytes[rows] / stream.reached_bytes_per_s)
+    return found
+
+
+def _collective(kind: CollectiveKind | None) -> Predictor:
+    """None: a message between two devices."""
+
     def predicted(device: Device, table: pd.DataFrame) -> Predicted:
         link = _link(device)
         if link is None:
@@ -118,38 +163,40 @@ def _collective(operator: int) -> Predictor:
         found = Predicted.nothing(len(table))
         inside = (table["devices_per_node"] >= table["num_devices"]).to_numpy()
         found.refuse(~inside, "across nodes: the links between them are not stated")
-        uneven = inside & (table["topology"] == "nvlink_pairs").to_numpy() & (table["num_devices"] > 2).to_numpy()
-        found.refuse(uneven, "devices linked in pairs, the rest over the host: the path is not stated")
-        rows = inside & ~uneven
-        out = np.empty(int(rows.sum()))
-        num_bytes = table["num_bytes"].to_numpy(np.float64)[rows]
-        num_devices = table["num_devices"].to_numpy(np.int64)[rows]
-        reached = link.bandwidth_bytes_per_s * link.efficiency_frac
-        _fill_collective(operator, num_bytes, num_devices, reached, link.latency_s, out)
-        found.put(rows, out)
+        pairs = (table["topology"] == "nvlink_pairs").to_numpy() & (table["num_devices"] > 2).to_numpy()
+        found.refuse(inside & pairs, "devices linked in pairs, the rest over the host: the path is not stated")
+        eager = (table["timing"] == "eager").to_numpy() & (table["library"] != "nccl").to_numpy()
+        found.refuse(inside & ~pairs & eager, "an engine's own collective called from Python: time of the host")
+        rest = inside & ~pairs & ~eager
+        if kind is None:
+            reached = link.bandwidth_bytes_per_s * link.efficiency_frac
+            found.put(rest, link.latency_s + table["num_bytes"].to_numpy(np.float64)[rest] / reached)
+            return found
+        for library in table["library"].unique():
+            rows = rest & (table["library"] == library).to_numpy()
+            _put_collective(found, rows, table, link, cast(KernelLibrary, str(library)), kind)
         return found
 
     return predicted
 
 
-@compiled
-def _fill_collective(
-    operator: int,
-    num_bytes: FloatArray,
-    num_devices: npt.NDArray[np.int64],
-    bandwidth_bytes_per_s: float,
-    latency_s: float,
-    out: FloatArray,
+def _put_collective(
+    found: Predicted, rows: BoolArray, table: pd.DataFrame, link: Link, library: KernelLibrary, kind: CollectiveKind
 ) -> None:
-    for row in range(len(num_bytes)):
-        if operator == 0:
-            out[row] = all_reduce_seconds(num_bytes[row], num_devices[row], bandwidth_bytes_per_s, latency_s)
-        elif operator == 1:
-            out[row] = all_gather_seconds(num_bytes[row], num_devices[row], bandwidth_bytes_per_s, latency_s)
-        elif operator == 2:
-            out[row] = all_to_all_seconds(num_bytes[row], num_devices[row], bandwidth_bytes_per_s, latency_s)
-        else:
-            out[row] = send_seconds(num_bytes[row], bandwidth_bytes_per_s, latency_s)
+    """By the library's own coefficients, else NCCL's, as an engine falls back to."""
+    efficiency = next(
+        (own for name in (library, NCCL) if (own := link.collectives.get(name, {}).get(kind)) is not None), None
+    )
+    if efficiency is None:
+        found.refuse(rows, f"no coefficients of {kind} over {link.name}")
+    elif rows.any():
+        seconds = predict_collective(kind, link.bandwidth_bytes_per_s, efficiency, table[rows])
+        found.put(rows, seconds, _band(efficiency.in_sample, efficiency.held_out))
+
+
+def _band(in_sample: FitError | None, held_out: FitError | None) -> FitError | None:
+    """Of the fitted rows, so that rows kept out put it to the test."""
+    return in_sample or held_out
 
 
 def _link(device: Device) -> Link | None:
@@ -162,26 +209,38 @@ def _link(device: Device) -> Link | None:
 
 
 Predictor = Callable[[Device, pd.DataFrame], Predicted]
+Calls = Callable[[Device, pd.DataFrame, str], FloatArray]
+"""Seconds of rows of one engine."""
+ACTIVE_EXPERTS: Final = 6
+"""Column of `expert_shapes`."""
+CACHE_DTYPES: Final = ("bf16", "fp16", "fp8")
+NCCL: Final[KernelLibrary] = "nccl"
 NODE_LINKS: Final[Mapping[str, str]] = {
     **{device: link for device, (link, *_) in LINKS.items()},
     "h200_sxm": "nvlink4",
     "a100_sxm_40gb": "nvlink3",
-    "l40s": "pcie4_x16",
 }
 """Device -> the link between devices of one node that the shipped clusters use."""
+STREAMS: Final[Mapping[str, ElementwiseKind]] = {
+    "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
+    "activation": "activation", "gelu": "activation", "embedding": "embedding",
+}  # fmt: skip
+"""Name of a measured stream -> kind of kernel; others are streams of no special kind."""
+FUSED: Final = {"add_norm": "norm"}
+"""Norm and addition in one kernel: the operator that a forward pass calls norm."""
 PREDICTORS: Final[dict[str, Predictor]] = {
     "gemm": _gemm,
-    "attention_prefill": _attention(predict_prefill, "prefill"),
-    "attention_decode": _attention(predict_decode, "decode"),
-    "attention_mixed": _attention(predict_mixed, ""),
-    "mla_prefill": _attention(predict_prefill, ""),
-    "mla_decode": _attention(predict_decode, ""),
+    "attention_prefill": _attention(prompts, "prefill"),
+    "attention_decode": _attention(decodes, "decode"),
+    "attention_mixed": _attention(mixed, ""),
+    "mla_prefill": _attention(prompts, "prefill"),
+    "mla_decode": _attention(decodes, "decode"),
     "moe": _experts,
-    "all_reduce": _collective(0),
-    "all_gather": _collective(1),
-    "reduce_scatter": _collective(1),
-    "all_to_all": _collective(2),
-    "send": _collective(3),
+    "all_reduce": _collective("all_reduce"),
+    "all_gather": _collective("all_gather"),
+    "reduce_scatter": _collective("reduce_scatter"),
+    "all_to_all": _collective("all_to_all"),
+    "send": _collective(None),
     "stream": _stream,
 }
 """Operator -> its predictor."""

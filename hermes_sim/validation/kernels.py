@@ -14,7 +14,7 @@ import pandas as pd
 from hermes_sim.hardware.device import Device
 from hermes_sim.measured import KernelTables, read_kernels
 from hermes_sim.measured.columns import OPERATORS, SOURCE_FILE, SOURCE_ROW
-from hermes_sim.validation.errors import SIDES, grouped
+from hermes_sim.validation.errors import SIDES, FloatArray, grouped
 from hermes_sim.validation.kernel_predictors import known_devices, predict
 from hermes_sim.validation.reasons import special
 from hermes_sim.validation.sides import sides_of
@@ -41,7 +41,10 @@ class KernelAccuracy:
 
     tables: KernelTables
     scored: pd.DataFrame
-    """One row a predicted measurement: operator, table, row, LABELS, side, measured, predicted, low, high."""
+    """One row a predicted measurement: operator, table, row, LABELS, side, measured, predicted, analytic, low, high.
+
+    analytic: without residual tables.
+    """
     unexpressed: Counter[tuple[str, str, str, str]]
     """(table, operator, device, reason) -> rows."""
 
@@ -129,7 +132,19 @@ def validate_kernels(folder: Path, only: str | None = None, progress: Progress |
     return KernelAccuracy(tables, scored, unexpressed)
 
 
-_COLUMNS: Final = ("index", "operator", "table", "row", *LABELS, "side", "measured", "predicted", "low", "high")
+_COLUMNS: Final = (
+    "index",
+    "operator",
+    "table",
+    "row",
+    *LABELS,
+    "side",
+    "measured",
+    "predicted",
+    "analytic",
+    "low",
+    "high",
+)
 
 
 def _named(table: pd.DataFrame, only: str) -> pd.Series:
@@ -156,10 +171,18 @@ def _scored(
             "side": sides_of(operator, kept, device),
             "measured": kept["measured_s"].to_numpy(),
             "predicted": found.seconds[expressed],
+            "analytic": _analytic(operator, device, rows, found.seconds)[expressed],
             "low": found.low[expressed],
             "high": found.high[expressed],
         }
     )
+
+
+def _analytic(operator: str, device: Device, rows: pd.DataFrame, predicted_s: FloatArray) -> FloatArray:
+    """The same without the device's residual tables."""
+    if device.residuals is None:
+        return predicted_s
+    return predict(operator, device.model_copy(update={"residuals": None}), rows).seconds
 
 
 def _worst(row: pd.Series, origin: pd.Series, table: pd.DataFrame) -> dict[str, Any]:

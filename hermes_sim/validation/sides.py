@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.split import held_out
+from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
 
 SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -17,23 +18,46 @@ SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
     "attention_prefill": ("num_heads", "num_kv_heads", "head_dim"),
     "attention_decode": ("num_heads", "num_kv_heads", "head_dim"),
     "attention_mixed": ("num_heads", "num_kv_heads", "head_dim"),
-    "mla_prefill": ("num_heads",),
-    "mla_decode": ("num_heads",),
-    "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_ep"),
-    "stream": ("model", "num_tokens"),
+    "mla_prefill": ("num_heads", "new_tokens"),
+    "mla_decode": ("num_heads", "context_tokens"),
+    "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_tp", "moe_ep"),
 }
-"""Operator -> the columns whose checksum decides; of collectives it is the size of the message."""
+"""Operator -> the columns whose checksum decides; of collectives and streams it is the number of bytes."""
 _MESSAGE: Final = ("num_bytes",)
+
+
+def is_fitted(operator: str, device: Device) -> bool:
+    """Whether measurements of this very device gave the coefficients of the operator.
+
+    They carry their errors then; those taken over from another device carry none. Collectives belong to links.
+    """
+    cost = device.cost_model
+    if operator == "gemm":
+        return any(_has_errors(one, "") for one in cost.gemm.values())
+    if operator.startswith(("attention", "mla")):
+        kernels = (cost.attention, *cost.attention_kernels.values())
+        return any(_has_errors(one, "prefill_") or _has_errors(one, "decode_") for one in kernels)
+    if operator == "moe":
+        return any(_has_errors(one, "") for one in cost.experts.values())
+    if operator == "stream":
+        return any(_has_errors(one, "") for one in cost.elementwise.values())
+    return cost.source.kind in ("fitted", "measured")
+
+
+def _has_errors(coefficients: Description, prefix: str) -> bool:
+    return any(getattr(coefficients, f"{prefix}{side}") is not None for side in ("in_sample", "held_out"))
 
 
 def sides_of(operator: str, table: pd.DataFrame, device: Device) -> npt.NDArray[np.object_]:
     """fitted | held_out | unseen_device of every row, all of one device."""
-    if device.cost_model.source.kind not in ("fitted", "measured"):
+    if not is_fitted(operator, device):
         return np.full(len(table), "unseen_device", dtype=object)
     if table.empty:
         return np.empty(0, dtype=object)
     columns = list(SHAPE.get(operator, _MESSAGE))
     shapes = table[columns].drop_duplicates()
+    if operator == "mla_decode":  # tables of equal contexts count them in whole tokens
+        shapes = shapes.astype({"context_tokens": np.int64})
     held = held_out(*(shapes[column] for column in columns))
     number = table.groupby(columns, sort=False).ngroup().to_numpy()
     return np.where(held[number], "held_out", "fitted").astype(object)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from hermes_sim.calibration.device_class import FITS, blend, coefficients_of, render_class, without_errors
 from hermes_sim.calibration.device_file import BLOCK, read_device, render_cost_model, replace_cost_model
-from hermes_sim.calibration.run import RELATIVES, take_over
+from hermes_sim.hardware.device_class import ClassCoefficients, DeviceClass, class_coefficients
 from tests.unit.hardware.shipped import files
 
 FILES = files("devices")
@@ -38,11 +40,15 @@ def test_a_file_without_the_block_is_refused(tmp_path: Path) -> None:
         replace_cost_model(path, read_device(FILES[0]).cost_model)
 
 
-@pytest.mark.parametrize("name", RELATIVES)
-def test_relatives_hold_their_model_as_an_estimate(name: str) -> None:
-    folder = FILES[0].parent
-    device, measured = read_device(folder / f"{name}.yaml"), read_device(folder / f"{RELATIVES[name][0]}.yaml")
-    assert device.cost_model == take_over(device, measured, RELATIVES[name][1])
-    assert device.cost_model.source.kind == "estimate"
-    assert measured.cost_model.source.kind == "fitted"
-    assert all(efficiency.held_out is None for efficiency in device.cost_model.gemm.values())
+@pytest.mark.parametrize("name", FITS)
+def test_class_files_hold_what_their_donors_do(name: DeviceClass) -> None:
+    """Without the errors, which take measured tables: `python -m hermes_sim.calibration.device_class` writes them."""
+    fit, folder = FITS[name], FILES[0].parent
+    donor = read_device(folder / f"{fit.donor}.yaml")
+    if fit.attention is not None:
+        donor = blend(donor, read_device(folder / f"{fit.attention}.yaml"))
+    written = yaml.safe_load(render_class(coefficients_of(name, fit, donor, {})))
+    shipped = class_coefficients(name)
+    assert without_errors(shipped.cost_model) == ClassCoefficients.model_validate(written).cost_model
+    assert shipped.cost_model.source.kind == "estimate"
+    assert donor.cost_model.source.kind == "fitted"

@@ -71,7 +71,7 @@ def test_the_expected_range_of_error_is_stated(name: DeviceClass) -> None:
     for error in stated:
         assert error.low_frac is not None
         assert error.high_frac is not None
-        assert 0.1 < error.low_frac <= 1.0 <= error.high_frac < 4.0
+        assert 0.1 < error.low_frac <= 1.0 <= error.high_frac < 5.0
 
 
 def fit_errors(part: Any) -> list[FitError]:

@@ -93,12 +93,13 @@ def test_narrower_types_are_no_slower(device: Device) -> None:
 @each_device
 def test_magnitudes_are_those_of_the_parts(device: Device) -> None:
     memory = device.memory
-    bandwidth = {"hbm": (0.8e12, 9e12), "gdd": (0.25e12, 2e12), "ddr": (50e9, 500e9), "lpd": (20e9, 900e9),
+    least_ddr = 10e9 if device.num_cores == 1 else 50e9
+    bandwidth = {"hbm": (0.8e12, 9e12), "gdd": (0.25e12, 2e12), "ddr": (least_ddr, 500e9), "lpd": (20e9, 900e9),
                  "sra": (10e12, 1e15)}[memory.kind[:3]]  # fmt: skip
     assert bandwidth[0] <= memory.bandwidth_bytes_per_s <= bandwidth[1]
     assert 2**31 <= memory.capacity_bytes <= 2**40
     assert 0 < device.power.idle_w < device.power.tdp_w / 2
-    assert (5 if memory.kind.startswith("lpd") else 70) <= device.power.tdp_w <= 1400
+    assert (1 if device.num_cores == 1 else 5 if memory.kind.startswith("lpd") else 70) <= device.power.tdp_w <= 1400
     assert 0.01 <= device.price_usd_per_h <= 10
     assert (device.scan_rate_bytes_per_s_per_core is not None) == (device.kind == "cpu")
 
@@ -109,6 +110,8 @@ def test_ridge_points_are_plausible(device: Device) -> None:
     low, high = {"gpu": (70, 520), "tpu": (150, 600), "cpu": (20, 400), "cim": (10, 50)}[device.kind]
     if device.device_class in ("apple_gpu", "maxwell"):
         low, high = 10, 40
+    if device.num_cores == 1:  # one core draws more than its share of the memory's bandwidth
+        low = 2
     assert low <= wide_peak(device) / device.memory.bandwidth_bytes_per_s <= high
 
 
@@ -154,7 +157,7 @@ def test_cpu_peaks_follow_from_cores_clock_and_instructions() -> None:
         ("xeon_8480plus", "int8"): 16 * 16 * 64 * 2 // 16,  # TDPBUSD: one tile product in 16 cycles
         ("grace", "fp32"): 4 * 4 * 2, ("grace", "fp16"): 4 * 8 * 2, ("grace", "int8"): 4 * 16 * 2,
         ("ryzen_7950x", "fp32"): 2 * 8 * 2, ("ryzen_7950x", "int8"): 64 * 2,
-        ("epyc_9654", "fp32"): 2 * 8 * 2, ("epyc_9654", "int8"): 64 * 2,
+        ("epyc_9654", "fp32"): 2 * 8 * 2, ("epyc_zen4_vcpu", "fp32"): 2 * 8 * 2, ("epyc_9654", "int8"): 64 * 2,
         ("xeon_8380", "fp32"): 2 * 16 * 2, ("xeon_8380", "int8"): 2 * 64 * 2,
     }  # fmt: skip
     for (name, dtype), per_cycle in operations.items():

@@ -272,6 +272,16 @@ def test_tensor_parallel_across_nodes_has_a_ring_per_nic() -> None:
     assert one.latency_s == pytest.approx((5 + 18 + 5) * 1e-6)
 
 
+def test_all_to_all_across_nodes_goes_through_each_devices_own_share_of_nics() -> None:
+    """Two nodes of eight: 8 of the 15 messages of a device leave its node."""
+    members = [gpu(index, node_index) for node_index in range(2) for index in range(8)]
+    for num_nics, nics_bytes_per_s in ((8, 8 * 25e9), (1, 25e9)):
+        group = Network([node(count=2, uplinks_per_node=num_nics)], LINKS, "ib").tp_link(members)
+        assert group.exchange_bytes_per_s == pytest.approx(nics_bytes_per_s / 8 * 15 / 8)
+    inside = Network([node()], LINKS, None).tp_link(members[:8])
+    assert inside.exchange_bytes_per_s == inside.bandwidth_bytes_per_s
+
+
 def test_one_device_needs_no_collective() -> None:
     network = Network([node()], LINKS, None)
     for alone in (network.tp_link([gpu(0)]), network.pp_link([gpu(0)], 1)):

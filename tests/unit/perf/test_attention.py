@@ -51,7 +51,7 @@ def test_tiles_come_in_waves() -> None:
     assert coefficients[attention.DECODE_WAVES] == pytest.approx(0.02)
     seconds = [decode_attention_seconds(n, n, float(n), 1.0, coefficients, 0)[0] for n in (1, 50, 51, 100, 101)]
     waves = [(time_s - seconds[0]) / tile_s for time_s in seconds]
-    assert waves == pytest.approx([0.0, 0.0, 1.0, 1.0, 2.0], abs=0.2)
+    assert waves == pytest.approx([0.0, 0.0, 1.0, 1.0, 2.0], abs=0.4)  # bytes of queries beside
 
 
 def test_keys_of_few_tiles_are_split_and_those_of_many_are_not() -> None:
@@ -112,8 +112,9 @@ def test_window_caps_what_a_decode_reads() -> None:
     short = [decode_attention_seconds(8, 8, 8 * 100.0, 100.0, c, 0)[0] for c in (full, sliding)]
     assert short[0] == short[1]
     at_window, _ = decode_attention_seconds(8, 8, 8 * 128.0, 128.0, sliding, 0)
-    far_beyond, _ = decode_attention_seconds(8, 8, 8 * 50_000.0, 50_000.0, sliding, 0)
-    assert far_beyond == at_window
+    beyond, far_beyond = (decode_attention_seconds(8, 8, 8 * n, n, sliding, 0)[0] for n in (200.0, 50_000.0))
+    assert far_beyond == beyond
+    assert at_window <= beyond < 1.5 * at_window  # a mask, and one block more where the window starts inside one
     assert decode_attention_seconds(8, 8, 8 * 50_000.0, 50_000.0, full, 0)[0] > 5.0 * at_window
 
 
