@@ -117,23 +117,23 @@ def fit_steps(data_folder: Path) -> HostFit | None:
     devices = sorted({_device(group) for group in groups})
     slower = [name for name in devices if name != _fastest(groups)]
     launches = tuple(Coefficient(f"kernel_launch {name}", 5e-6, 1e-6, 3e-5, 1e-6) for name in slower)
-    measured = [_measured_steps(group) for group in groups]
-    measured_s = np.concatenate([np.ravel(one) for one in measured])
+    fits = np.concatenate([_within_budget(group) for group in groups])
+    measured_s = np.concatenate([_measured_steps(group) for group in groups])
 
     def predict(values: dict[str, float]) -> FloatArray:
         terms = terms_of({term.name: values[term.name] for term in STEPS})
         return np.concatenate([
-            np.ravel(_simulated_steps(group, terms, values.get(f"kernel_launch {_device(group)}", REFERENCE_LAUNCH_S)))
+            _simulated_steps(group, terms, values.get(f"kernel_launch {_device(group)}", REFERENCE_LAUNCH_S))
             for group in groups
         ])  # fmt: skip
 
-    terms = fit_coefficients((*STEPS, *launches), predict, measured_s, num_starts=1)
-    predicted_s = predict(terms).reshape(-1, 2)
-    pairs_s = measured_s.reshape(-1, 2)
-    return HostFit(
-        terms,
-        {kind: summarize(predicted_s[:, i], pairs_s[:, i]) for i, kind in enumerate(("prompt", "token"))},
-    )
+    terms = fit_coefficients((*STEPS, *launches), lambda values: predict(values)[fits], measured_s[fits], num_starts=1)
+    predicted_s = predict(terms)
+    errors = {
+        kind: summarize(predicted_s[fits[:, place], place], measured_s[fits[:, place], place])
+        for place, kind in enumerate(("prompt", "token"))
+    }
+    return HostFit(terms, errors)
 
 
 def terms_of(values: dict[str, float]) -> Terms:
@@ -212,19 +212,14 @@ def _cached_latencies(key: _Key, terms: Terms) -> tuple[float, ...]:
 
 
 def fitted_engines(data_folder: Path) -> list[LoneEngine]:
-    """Step times that may be fitted: short outputs, prompts within the engine's own budget, no cap on power."""
+    """Engines whose step times may be fitted: batches of short outputs, no cap on power."""
     found = []
     for table in STEP_TIMES.tables(data_folder):
         groups, _ = lone_engines(table, table.name)
         for group in groups:
             if group.side != "fitted" or group.hardware.endswith(CAPPED):
                 continue
-            batches = tuple(
-                batch
-                for batch in group.batches
-                if batch.num_output_tokens <= SHORT_OUTPUT
-                and batch.batch_size * batch.num_prompt_tokens <= STEP_BUDGET_TOKENS
-            )
+            batches = tuple(batch for batch in group.batches if batch.num_output_tokens <= SHORT_OUTPUT)
             if batches:
                 found.append(replace(group, batches=batches))
     return found
@@ -241,6 +236,13 @@ def _engine(group: LoneEngine) -> ServedEngine:
 def _fastest(groups: Sequence[LoneEngine]) -> str:
     """Device of the shortest decode step."""
     return _device(min(groups, key=lambda group: min(batch.token_s for batch in group.batches)))
+
+
+def _within_budget(group: LoneEngine) -> npt.NDArray[np.bool_]:
+    """[num_batches, 2] prompt steps that the engine was made for; token steps all are."""
+    return np.array([
+        [batch.batch_size * batch.num_prompt_tokens <= STEP_BUDGET_TOKENS, True] for batch in group.batches
+    ])  # fmt: skip
 
 
 def _measured_steps(group: LoneEngine) -> FloatArray:
