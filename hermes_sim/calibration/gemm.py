@@ -147,10 +147,17 @@ def predict_gemm(device: Device, dtype: Dtype, table: pd.DataFrame, warm_bytes: 
 
     warm_bytes > 0 predicts a benchmark that repeats each product.
     """
+    m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
+    return predict_shapes(device, dtype, m, n, k, warm_bytes)
+
+
+def predict_shapes(
+    device: Device, dtype: Dtype, m: FloatArray, n: FloatArray, k: FloatArray, warm_bytes: float = 0.0
+) -> FloatArray:
+    """The same, for shapes as arrays."""
     coefficients = gemm_table(device, [dtype])[0]
     coefficients[WARM_BYTES] = warm_bytes
-    out = np.empty(len(table))
-    m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
+    out = np.empty(len(m))
     _fill(m, n, k, DTYPE_BYTES[dtype], ACTIVATION_BYTES, coefficients, out)
     return out
 

@@ -21,7 +21,7 @@ from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
-from hermes_sim.calibration.fit import ErrorSummary
+from hermes_sim.calibration.fit import ErrorSummary, fit_error
 from hermes_sim.calibration.gemm import fit_gemm_with_residual
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
@@ -39,7 +39,6 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
@@ -296,19 +295,6 @@ def fit_link(
     nccl = folder / f"{system}_nccl_nccl.parquet"
     found["nccl"] = {kind: fit(kind, read_nccl(nccl, name)) for name, kind in OPERATIONS.items()}
     return found
-
-
-def fit_error(summary: ErrorSummary) -> FitError:
-    """What a device file keeps of an error summary, four digits."""
-    return FitError(
-        median_frac=float(f"{summary.median_frac:.4g}"),
-        mean_frac=float(f"{summary.mean_frac:.4g}"),
-        bias_frac=float(f"{summary.bias_frac:.3f}"),
-        num_points=summary.num_points,
-        p90_frac=float(f"{summary.p90_frac:.4g}"),
-        low_frac=float(f"{summary.low_frac:.4g}"),
-        high_frac=float(f"{summary.high_frac:.4g}"),
-    )
 
 
 def _experts(
