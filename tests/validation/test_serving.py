@@ -1,6 +1,7 @@
 """Served workloads, replayed: recorded requests, stages of constant rate, step times. Nothing here was fitted to them.
 
-The bounds are a little above what is reached, so that a change which loses accuracy fails; docs/accuracy.md has the bars.
+The bounds are a little above what is reached, so that a change which loses accuracy fails; docs/accuracy.md has the
+bars.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Block ids of prompts that share their beginnings."""
 
+from itertools import pairwise
+
 from hermes_sim.replay.shared_prompts import BlockIds, cycled_prompts, prompts_seen_before
 
 
 def rows_of(blocks: BlockIds) -> list[list[int]]:
     ids, offsets = blocks.ids.tolist(), blocks.offsets.tolist()
-    return [ids[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+    return [ids[start:end] for start, end in pairwise(offsets)]
 
 
 class TestCycledPrompts:
