@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ MOST_PROBLEMS_SHOWN: Final = 200
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Accuracy:
     """All that one validation found."""
 
@@ -49,6 +50,10 @@ class Accuracy:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON report (docs/accuracy.md describes its keys)."""
+        return self._report
+
+    @cached_property
+    def _report(self) -> dict[str, Any]:
         report: dict[str, Any] = {
             "format": FORMAT,
             "version": __version__,
