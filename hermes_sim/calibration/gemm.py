@@ -68,6 +68,10 @@ RESIDUAL_AXES: Final[dict[str, tuple[float, ...]]] = {
 """Knots: rows where kernels change tiles, outputs and depths of the products of language models."""
 
 
+FEWEST_CORRECTED_SHAPES: Final = 20
+"""(n, k) shapes without which a table would know those of a few models only."""
+
+
 @dataclass(frozen=True, slots=True)
 class GemmFit:
     """What one table of products gives, with errors on the shapes it saw and on those it did not."""
@@ -106,6 +110,8 @@ def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTa
     """Table of measured over analytic time from the fitted (n, k) shapes; None where it would not help others."""
     fitted = ~held_out(table["n"], table["k"])
     rows = table[fitted]
+    if len(rows[["n", "k"]].drop_duplicates()) < FEWEST_CORRECTED_SHAPES:
+        return None
     log_ratio = np.log(rows["measured_s"].to_numpy() / analytic_s[fitted])
     features = {name: rows[name].to_numpy() for name in RESIDUAL_AXES}
     return fit_residual(features, log_ratio, RESIDUAL_AXES, rows.groupby(["n", "k"]).ngroup())

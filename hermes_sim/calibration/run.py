@@ -123,6 +123,29 @@ def calibrate(
         yield from calibrate_links(data_folder)
 
 
+def differences(
+    data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
+) -> list[str]:
+    """Coefficients of a device file that are not those its fit gives, four digits: `device key: file, fit`."""
+    fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
+    found = fit(data_folder, devices_folder, name, families).cost_model
+    stated = _numbers(read_device(devices_folder / f"{name}.yaml").cost_model.model_dump(by_alias=True))
+    fitted = _numbers(found.model_dump(by_alias=True))
+    return [
+        f"{name} {key}: {stated.get(key)}, fitted {fitted.get(key)}"
+        for key in sorted(stated.keys() | fitted.keys())
+        if stated.get(key) != fitted.get(key)
+    ]
+
+
+def _numbers(part: object, key: str = "") -> dict[str, str]:
+    """Key path -> number, four digits."""
+    if isinstance(part, Mapping):
+        nested = [_numbers(value, f"{key}.{name}" if key else str(name)) for name, value in part.items()]
+        return {path: text for found in nested for path, text in found.items()}
+    return {key: f"{part:.4g}"} if isinstance(part, int | float) else {}
+
+
 def calibrate_device(
     data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
 ) -> Calibration:

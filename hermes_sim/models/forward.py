@@ -30,11 +30,6 @@ __all__ = [
     "token_operators",
 ]
 
-SORT_BYTES_PER_LOGIT = 128.0
-"""Traffic of a radix sort of (fp32 key, 64-bit index) pairs, of the running sum over them and of putting them back:
-4 passes of 8 bits read and write 12 bytes each, and as many again for the histograms' gaps and the rest. Fitted, to two
-digits: runs of models whose generation defaults state top-p against runs of those that state none."""
-
 
 def expected_distinct_experts(num_experts: int, num_experts_per_token: int, num_tokens: float) -> float:
     """Experts that at least one of `num_tokens` tokens chooses, if every choice of k out of E is equally likely.
@@ -92,7 +87,7 @@ def token_operators(
 
 
 def sampling_operators(
-    model: ModelArchitecture, num_sampled: int, *, tp: int = 1, sorts_logits: bool = False
+    model: ModelArchitecture, num_sampled: int, *, tp: int = 1, sort_bytes_per_logit: float = 0.0
 ) -> tuple[Operator, ...]:
     """Logits of the sequences that get a token, gathered over the group, and the sampler's passes over them.
 
@@ -102,7 +97,7 @@ def sampling_operators(
         return ()
     vocab = share(model.vocab_size, tp)
     logits = gemm(model, "logits", "lm_head", num_sampled, vocab, model.hidden_size, 1)
-    bytes_per_logit = 3.0 * DTYPE_BYTES["fp32"] + (SORT_BYTES_PER_LOGIT if sorts_logits else 0.0)
+    bytes_per_logit = 3.0 * DTYPE_BYTES["fp32"] + sort_bytes_per_logit
     sampler = Operator("sampler", "elementwise", bytes=bytes_per_logit * num_sampled * model.vocab_size)
     if tp == 1:
         return logits, sampler

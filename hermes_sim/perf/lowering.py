@@ -214,12 +214,12 @@ def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray
 
 
 def lower_sampling(
-    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, sorts_logits: bool = False
+    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, sort_bytes_per_logit: float = 0.0
 ) -> LoweredOperators:
     """Logits and sampling, by the number of sequences that get a token."""
 
     def operators(count: int) -> tuple[Operator, ...]:
-        return sampling_operators(model, count, tp=tp, sorts_logits=sorts_logits)
+        return sampling_operators(model, count, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit)
 
     return _lower(operators, model, device, settings)
 

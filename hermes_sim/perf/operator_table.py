@@ -89,7 +89,9 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
         prefill_context_sum=batch.prefill_context_sum,
         num_sampled=batch.num_sampled,
     )
-    sampling = sampling_operators(cost.model, batch.num_sampled, tp=cost.tp, sorts_logits=cost.sorts_logits)
+    sampling = sampling_operators(
+        cost.model, batch.num_sampled, tp=cost.tp, sort_bytes_per_logit=cost.sort_bytes_per_logit
+    )
     host_s = float(cost.seconds(batch)[HOST])
     between_s = cost.between_steps_s if batch.num_sampled > 0 else 0.0
     between = [OperatorCost("between_steps", 0.0, 0.0, between_s, "memory", cost.provenance)] if between_s else []

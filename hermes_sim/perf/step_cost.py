@@ -56,6 +56,9 @@ __all__ = ["NUM_ATTENTION_COEFFICIENTS", "LlmCost", "StepBatch", "build_llm_cost
 
 FloatArray = npt.NDArray[np.float64]
 
+TYPICAL_CLOCK_HZ = 1.5e9
+"""Of a device that states none."""
+
 SMALL_KERNELS_PER_ATTENTION = 2
 """Kernel launches of one attention layer: cache write, attention."""
 
@@ -90,7 +93,7 @@ class LlmCost:
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
-    sorts_logits: bool
+    sort_bytes_per_logit: float
     between_steps_s: float
     """Device time outside the layers of a step that gives tokens."""
     attention_layers: tuple[AttentionLayers, ...]
@@ -201,7 +204,8 @@ def build_llm_cost(
     launch_factor: float = 1.0,
     prompt_launch_factor: float = 1.0,
     compute_slowdown: float = 1.0,
-    sorts_logits: bool = False,
+    sort_bytes_per_logit: float = 0.0,
+    sort_cycles_per_logit: float = 0.0,
     dp: int = 1,
     ep_bandwidth_bytes_per_s: float = 0.0,
     ep_latency_s: float = 0.0,
@@ -217,7 +221,8 @@ def build_llm_cost(
     on all tp x dp devices, which the ep link joins. expert_load: how tokens choose experts, all alike if not given.
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
-    prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
+    prompts over those of one without. compute_slowdown: of products that compute limits.
+    sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
@@ -231,18 +236,8 @@ def build_llm_cost(
     settings[lowering.EP_DEVICES] = tp * dp
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(
-        model,
-        device,
-        settings,
-        tp=tp,
-        pp=pp,
-        ep=ep,
-        dp=dp,
-        expert_rates=rates,
-        kernels=kernels,
-    )
-    sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
+    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
+    sampling = lower_sampling(model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit)
     encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
@@ -255,6 +250,7 @@ def build_llm_cost(
     decode_linear = table[padded]
     sampled = sampling.table(most_decode_tokens)
     sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
+    between_steps_s += model.vocab_size * sort_cycles_per_logit / (device.clock_hz or TYPICAL_CLOCK_HZ)
     sampled[1:, MEMORY] += between_steps_s
 
     num_kernels = lowered.num_kernels + sampling.num_kernels
@@ -273,7 +269,7 @@ def build_llm_cost(
         attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
     for number, kind in enumerate(layers):
         start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
-        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device)
+        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device, kernels)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 
@@ -297,7 +293,7 @@ def build_llm_cost(
         token_operators=lowered,
         encoder_operators=encoder,
         sampling_operators=sampling,
-        sorts_logits=sorts_logits,
+        sort_bytes_per_logit=sort_bytes_per_logit,
         between_steps_s=between_steps_s,
         attention_layers=layers,
         recurrent_layers=recurrent,

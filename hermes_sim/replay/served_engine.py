@@ -60,7 +60,7 @@ class ServedEngine:
     """In place of the model's own limit."""
     sampling: str = "plain"
     """`top_p` where the server sorts logits."""
-    terms: tuple[tuple[str, str | float], ...] = ()
+    terms: tuple[tuple[str, str | float | None], ...] = ()
     """Further keys of the engine and their values, such as ("host.per_step", "1 ms"): a fit tries values out."""
     kernel_launch_s: float | None = None
     """In place of the device's own."""

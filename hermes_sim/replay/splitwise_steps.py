@@ -65,6 +65,21 @@ class BatchOfPrompts:
     """Mean power over TDP; None: not measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoneEngine:
+    """One engine and the batches that it was given, one after the other."""
+
+    hardware: str
+    tp: int
+    model: str
+    batches: tuple[BatchOfPrompts, ...]
+
+    @property
+    def side(self) -> Side:
+        """By the degree of tensor parallelism."""
+        return "fitted" if self.tp in FITTED_STEP_TIME_TP else "held_out"
+
+
 class StepTimeReader:
     """Replays batches of equal prompts."""
 
@@ -78,21 +93,29 @@ class StepTimeReader:
         self, table: Path, name: str, progress: Progress | None = None
     ) -> Iterator[Comparison | Unexpressed | Problem]:
         """One simulation per engine; repeats of a configuration are one row."""
-        rows, problems = read_rows(table, name, NEEDED, OPTIONAL)
+        groups, problems = lone_engines(table, name)
         yield from problems
-        groups = list(rows.groupby(["hardware", "tp", "model"], sort=False))
-        for number, (_, group) in enumerate(groups):
-            model, hardware, tp = (str(group[column].iloc[0]) for column in ("model", "hardware", "tp"))
-            batches = batches_of(group, f"{model} {hardware} tp{float(tp):g}")
+        for number, group in enumerate(groups):
             try:
-                yield from replay_engine(name, hardware, int(float(tp)), model, batches)
+                yield from replay_engine(name, group)
             except HermesError as error:
-                yield from (Unexpressed(name, batch.row, str(error)) for batch in batches)
+                yield from (Unexpressed(name, batch.row, str(error)) for batch in group.batches)
             if progress is not None:
                 progress(name, number + 1, len(groups))
 
 
 READER: Final = StepTimeReader()
+
+
+def lone_engines(table: Path, name: str) -> tuple[list[LoneEngine], list[Problem]]:
+    """The engines of a table with all their batches, and what is wrong with its rows."""
+    rows, problems = read_rows(table, name, NEEDED, OPTIONAL)
+    found = []
+    for _, group in rows.groupby(["hardware", "tp", "model"], sort=False):
+        model, hardware, tp = (str(group[column].iloc[0]) for column in ("model", "hardware", "tp"))
+        batches = batches_of(group, f"{model} {hardware} tp{float(tp):g}")
+        found.append(LoneEngine(hardware, int(float(tp)), model, tuple(batches)))
+    return found, problems
 
 
 def batches_of(rows: pd.DataFrame, prefix: str) -> list[BatchOfPrompts]:
@@ -129,19 +152,14 @@ def step_engine(hardware: str, tp: int, model: str) -> ServedEngine:
     )
 
 
-def replay_engine(
-    name: str, hardware: str, tp: int, model: str, batches: Sequence[BatchOfPrompts]
-) -> Iterator[Comparison]:
+def replay_engine(name: str, group: LoneEngine) -> Iterator[Comparison]:
     """All batches of one engine."""
-    engine = step_engine(hardware, tp, model)
+    hardware, tp, batches = group.hardware, group.tp, group.batches
+    engine = step_engine(hardware, tp, group.model)
     simulated = simulate_batches(engine, batches)
-    side: Side = "fitted" if tp in FITTED_STEP_TIME_TP else "held_out"
     slower = CAPPED_PROMPT_FACTOR if hardware.endswith(CAPPED) else 1.0
     tdp_w = library_device(engine.device).power.tdp_w * tp
-    first = 0
-    for batch in batches:
-        members = slice(first, first + batch.batch_size)
-        first += batch.batch_size
+    for batch, members in members_of(batches):
         labels = {
             "device": engine.device + (CAPPED if slower > 1.0 else ""), "model": engine.model, "engine": "vllm_0_2",
             "tp": str(tp), "batch_size": str(batch.batch_size), "prompt_tokens": str(batch.num_prompt_tokens),
@@ -149,13 +167,21 @@ def replay_engine(
         ttft_s = simulated.latencies.ttft_s[members]
         apart = "the batch does not fit the KV cache: its prompts were no one step"
         left_out = None if ttft_s.max() < SAME_STEP_FACTOR * ttft_s.min() else apart
-        compared = Compared(name, batch.row, labels, side, left_out)
+        compared = Compared(name, batch.row, labels, group.side, left_out)
         yield compared.number("prompt_s", batch.prompt_s, slower * float(ttft_s.max()))
         yield compared.number("token_s", batch.token_s, float(np.nanmean(simulated.latencies.tpot_s[members])))
         if batch.power_frac is not None:
             energy_j = float(np.sum(simulated.tables.requests["energy_j"][members]))
             mean_w = energy_j / float(simulated.latencies.e2e_s[members].max())
             yield compared.number("power_mean_tdp_frac", batch.power_frac, mean_w / tdp_w)
+
+
+def members_of(batches: Sequence[BatchOfPrompts]) -> Iterator[tuple[BatchOfPrompts, slice]]:
+    """Each batch and its requests."""
+    first = 0
+    for batch in batches:
+        yield batch, slice(first, first + batch.batch_size)
+        first += batch.batch_size
 
 
 def simulate_batches(engine: ServedEngine, batches: Sequence[BatchOfPrompts]) -> Simulated:

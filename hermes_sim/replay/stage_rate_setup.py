@@ -64,9 +64,10 @@ class Prompts:
     num_output_tokens: int
 
     def num_tokens(self) -> list[int]:
-        """[num_groups * num_per_group] evenly over the range; the order is the one of the golden ratio."""
+        """[num_groups * num_per_group] evenly over the range, in the order of multiples of the golden ratio."""
         count = self.num_groups * self.num_per_group
-        place = (np.arange(count) * 0.6180339887498949) % 1.0 - 0.5
+        order = np.argsort(np.argsort(np.arange(count) * 0.6180339887498949 % 1.0))
+        place = (order + 0.5) / count - 0.5
         return [max(int(tokens), 1) for tokens in np.rint(self.num_tokens_mean + self.num_tokens_range * place)]
 
 

@@ -136,6 +136,10 @@ class Host(Description):
     sampling: Literal["plain", "top_p"] = "plain"
     """top_p sorts the logits of every sequence, as engines do where a request or the model's own generation defaults
     state top-p or top-k."""
+    sort_bytes_per_logit: float = Field(default=128.0, ge=0.0, le=1000.0)
+    """Memory traffic of that sort."""
+    sort_cycles_per_logit: float = Field(default=6.0, ge=0.0, le=50.0)
+    """Of the core that sorts one sequence's logits; sequences are sorted side by side."""
     tokenize: Tokenize | None = None
     """No time of its own if not given."""
     detokenize: Detokenize | None = None

@@ -172,8 +172,15 @@ def _show_preset(name: str) -> str:
             section = own
             lines.append(f"{section}:")
         typical = "" if default.is_sure else "typical: "
-        lines.append(f"  {dump_yaml({key: default.value}).strip()}  # {typical}{default.where}")
+        lines.append(f"  {_preset_line(key, default.value)}  # {typical}{default.where}")
     return "\n".join([*lines, ""])
+
+
+def _preset_line(key: str, value: Any) -> str:
+    """On one line, also where the value is a mapping."""
+    if isinstance(value, Mapping):
+        return f"{key}: {{{', '.join(dump_yaml({part: inner}).strip() for part, inner in value.items())}}}"
+    return dump_yaml({key: value}).strip()
 
 
 def _show_class(kind: str, name: str, table: Mapping[str, type[Description]], more: tuple[str, ...] = ()) -> str:

@@ -58,6 +58,8 @@ def _cell(path: str, name: str) -> str:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

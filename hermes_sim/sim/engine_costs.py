@@ -108,7 +108,8 @@ def build_cost(
         launch_factor=host.launch_factor,
         prompt_launch_factor=host.prompt_launch_factor,
         compute_slowdown=parallel.compute_slowdown,
-        sorts_logits=host.sampling == "top_p",
+        sort_bytes_per_logit=host.sort_bytes_per_logit if host.sampling == "top_p" else 0.0,
+        sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
         collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
     )
