@@ -39,8 +39,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(between_steps_s=9.4e-4, front_end_s=0.2, per_token_s=1e-5),
-    "trtllm": HostTerms(front_end_s=0.011),
-    "vllm_v1": HostTerms(front_end_s=0.0173, per_token_s=7.9e-6),
+    "sglang": HostTerms(between_steps_s=1.016e-3, front_end_s=0.2569, per_token_s=1e-5),
+    "trtllm": HostTerms(front_end_s=7.896e-3),
+    "vllm_v1": HostTerms(front_end_s=0.01702, per_token_s=8.256e-6),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""
