@@ -218,7 +218,7 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits. sorts_logits: top-p sampling.
-    kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
+    kernels: whose products and experts; collectives: what is fitted to the tp and ep links, before their bandwidths.
     max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
     fit the model.
     """
@@ -242,8 +242,8 @@ def build_llm_cost(
         expert_rates=rates,
         kernels=kernels,
     )
-    sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits)
-    encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
+    sampling = lower_sampling(model, device, settings, tp=tp, sorts_logits=sorts_logits, kernels=kernels)
+    encoder = lower_encoder(model, device, settings, tp=tp, kernels=kernels) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
 
