@@ -21,9 +21,8 @@ import yaml
 
 from hermes_sim.calibration.attention import predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, render_cost_model
-from hermes_sim.calibration.fit import summarize
+from hermes_sim.calibration.fit import fit_error, summarize
 from hermes_sim.calibration.gemm import predict_gemm
-from hermes_sim.calibration.run import fit_error
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
 )
@@ -233,17 +232,19 @@ class KernelRows:
         return {dtype: shapes[shapes["dtype"] == dtype] for dtype in GEMM_DTYPES if (shapes["dtype"] == dtype).any()}
 
     def attention(self, device: str, phase: str) -> pd.DataFrame | None:
-        """Prompts or decodes in 16 bits by vLLM's default kernels, whole contexts, head dimensions of common models."""
+        """Prompts or decodes in 16 bits by vLLM's default kernels, whole contexts, head dimensions of common models.
+
+        Calls timed with all of their host work (`_skew`) are many times longer than on the device: left out.
+        """
         table = self._read(f"attention_{phase}", device)
         if table is None:
             return None
         keep = table["dtype"].isin(["bf16", "fp16"]) & table["kv_dtype"].isin(["bf16", "fp16"])
         keep &= ~table["kernel"].str.contains("triton") & (table["window_tokens"] == 0)
-        keep &= table["head_dim"].isin([64, 128])
+        keep &= table["head_dim"].isin([64, 128]) & ~table["source_file"].astype(str).str.contains("_skew")
         if phase == "prefill":
             keep &= (table["history_tokens"] == 0) & (table["new_tokens"] > 1)
-        tokens = table["new_tokens" if phase == "prefill" else "context_tokens"]
-        return table.assign(num_tokens=tokens, kv_bytes=2.0, kv_dtype="bf16")[keep].reset_index(drop=True)
+        return table.assign(kv_dtype="bf16")[keep].reset_index(drop=True)
 
     def _read(self, operator: str, device: str) -> pd.DataFrame | None:
         """None where nothing was measured; read once."""
@@ -271,7 +272,7 @@ def borrowed(path: Path, donor: Device) -> Device:
     """The device of the file as one of the donor's class whose coefficients were fitted on the donor alone."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     target = Device.model_validate({**data, "cost_model": donor.cost_model})
-    return target.model_copy(update={"cost_model": rebased(donor, target)})
+    return target.model_copy(update={"cost_model": rebased(donor, target), "residuals": None})
 
 
 def rebased(donor: Device, target: Device) -> CostModel:

@@ -18,7 +18,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import peak_flops_per_s
-from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, pack
+from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, pack
 from hermes_sim.perf.operators.experts import (
     WARM_BYTES,
     expert_stream_seconds,
@@ -125,6 +125,25 @@ def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
 def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
     """Seconds of measured layers with weights from memory, as served."""
     return predict_shapes(device, name, efficiency, expert_shapes(table), 0.0)
+
+
+def predict_measured(device: Device, table: pd.DataFrame) -> FloatArray:
+    """Seconds of the rows of a `moe` kernel table of this device, any engine and dtype, with what is shipped.
+
+    NaN where a row cannot be expressed: a distribution that is not known, a dtype without coefficients.
+    """
+    out = np.full(len(table), np.nan)
+    keys = ["num_tokens", "num_experts", "num_experts_per_token", "moe_ep", "distribution"]
+    ranks = [timed_rank(*row) for row in table[keys].itertuples(index=False, name=None)]
+    known = np.array([rank is not None for rank in ranks])
+    names = np.where(table["engine"] == "trtllm", TRTLLM, "") + table["dtype"].astype(str).to_numpy(object)
+    for name in sorted(set(names[known])):
+        plain = name.removeprefix(TRTLLM)
+        efficiency = expert_efficiency(device, name) if plain in WEIGHT_BYTES else None
+        if efficiency is not None:
+            rows = known & (names == name)
+            out[rows] = predict_experts(device, plain, efficiency, table[rows])
+    return out
 
 
 def expert_shapes(table: pd.DataFrame) -> FloatArray:

@@ -21,7 +21,7 @@ IntArray = npt.NDArray[np.int64]
 Predict = Callable[[dict[str, float], IntArray], FloatArray]
 """Coefficients, row numbers -> seconds of those rows."""
 
-STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0)
+STRENGTHS: Final = (0.1, 0.3, 1.0)
 """Prior spreads of a coefficient, in shares of where it starts: from hardly movable to free."""
 
 ERROR_SCALE: Final = 0.1
@@ -29,7 +29,7 @@ ERROR_SCALE: Final = 0.1
 
 MOST_FOLDS: Final = 30
 FOLDS_OF_MANY: Final = 10
-MOST_EVALUATIONS: Final = 40
+MOST_EVALUATIONS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.hardware.fit_error import FitError
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -55,6 +57,19 @@ def summarize(predicted_s: FloatArray, measured_s: FloatArray) -> ErrorSummary:
         num_points=len(absolute),
         low_frac=float(np.quantile(measured_s / predicted_s, 0.05)),
         high_frac=float(np.quantile(measured_s / predicted_s, 0.95)),
+    )
+
+
+def fit_error(summary: ErrorSummary) -> FitError:
+    """What a device file keeps of an error summary, four digits."""
+    return FitError(
+        median_frac=float(f"{summary.median_frac:.4g}"),
+        mean_frac=float(f"{summary.mean_frac:.4g}"),
+        bias_frac=float(f"{summary.bias_frac:.3f}"),
+        num_points=summary.num_points,
+        p90_frac=float(f"{summary.p90_frac:.4g}"),
+        low_frac=float(f"{summary.low_frac:.4g}"),
+        high_frac=float(f"{summary.high_frac:.4g}"),
     )
 
 

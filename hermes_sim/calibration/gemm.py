@@ -18,8 +18,8 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import DeviceClass
 from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.coefficients import gemm_table
-from hermes_sim.perf.operators.gemm import WARM_BYTES, corrected_gemm_seconds
+from hermes_sim.perf.coefficients import gemm_efficiency, gemm_table
+from hermes_sim.perf.operators.gemm import LAUNCH_S, WARM_BYTES, corrected_gemm_seconds
 from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
@@ -45,6 +45,10 @@ KERNEL_WEIGHT_BYTES: Final[dict[GemmKernel, float]] = {
     "trtllm_w4a16": 0.5,
 }
 """Of one weight with its share of the scales, where it is not that of the dtype; one scale a column counts as none."""
+
+DYNAMIC_SCALE: Final[GemmKernel] = "trtllm_fp8"
+"""Measured with inputs whose scale is found first, over all of them; checkpoints for TensorRT-LLM state it.
+Source: AIConfigurator, collector/trtllm/collect_gemm.py, which gives the layer no input scale."""
 
 KERNEL_LAUNCH: Final = Coefficient("launch_s", 5e-6, 5e-7, 3e-5, 1e-6)
 """A product with the kernels that quantise its input may be several launches."""
@@ -126,6 +130,16 @@ def fit_gemm_with_residual(
     return GemmFit(efficiency, warm_bytes, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
 
 
+def without_dynamic_scale(efficiency: GemmEfficiency, plain: GemmEfficiency) -> GemmEfficiency:
+    """The launch parted into what serving has, two kernels (one quantises, one multiplies), and what it is spared.
+
+    plain: of the same engine's products that quantise nothing, whose launch is that of one kernel.
+    """
+    served_s = min(2.0 * plain.launch_s, efficiency.launch_s)
+    spared_s = float(f"{efficiency.launch_s - served_s:.4g}")
+    return efficiency.model_copy(update={"launch_s": served_s, "dynamic_scale_s": spared_s})
+
+
 def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTable | None:
     """Table of measured over analytic time from the fitted (n, k) shapes; None where it would not help others."""
     fitted = ~held_out(table["n"], table["k"])
@@ -175,10 +189,25 @@ def predict_gemm(
 
     warm_bytes > 0 predicts a benchmark that repeats each product. kernel: one with coefficients of its own.
     """
+    m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
+    return predict_shapes(device, dtype, m, n, k, warm_bytes, kernel)
+
+
+def predict_shapes(
+    device: Device,
+    dtype: Dtype,
+    m: FloatArray,
+    n: FloatArray,
+    k: FloatArray,
+    warm_bytes: float = 0.0,
+    kernel: GemmKernel | None = None,
+) -> FloatArray:
+    """The same, for shapes as arrays."""
     coefficients = gemm_table(device, [(dtype, kernel)])[0]
     coefficients[WARM_BYTES] = warm_bytes
-    out = np.empty(len(table))
-    m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
+    if kernel is not None:
+        coefficients[LAUNCH_S] += gemm_efficiency(device, dtype, kernel).dynamic_scale_s
+    out = np.empty(len(m))
     weight_bytes = DTYPE_BYTES[dtype] if kernel is None else KERNEL_WEIGHT_BYTES.get(kernel, DTYPE_BYTES[dtype])
     _fill(m, n, k, weight_bytes, ACTIVATION_BYTES, coefficients, out)
     return out

@@ -22,8 +22,14 @@ from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
-from hermes_sim.calibration.fit import ErrorSummary
-from hermes_sim.calibration.gemm import KERNEL_DTYPES, GemmFit, fit_gemm_with_residual
+from hermes_sim.calibration.fit import ErrorSummary, fit_error
+from hermes_sim.calibration.gemm import (
+    DYNAMIC_SCALE,
+    KERNEL_DTYPES,
+    GemmFit,
+    fit_gemm_with_residual,
+    without_dynamic_scale,
+)
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
@@ -42,7 +48,6 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 
@@ -213,6 +218,9 @@ def _product_kernels(found: Calibration, device: Device, data_folder: Path) -> N
         if table is not None:
             fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
             efficiencies[kernel] = _product(found, device.name, kernel, fit)
+    if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
+        whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]
+        efficiencies[DYNAMIC_SCALE] = without_dynamic_scale(whole, plain)
     found.update({"gemm_kernels": efficiencies})
 
 
@@ -330,19 +338,6 @@ def fit_link(
     nccl = folder / f"{system}_nccl_nccl.parquet"
     found["nccl"] = {kind: fit(kind, read_nccl(nccl, name)) for name, kind in OPERATIONS.items()}
     return found
-
-
-def fit_error(summary: ErrorSummary) -> FitError:
-    """What a device file keeps of an error summary, four digits."""
-    return FitError(
-        median_frac=float(f"{summary.median_frac:.4g}"),
-        mean_frac=float(f"{summary.mean_frac:.4g}"),
-        bias_frac=float(f"{summary.bias_frac:.3f}"),
-        num_points=summary.num_points,
-        p90_frac=float(f"{summary.p90_frac:.4g}"),
-        low_frac=float(f"{summary.low_frac:.4g}"),
-        high_frac=float(f"{summary.high_frac:.4g}"),
-    )
 
 
 def _experts(

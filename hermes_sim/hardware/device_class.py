@@ -32,8 +32,7 @@ SCALED: Final[dict[str, Law]] = {
     "depth_s": "clock",
     "quantize_row_s": "cores",
     "quantize_element_s": "bandwidth",
-    "decode_head_s": "cores",
-    "softmax_s": "cores",
+    "token_s": "cores",
 }
 """Times of a cost model that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole
 device, by cores x clock; bandwidth: bytes of the whole device. Every other time (launches, synchronisation) is taken

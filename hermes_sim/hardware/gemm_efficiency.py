@@ -59,6 +59,8 @@ class GemmEfficiency(Description):
     """Narrow dtypes: the kernel that scales the activations, per row."""
     quantize_element_s: Seconds = Field(default=0.0, alias="quantize_element")
     """... and per element."""
+    dynamic_scale_s: Seconds = Field(default=0.0, alias="dynamic_scale")
+    """Kernels that find the scale of all inputs, which a checkpoint that states the scale is spared: not served."""
     in_sample: FitError | None = None
     """Error on the shapes that were fitted."""
     held_out: FitError | None = None

@@ -33,8 +33,8 @@ BLOCK_SCALE_BYTES = 4.0 / 128**2
 """Of one weight of a 128 x 128 block with one scale; one scale a column is far less."""
 
 MEASURED_LIBRARY: KernelLibrary = "trtllm"
-"""Whose kernels stand for formats of which no others are measured: vLLM and SGLang call the same DeepGEMM kernels for
-fp8 by blocks; for integers theirs (CUTLASS, Marlin) are the nearest."""
+"""Whose kernels stand for formats of which no others are measured: fp8 by blocks (CUTLASS on Hopper, DeepGEMM on
+Blackwell, as in vLLM and SGLang) and integers (their own for CUTLASS and Marlin)."""
 
 Product = tuple[Dtype, GemmKernel | None]
 """What a product multiplies in, and the kernel with coefficients of its own, if any."""

@@ -20,9 +20,8 @@ import pandas as pd
 from hermes_sim.calibration.attention import SHAPE, fit_structures, layers_of_heads, predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, fit_error, summarize
 from hermes_sim.calibration.gemm import predict_gemm
-from hermes_sim.calibration.run import fit_error
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.schema import Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency

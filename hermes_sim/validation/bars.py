@@ -106,8 +106,8 @@ def serving_bars(scored: pd.DataFrame) -> list[Bar]:
         return chosen if mode is None else chosen[chosen["mode"] == mode]
 
     bars = [
-        error_bar("splitwise_prompt", "Splitwise prompt steps", 0.10, rows("splitwise", "prompt_s")),
-        error_bar("splitwise_token", "Splitwise token steps", 0.06, rows("splitwise", "token_s")),
+        error_bar("splitwise_prompt", "Splitwise prompt steps", 0.10, rows("splitwise_steps", "prompt_s")),
+        error_bar("splitwise_token", "Splitwise token steps", 0.06, rows("splitwise_steps", "token_s")),
     ]
     for metric, limit in (("ttft", 0.04), ("tpot", 0.01), ("e2e", 0.015)):
         what = f"per-request replays, mean {metric.upper()}"

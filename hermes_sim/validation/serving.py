@@ -15,7 +15,19 @@ from hermes_sim.core.errors import Problem
 from hermes_sim.replay.experiment import Comparison, Replays, Unexpressed, readers
 from hermes_sim.validation.errors import grouped
 
-LABELS: Final = ("device", "model", "engine", "tp", "concurrency", "rate", "workload", "mode", "precision")
+LABELS: Final = (
+    "device",
+    "model",
+    "engine",
+    "tp",
+    "concurrency",
+    "rate",
+    "workload",
+    "mode",
+    "precision",
+    "isl",
+    "osl",
+)
 """Labels that reports group by; a row without one has an empty text there."""
 GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
     "experiment": ("experiment", "metric", "side"),

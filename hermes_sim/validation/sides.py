@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.split import held_out
+from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
 
 SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -25,9 +26,31 @@ SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
 _MESSAGE: Final = ("num_bytes",)
 
 
+def is_fitted(operator: str, device: Device) -> bool:
+    """Whether measurements of this very device gave the coefficients of the operator.
+
+    They carry their errors then; those taken over from another device carry none. Collectives belong to links.
+    """
+    cost = device.cost_model
+    if operator == "gemm":
+        return any(_has_errors(one, "") for one in cost.gemm.values())
+    if operator.startswith(("attention", "mla")):
+        kernels = (cost.attention, *cost.attention_kernels.values())
+        return any(_has_errors(one, "prefill_") or _has_errors(one, "decode_") for one in kernels)
+    if operator == "moe":
+        return any(_has_errors(one, "") for one in cost.experts.values())
+    if operator == "stream":
+        return any(_has_errors(one, "") for one in cost.elementwise.values())
+    return cost.source.kind in ("fitted", "measured")
+
+
+def _has_errors(coefficients: Description, prefix: str) -> bool:
+    return any(getattr(coefficients, f"{prefix}{side}") is not None for side in ("in_sample", "held_out"))
+
+
 def sides_of(operator: str, table: pd.DataFrame, device: Device) -> npt.NDArray[np.object_]:
     """fitted | held_out | unseen_device of every row, all of one device."""
-    if device.cost_model.source.kind not in ("fitted", "measured"):
+    if not is_fitted(operator, device):
         return np.full(len(table), "unseen_device", dtype=object)
     if table.empty:
         return np.empty(0, dtype=object)

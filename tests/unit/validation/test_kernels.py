@@ -120,7 +120,7 @@ def test_windows_and_history_are_priced() -> None:
     rows = pd.DataFrame(
         {
             "num_seqs": 4, "new_tokens": 512, "history_tokens": [0, 0, 4096], "num_heads": 32, "num_kv_heads": 8,
-            "head_dim": 128, "window_tokens": [0, 128, 0], "kv_dtype": "bf16",
+            "head_dim": 128, "window_tokens": [0, 128, 0], "kv_dtype": "bf16", "engine": "vllm",
         }
     )  # fmt: skip
     whole, window, history = predict("attention_prefill", device, rows).seconds
@@ -132,7 +132,7 @@ def test_latent_attention_is_priced() -> None:
     rows = pd.DataFrame(
         {
             "num_seqs": [1, 64], "context_tokens": 4096.0, "max_context_tokens": 4096.0, "num_heads": 16,
-            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_dtype": "bf16",
+            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_dtype": "bf16", "engine": "vllm",
         }
     )  # fmt: skip
     one, many = predict("mla_decode", device, rows).seconds
