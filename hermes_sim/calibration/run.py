@@ -11,6 +11,8 @@ import pandas as pd
 import yaml
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -50,6 +52,7 @@ from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, El
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
+from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -88,6 +91,8 @@ class Calibration:
     """What the measurements of one device say, in the making."""
 
     cost_model: CostModel
+    families: Collection[Family] = FAMILIES
+    """What is fitted anew; residual tables of the others stay."""
     residuals: dict[str, ResidualTable] = field(default_factory=dict)
     reports: list[FitReport] = field(default_factory=list)
 
@@ -161,7 +166,7 @@ def calibrate_device(
 ) -> Calibration:
     """Cost model and residual tables of a device whose kernels were all measured."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model, kept_residuals(devices_folder, name, families))
+    found = Calibration(device.cost_model, families)
     if "gemm" in families:
         tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
         _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
@@ -169,6 +174,11 @@ def calibrate_device(
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
+        corrections, reports = attention_residuals(
+            device.model_copy(update={"cost_model": found.cost_model}), data_folder
+        )
+        found.residuals |= corrections
+        found.reports.extend(reports)
     if "small_kernels" in families:
         launch_s = found.cost_model.gemm["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
         found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
@@ -186,9 +196,9 @@ def calibrate_layers(
 ) -> Calibration:
     """A device of which layers of some models were measured; the rest is its class's, scaled by its data sheet."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model, kept_residuals(devices_folder, name, families))
+    found = Calibration(device.cost_model, families)
     if frozenset(families) == frozenset(FAMILIES):
-        found = Calibration(cost_model_by_class(device))
+        found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
         _products(found, device, {"bf16": products})
@@ -208,21 +218,17 @@ def calibrate_layers(
 def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
     """Put the cost model into the device's file, the residual tables beside it."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
-    residuals = Residuals(device=name, tables=found.residuals, source=found.cost_model.source)
-    write_residuals(_residuals_path(devices_folder, name), residuals)
+    path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+    tables = kept_residuals(path, found.families) | found.residuals
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
 
 
-def kept_residuals(devices_folder: Path, name: str, families: Collection[Family]) -> dict[str, ResidualTable]:
-    """Tables that the device has of kernels which are not fitted now."""
-    path = _residuals_path(devices_folder, name)
+def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
+    """Tables of a file whose family, the first word of their name, is not fitted anew."""
     if not path.is_file():
         return {}
-    tables = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tables
-    return {kernel: table for kernel, table in tables.items() if kernel.split("_", maxsplit=1)[0] not in families}
-
-
-def _residuals_path(devices_folder: Path, name: str) -> Path:
-    return devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+    written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
 
 
 def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
@@ -276,27 +282,18 @@ def calibrate_attention(
     """The default kernels of one measured device, all others that were measured, and the errors of the fits."""
     kernels: dict[str, AttentionEfficiency] = {}
     reports = []
-    for engine in ATTENTION_ENGINES:
-        for latent, read, fits in (
-            ("", read_attention, (fit_decode, fit_prefill)),
-            ("_mla", read_mla, (fit_mla_decode, fit_mla_prefill)),
-        ):
-            for phase, fit in zip(("decode", "prefill"), fits, strict=True):
-                table = read(data_folder, device.name, phase, engine)
-                if table is None:
-                    continue
-                for kv_dtype in sorted(table["kv_dtype"].unique()):
-                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
-                    found, fitted, held = fit(device, rows)
-                    name = f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}"
-                    kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
-                        update={
-                            **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
-                            f"{phase}_in_sample": fit_error(fitted),
-                            f"{phase}_held_out": fit_error(held),
-                        }
-                    )
-                    reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
+    fits = {"": (fit_decode, fit_prefill), "_mla": (fit_mla_decode, fit_mla_prefill)}
+    for name, phase, rows in attention_tables(device.name, data_folder):
+        decode, prefill = fits["_mla" if "_mla" in name else ""]
+        found, fitted, held = (decode if phase == "decode" else prefill)(device, rows)
+        kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
+            update={
+                **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
+                f"{phase}_in_sample": fit_error(fitted),
+                f"{phase}_held_out": fit_error(held),
+            }
+        )
+        reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
     default = kernels.pop("vllm", device.cost_model.attention)
     if "vllm_fp8" in kernels:
         kernels["fp8"] = kernels.pop("vllm_fp8")
@@ -305,6 +302,42 @@ def calibrate_attention(
             if f"{engine}_mla{suffix}" in kernels:
                 kernels.setdefault(f"mla{suffix}", kernels[f"{engine}_mla{suffix}"])
     return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
+
+
+def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Kernel ([engine][_mla][_fp8]), phase and measured rows of every attention kernel of a device."""
+    for engine in ATTENTION_ENGINES:
+        for latent, read in (("", read_attention), ("_mla", read_mla)):
+            for phase in TOKENS:
+                table = read(data_folder, device, phase, engine)
+                if table is None:
+                    continue
+                for kv_dtype in sorted(table["kv_dtype"].unique()):
+                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
+                    yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
+
+
+def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
+    """Tables of what the device's coefficients leave over, by phase and kernel, and the errors with them."""
+    found: dict[str, ResidualTable] = {}
+    reports = []
+    kernels: dict[str, AttentionEfficiency] = {
+        str(name): own for name, own in device.cost_model.attention_kernels.items()
+    }
+    for measured, phase, table in attention_tables(device.name, data_folder):
+        name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
+        own = kernels[name] if name else device.cost_model.attention
+        rows = attention_rows(device, own, phase, table)
+        residual = fit_attention_residual(rows)
+        if residual is None:
+            continue
+        found[residual_name(phase, name)] = residual
+        alike = name.removeprefix("trtllm_").removeprefix("sglang_")
+        if "_mla" in name and kernels.get(alike) == own:
+            found.setdefault(residual_name(phase, alike), residual)
+        errors = corrected_attention(rows, residual)
+        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
+    return found, reports
 
 
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:

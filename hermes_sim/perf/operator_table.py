@@ -21,9 +21,8 @@ from hermes_sim.perf.operators.attention import (
     MIXED_ROW_TOKENS,
     NUM_LAYER_COEFFICIENTS,
     PREFILL_LAUNCH_S,
-    decode_attention_seconds,
-    prefill_attention_seconds,
 )
+from hermes_sim.perf.operators.corrected_attention import corrected_decode_seconds, corrected_prefill_seconds
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
     MAX_CAPTURED_TOKENS,
@@ -187,7 +186,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
     if batch.num_decode + num_starts > 0 and "prefill" not in operator.name:
         context_sum = batch.decode_context_sum + (batch.prefill_context_sum if num_starts else 0)
         mean_prompt = batch.prefill_context_sum // num_starts if num_starts else 0
-        total_s, is_compute = decode_attention_seconds(
+        total_s, is_compute = corrected_decode_seconds(
             batch.num_decode + num_starts,
             batch.num_decode_tokens + num_starts,
             float(context_sum),
@@ -208,7 +207,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
 
 
 def _prefill_seconds(cost: LlmCost, batch: StepBatch, start: int, *, with_decodes: bool = False) -> tuple[float, bool]:
-    return prefill_attention_seconds(
+    return corrected_prefill_seconds(
         batch.num_prefill,
         float(batch.num_prompt_tokens),
         float(batch.prefill_token_pairs),
