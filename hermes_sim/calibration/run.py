@@ -25,15 +25,23 @@ from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
 from hermes_sim.calibration.fit import ErrorSummary, fit_error
-from hermes_sim.calibration.gemm import fit_gemm_with_residual
+from hermes_sim.calibration.gemm import (
+    DYNAMIC_SCALE,
+    KERNEL_DTYPES,
+    GemmFit,
+    fit_gemm_with_residual,
+    without_dynamic_scale,
+)
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
+    GEMM_KERNELS,
     MEASURED_DEVICES,
     SYSTEMS,
     read_gemm,
+    read_gemm_kernel,
 )
 from hermes_sim.core.schema import Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
@@ -42,6 +50,7 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
@@ -161,6 +170,7 @@ def calibrate_device(
     if "gemm" in families:
         tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
         _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
+        _product_kernels(found, device, data_folder)
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
@@ -225,14 +235,33 @@ def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.Data
     """Dense products by dtype, with their residual tables."""
     efficiencies = dict(found.cost_model.gemm)
     for dtype, table in tables.items():
-        fit = fit_gemm_with_residual(device, dtype, table)
-        efficiencies[dtype] = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
-        found.reports.append(FitReport(device.name, f"gemm {dtype}", fit.fitted, fit.held_out))
-        if fit.residual is not None:
-            found.residuals[f"gemm_{dtype}"] = fit.residual
-            corrected = FitReport(device.name, f"gemm {dtype} corrected", fit.corrected_fitted, fit.corrected_held_out)
-            found.reports.append(corrected)
+        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm_with_residual(device, dtype, table))
     found.update({"gemm": efficiencies})
+
+
+def _product_kernels(found: Calibration, device: Device, data_folder: Path) -> None:
+    """Dense products by kernels of another engine or format, with their residual tables."""
+    efficiencies: dict[GemmKernel, GemmEfficiency] = {}
+    for kernel in GEMM_KERNELS:
+        table = read_gemm_kernel(data_folder, device.name, kernel)
+        if table is not None:
+            fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
+            efficiencies[kernel] = _product(found, device.name, kernel, fit)
+    if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
+        whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]
+        efficiencies[DYNAMIC_SCALE] = without_dynamic_scale(whole, plain)
+    found.update({"gemm_kernels": efficiencies})
+
+
+def _product(found: Calibration, device: str, name: str, fit: GemmFit) -> GemmEfficiency:
+    """Coefficients with their errors; the residual table and the reports into their places."""
+    found.reports.append(FitReport(device, f"gemm {name}", fit.fitted, fit.held_out))
+    if fit.residual is not None:
+        errors = (fit.corrected_fitted, fit.corrected_held_out)
+        found.residuals[f"gemm_{name}"] = _with_errors(fit.residual, *errors)
+        found.reports.append(FitReport(device, f"gemm {name} corrected", *errors))
+    efficiency: GemmEfficiency = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
+    return efficiency
 
 
 def _shares(attention: AttentionEfficiency) -> dict[str, float | None]:
@@ -381,8 +410,8 @@ def _experts(
             reports.append(FitReport(name, f"experts {form}", fitted, held))
             residual = fit_expert_residual(device, form, found, main_kernel(rows))
             if residual is not None:
-                residuals[f"experts_{form}"] = residual
                 corrected = corrected_errors(device, form, found, residual, main_kernel(rows))
+                residuals[f"experts_{form}"] = _with_errors(residual, *corrected)
                 reports.append(FitReport(name, f"experts {form} corrected", *corrected))
     return efficiencies, residuals, reports
 

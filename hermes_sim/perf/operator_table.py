@@ -40,6 +40,9 @@ Provenance = Literal["measured", "interpolated", "analytic", "estimate"]
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "host")
 """By column of the seconds."""
 
+NEEDED_SUPPORT_FRAC = 0.9
+"""Of a point's surroundings in a residual table that must have been measured for its time to count as interpolated."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
@@ -144,7 +147,14 @@ def _counted(
         seconds, resource = lowered.seconds(index, count)
         flops = operators[index].total_flops * cost.tp if index < len(operators) else 0.0
         moved = operators[index].total_bytes * cost.tp if index < len(operators) else 0.0
-        yield OperatorCost(name, flops, moved, seconds, BOUNDS[resource], cost.provenance)
+        yield OperatorCost(name, flops, moved, seconds, BOUNDS[resource], _provenance(cost, lowered, index, count))
+
+
+def _provenance(cost: LlmCost, lowered: LoweredOperators, index: int, count: int) -> Provenance:
+    """Interpolated where measurements of the device itself are near on (almost) all sides."""
+    if cost.provenance == "analytic" and lowered.support_frac(index, count) >= NEEDED_SUPPORT_FRAC:
+        return "interpolated"
+    return cost.provenance
 
 
 def _contextual(cost: LlmCost, batch: StepBatch, operators: tuple[Operator, ...]) -> Iterator[OperatorCost]:

@@ -224,9 +224,9 @@ def build_llm_cost(
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits.
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
-    kernels: whose experts and attention; collectives: what is fitted to the tp and ep links, which comes before their
-    bandwidths. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated
-    does not fit the model.
+    kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
+    bandwidths. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is
+    stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -238,8 +238,10 @@ def build_llm_cost(
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
     lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
-    sampling = lower_sampling(model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit)
-    encoder = lower_encoder(model, device, settings, tp=tp) if model.num_encoder_layers > 0 else None
+    sampling = lower_sampling(
+        model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit, kernels=kernels
+    )
+    encoder = lower_encoder(model, device, settings, tp=tp, kernels=kernels) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
 

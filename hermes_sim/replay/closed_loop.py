@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.replay.closed_loop_host import HostTerms
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, serving_model
 from hermes_sim.replay.closed_loop_run import Means, closed_loop
 from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of
@@ -83,16 +84,16 @@ def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comp
         yield Comparison(table, run.row, metric, measured, predicted, labels, side, left_out=left_out)
 
 
-def replay_run(run: ServingRun, host: Mapping[str, Any] | None = None) -> tuple[ModelArchitecture, Means]:
+def replay_run(run: ServingRun, terms: HostTerms | None = None) -> tuple[ModelArchitecture, Means]:
     """One row's experiment. Raises SetupError, UnknownModelError, HermesError.
 
-    host: keys of the engines' `host` in place of the preset's.
+    terms: of the engines' hosts, in place of the fitted ones.
     """
     if run.is_disaggregated and any(layout.num_workers is None for layout in run.engines):
         raise SetupError("prefill and decode run apart, but the numbers of their workers are not stated")
     device = board_of(run.system).device
     model = serving_model(run.model, run.precision, run.gemm_mode, run.moe_mode, device)
-    cluster = cluster_of(run, model, host)
+    cluster = cluster_of(run, model, terms)
     key = (cluster.model_dump_json(), run.isl, run.osl, run.concurrency, run.is_drawn, model.model_dump_json())
     if key not in _KNOWN:
         _KNOWN[key] = closed_loop(cluster, model, run.isl, run.osl, run.concurrency, is_drawn=run.is_drawn)
