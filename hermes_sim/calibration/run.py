@@ -331,11 +331,12 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
         residual = fit_attention_residual(rows)
         if residual is None:
             continue
+        errors = corrected_attention(rows, residual)
+        residual = _with_errors(residual, *errors)
         found[residual_name(phase, name)] = residual
         alike = name.removeprefix("trtllm_").removeprefix("sglang_")
         if "_mla" in name and kernels.get(alike) == own:
             found.setdefault(residual_name(phase, alike), residual)
-        errors = corrected_attention(rows, residual)
         reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
     return found, reports
 
