@@ -105,7 +105,7 @@ def fit_attention_residual(rows: AttentionRows) -> ResidualTable | None:
     for heads in LATENT_AXES if latent else HEAD_AXES[rows.phase]:
         used = {name: features[name][chosen] for name in (SEQUENCES, TOKENS[rows.phase], *heads)}
         knots = {name: octaves(values, sparse=name == "group") for name, values in used.items()}
-        table = fit_residual(used, log_ratio, knots, groups)
+        table = fit_residual(used, log_ratio, knots, groups, bridges=latent)
         if table is not None:
             found.append(table)
     return min(found, key=lambda table: table.after_frac or 0.0, default=None)

@@ -70,7 +70,7 @@ LINKS: Final[dict[str, tuple[str, float, bool, bool]]] = {
 
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
-EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
+EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a30")
 """Devices whose attention was measured in calls launched one by one, and nothing else of them in graphs."""
 
 DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
@@ -331,17 +331,18 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
         residual = fit_attention_residual(rows)
         if residual is None:
             continue
+        errors = corrected_attention(rows, residual)
+        residual = _with_errors(residual, *errors)
         found[residual_name(phase, name)] = residual
         alike = name.removeprefix("trtllm_").removeprefix("sglang_")
         if "_mla" in name and kernels.get(alike) == own:
             found.setdefault(residual_name(phase, alike), residual)
-        errors = corrected_attention(rows, residual)
         reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
     return found, reports
 
 
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device whose tables are of kernels launched one by one, in prompts, decodes and mixes of both."""
+    """Attention of a device whose tables are of kernels launched one by one: prompts, decodes, mixes where there are."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
@@ -354,11 +355,10 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
     prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
     found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
-    found, *mixed_errors = fit_mixed(device, found, tables[operators[2]])
-    reports = [
-        FitReport(device.name, f"{phase} eager", fitted, held)
-        for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors), ("mixed", mixed_errors))
-    ]
+    phases = {"decode": decode_errors, "prefill": prefill_errors}
+    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
+        found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
+    reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
     errors = {}
     for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors)):
         errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)

@@ -13,7 +13,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.attention_layers import AttentionLayers, attention_kernel, layer_coefficients
 from hermes_sim.perf.operators.attention import DECODE_RESIDUAL, PREFILL_RESIDUAL
-from hermes_sim.perf.operators.corrected_attention import FIRST_LOG_RATIO
+from hermes_sim.perf.operators.corrected_attention import FIRST_RATIO
 from hermes_sim.perf.residual import NO_RESIDUAL, pad_residuals, residual_log_ratio, slice_residual
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ def head_axes(layers: AttentionLayers) -> dict[str, float]:
 
 
 def plane_of(table: ResidualTable | None, layers: AttentionLayers, phase: str) -> FloatArray:
-    """Packed for `plane_log_ratio`, at the heads of the layers, over whole octaves and one more to each side.
+    """Packed for `plane_ratio`, at the heads of the layers, over whole octaves and one more to each side.
 
     ValueError for a table without sequences and tokens, or over something else than heads.
     """
@@ -76,9 +76,9 @@ def plane_of(table: ResidualTable | None, layers: AttentionLayers, phase: str) -
         for row in range(num_seqs)
         for column in range(num_tokens)
     ]
-    head = np.zeros(FIRST_LOG_RATIO)
+    head = np.zeros(FIRST_RATIO)
     head[:] = first_seqs, num_seqs, first_tokens, num_tokens
-    return np.concatenate([head, values])
+    return np.concatenate([head, np.exp(values)])
 
 
 def with_residuals(

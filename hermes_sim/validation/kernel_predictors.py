@@ -27,6 +27,7 @@ from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
 from hermes_sim.perf.attention_layers import attention_efficiency
+from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
     gemm_efficiency,
@@ -141,7 +142,11 @@ def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError
     if not phase:
         return None
     engine = str(table["engine"].iloc[0]) or "vllm"
-    efficiency = attention_efficiency(kinds_of(table.iloc[:1])[1][0], device, engine)
+    layers = kinds_of(table.iloc[:1])[1][0]
+    residual = attention_residual(layers, device, phase, engine)
+    if residual is not None and residual.in_sample is not None:
+        return _band(residual.in_sample, residual.held_out)
+    efficiency = attention_efficiency(layers, device, engine)
     return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
 
 

@@ -25,7 +25,7 @@ FIRST_SEQS_OCTAVE = 0  # log2 of the first number of sequences
 NUM_SEQS_OCTAVES = 1
 FIRST_TOKENS_OCTAVE = 2  # log2 of the first number of tokens
 NUM_TOKENS_OCTAVES = 3
-FIRST_LOG_RATIO = 4  # ln(measured / analytic), tokens running fastest; the outermost are zero
+FIRST_RATIO = 4  # measured / analytic, tokens running fastest; the outermost are one
 
 
 @compiled
@@ -43,7 +43,7 @@ def corrected_decode_seconds(
     )
     if coefficients[start + DECODE_RESIDUAL] > 0.0 and num_decode_tokens == num_decode:
         table = int(coefficients[start + DECODE_RESIDUAL])
-        seconds *= math.exp(plane_log_ratio(coefficients, table, float(num_decode), context_sum / num_decode))
+        seconds *= plane_ratio(coefficients, table, float(num_decode), context_sum / num_decode)
     return seconds, is_compute
 
 
@@ -61,7 +61,7 @@ def corrected_prefill_seconds(
 ) -> tuple[float, bool]:
     """`prefill_attention_seconds` with the residual table of prompts.
 
-    The table is of whole prompts: the logarithm counts by the share of new tokens in what the chunks attend to, and not
+    The table is of whole prompts: its correction counts by the share of new tokens in what the chunks attend to, and not
     where the kernel takes decodes along.
     """
     seconds, is_compute = prefill_attention_seconds(
@@ -70,24 +70,24 @@ def corrected_prefill_seconds(
     )  # fmt: skip
     if coefficients[start + PREFILL_RESIDUAL] > 0.0 and num_decode == 0:
         table = int(coefficients[start + PREFILL_RESIDUAL])
-        log_ratio = plane_log_ratio(coefficients, table, float(num_prefill), num_new / num_prefill)
-        seconds *= math.exp(log_ratio * num_new / context_sum)
+        ratio = plane_ratio(coefficients, table, float(num_prefill), num_new / num_prefill)
+        seconds *= 1.0 + (ratio - 1.0) * num_new / context_sum
     return seconds, is_compute
 
 
 @compiled
-def plane_log_ratio(coefficients: FloatArray, table: int, num_seqs: float, num_tokens: float) -> float:
-    """ln(measured / analytic) of `coefficients[table:]`, bilinear in log2 of both, zero outside."""
+def plane_ratio(coefficients: FloatArray, table: int, num_seqs: float, num_tokens: float) -> float:
+    """Measured / analytic of `coefficients[table:]`, linear between octaves, one outside."""
     num_columns = int(coefficients[table + NUM_TOKENS_OCTAVES])
-    x = math.log2(num_seqs) - coefficients[table + FIRST_SEQS_OCTAVE]
-    y = math.log2(max(num_tokens, 1.0)) - coefficients[table + FIRST_TOKENS_OCTAVE]
-    if x < 0.0 or y < 0.0 or x >= coefficients[table + NUM_SEQS_OCTAVES] - 1.0 or y >= num_columns - 1.0:
-        return 0.0
-    row, column = int(x), int(y)
-    above, right = x - row, y - column
-    at = table + FIRST_LOG_RATIO + row * num_columns + column
+    part, octave = math.frexp(num_seqs)
+    row, above = octave - 1 - int(coefficients[table + FIRST_SEQS_OCTAVE]), 2.0 * part - 1.0
+    part, octave = math.frexp(max(num_tokens, 1.0))
+    column, right = octave - 1 - int(coefficients[table + FIRST_TOKENS_OCTAVE]), 2.0 * part - 1.0
+    if row < 0 or column < 0 or row >= int(coefficients[table + NUM_SEQS_OCTAVES]) - 1 or column >= num_columns - 1:
+        return 1.0
+    at = table + FIRST_RATIO + row * num_columns + column
     low = coefficients[at] + right * (coefficients[at + 1] - coefficients[at])
     at += num_columns
     high = coefficients[at] + right * (coefficients[at + 1] - coefficients[at])
-    log_ratio: float = low + above * (high - low)
-    return log_ratio
+    ratio: float = low + above * (high - low)
+    return ratio

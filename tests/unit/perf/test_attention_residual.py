@@ -14,7 +14,7 @@ from hermes_sim.perf.operators.attention import decode_attention_seconds, prefil
 from hermes_sim.perf.operators.corrected_attention import (
     corrected_decode_seconds,
     corrected_prefill_seconds,
-    plane_log_ratio,
+    plane_ratio,
 )
 from hermes_sim.perf.residual import residuals_at
 from hermes_sim.perf.step_kernel import decode_seconds
@@ -45,15 +45,24 @@ def layers_of(model: ModelArchitecture, kind: int = 0) -> AttentionLayers:
     return attention_layers(model, tp=1, kv_dtype=model.kv_dtype)[kind]
 
 
-@pytest.mark.parametrize("num_seqs", [1, 2, 3, 7, 16, 23, 31, 40])
-@pytest.mark.parametrize("num_tokens", [33.0, 64.0, 300.5, 1024.0, 1500.0, 5000.0])
-def test_the_plane_is_the_table_at_the_heads_of_the_layers(num_seqs: int, num_tokens: float) -> None:
-    """Knots are powers of two, so that nothing is lost between the two."""
+@pytest.mark.parametrize("num_seqs", [1, 2, 4, 16, 32, 64])
+@pytest.mark.parametrize("num_tokens", [1.0, 32.0, 64.0, 256.0, 1024.0, 2048.0, 8192.0])
+def test_the_plane_is_the_table_at_octaves(num_seqs: int, num_tokens: float) -> None:
     own, layers = table("context_tokens"), layers_of(models()["llama_3_8b"])
     point = {"num_seqs": [num_seqs], "context_tokens": [num_tokens], "num_kv_heads": [layers.num_kv_heads]}
-    expected = residuals_at(own, point)[0][0]
-    found = plane_log_ratio(plane_of(own, layers, "decode"), 0, float(num_seqs), num_tokens)
-    assert found == pytest.approx(expected, abs=1e-12)
+    expected = np.exp(residuals_at(own, point)[0][0])
+    plane = plane_of(own, layers, "decode")
+    assert plane_ratio(plane, 0, float(num_seqs), num_tokens) == pytest.approx(expected, rel=1e-12)
+
+
+def test_between_octaves_the_ratio_is_linear() -> None:
+    plane = plane_of(table("context_tokens"), layers_of(models()["llama_3_8b"]), "decode")
+    for num_seqs, num_tokens in ((3.0, 96.0), (12.0, 96.0), (1.0, 768.0), (8.0, 1536.0)):
+        seqs, tokens = 2.0 ** np.floor(np.log2(num_seqs)), 2.0 ** np.floor(np.log2(num_tokens))
+        corners = [[plane_ratio(plane, 0, seqs * i, tokens * j) for j in (1, 2)] for i in (1, 2)]
+        weights = num_seqs / seqs - 1.0, num_tokens / tokens - 1.0
+        expected = np.array([1 - weights[0], weights[0]]) @ corners @ np.array([1 - weights[1], weights[1]])
+        assert plane_ratio(plane, 0, num_seqs, num_tokens) == pytest.approx(expected, rel=1e-12)
 
 
 def test_decodes_take_the_measured_ratio_and_drafts_do_not() -> None:
@@ -78,7 +87,8 @@ def test_history_of_a_prompt_dilutes_the_ratio_of_whole_prompts() -> None:
         chunk = (1, 512.0, 512.0 * (history + 256.5), history + 512.0)
         found_s = corrected_prefill_seconds(*chunk, 0, 0.0, 0.0, coefficients, 0)[0]
         analytic_s = prefill_attention_seconds(*chunk, 0, 0.0, 0.0, plain, 0)[0]
-        assert np.log(found_s / analytic_s) == pytest.approx(ratio * 512.0 / (history + 512.0), abs=1e-12)
+        share = 512.0 / (history + 512.0)
+        assert found_s / analytic_s - 1.0 == pytest.approx((np.exp(ratio) - 1.0) * share, abs=1e-12)
     together = (1, 512.0, 512.0 * 256.5, 512.0, 4, 2048.0, 512.0)
     assert corrected_prefill_seconds(*together, coefficients, 0) == prefill_attention_seconds(*together, plain, 0)
 
