@@ -75,6 +75,9 @@ STEP_BUDGET_TOKENS: Final = 2560
 SHORT_OUTPUT: Final = 128
 """Outputs of the batches that are fitted; longer ones repeat their steps."""
 
+SIMULATED_STEP: Final = 0.05
+"""Finite differences of what a simulation says: a smaller one is lost in who meets whom in a step."""
+
 NO_FRONT_END: Final[Terms] = (("host.tokenize", None), ("host.detokenize", None))
 
 UNITS: Final = {"host.per_step": " s", "host.per_sequence": " s"}
@@ -102,7 +105,7 @@ def fit_serving(data_folder: Path) -> HostFit | None:
         beside_s = [row.front_ends * values["front_end_s"] + row.networks * values["network_s"] for row in rows]
         return np.asarray(engine_s + np.array(beside_s))
 
-    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1)
+    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1, relative_step=SIMULATED_STEP)
     predicted_s = predict(terms)
     kinds = np.array([row.metric for row in rows])
     errors = {kind: summarize(predicted_s[kinds == kind], measured_s[kinds == kind]) for kind in ("ttft", "itl")}
@@ -127,7 +130,13 @@ def fit_steps(data_folder: Path) -> HostFit | None:
             for group in groups
         ])  # fmt: skip
 
-    terms = fit_coefficients((*STEPS, *launches), lambda values: predict(values)[fits], measured_s[fits], num_starts=1)
+    terms = fit_coefficients(
+        (*STEPS, *launches),
+        lambda values: predict(values)[fits],
+        measured_s[fits],
+        num_starts=1,
+        relative_step=SIMULATED_STEP,
+    )
     predicted_s = predict(terms)
     errors = {
         kind: summarize(predicted_s[fits[:, place], place], measured_s[fits[:, place], place])
