@@ -12,7 +12,7 @@ _PRESET_KEY: Final = "engine_preset"
 
 STAGE_RATES_FIT: Final = (
     "fitted to stage-rate runs of Llama-3.1-8B (kubernetes-sigs/inference-perf, inference-sim), vLLM 0.11 and 0.15, by "
-    "calibration/host_open_loop.py; median error there 4% of ITL, 5% of TTFT"
+    "calibration/host_open_loop.py; median error there 2% of ITL, 5% of TTFT"
 )
 STEP_TIMES_FIT: Final = (
     "fitted to step times of Mutinifni/splitwise-sim (commit 8f99e7dc9b40), TP 8, by calibration/host_open_loop.py; "
@@ -83,11 +83,11 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             ),
             "host.graph_capture": _stated(True, "vllm/config/compilation.py, CompilationConfig.cudagraph_mode"),
             "host.max_captured_seqs": _stated(512, "vllm/config/vllm.py, _set_cudagraph_sizes: at most 512"),
-            "host.per_step": _fitted("231.1 us", STAGE_RATES_FIT),
-            "host.per_sequence": _fitted("14.75 us", STAGE_RATES_FIT),
-            "host.sort_bytes_per_logit": _fitted(168.3, STAGE_RATES_FIT),
-            "host.sort_cycles_per_logit": _fitted(2.744, STAGE_RATES_FIT),
-            "host.detokenize": _fitted({"per_message": "5.398 ms"}, STAGE_RATES_FIT),
+            "host.per_step": _fitted("186.3 us", STAGE_RATES_FIT),
+            "host.per_sequence": _fitted("4.296 us", STAGE_RATES_FIT),
+            "host.sort_bytes_per_logit": _fitted(129.7, STAGE_RATES_FIT),
+            "host.sort_cycles_per_logit": _fitted(5.992, STAGE_RATES_FIT),
+            "host.detokenize": _fitted({"per_message": "5.653 ms"}, STAGE_RATES_FIT),
         },
     ),
     "vllm_v0": EnginePreset(
