@@ -33,13 +33,16 @@ from hermes_sim.replay.splitwise_steps import (
 from hermes_sim.replay.splitwise_steps import READER as STEP_TIMES
 from hermes_sim.replay.stage_rate import READER as STAGE_RATES
 from hermes_sim.replay.stage_rate import experiments_in, planned_arrivals, stage_requests, why_left_out
-from hermes_sim.replay.stage_rate_setup import Experiment
+from hermes_sim.replay.stage_rate_setup import Experiment, Stage
 
 FloatArray = npt.NDArray[np.float64]
 Terms = tuple[tuple[str, str | float | None], ...]
 
 NUM_REQUESTS: Final = 400
-"""Of a stage, for the fit: its latencies are steady long before."""
+"""Of a stage, for the fit, where few are in flight."""
+
+NUM_LIFETIMES: Final = 8.0
+"""... and as many more as arrive in so many times the E2E latency: then the stage is steady."""
 
 QUEUEING_TTFT_FACTOR: Final = 10.0
 """TTFT above so many token gaps is a queue, which says nothing of a front end."""
@@ -163,8 +166,14 @@ def fitted_experiments(data_folder: Path) -> list[Experiment]:
 def thinned(experiment: Experiment) -> Experiment:
     """With fewer requests a stage, and without the stages of overload."""
     kept = [stage for number, stage in enumerate(experiment.stages) if why_left_out(experiment, stage, number) is None]
-    stages = [replace(stage, num_requests=min(stage.num_requests, NUM_REQUESTS)) for stage in kept]
+    stages = [replace(stage, num_requests=min(stage.num_requests, enough_requests(stage))) for stage in kept]
     return replace(experiment, stages=tuple(stages))
+
+
+def enough_requests(stage: Stage) -> int:
+    """For steady latencies."""
+    in_flight = stage.rate_per_s * stage.measured["e2e_mean_ms"] * 1e-3
+    return max(NUM_REQUESTS, round(NUM_LIFETIMES * in_flight))
 
 
 @dataclass(frozen=True, slots=True)

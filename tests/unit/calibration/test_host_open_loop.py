@@ -7,10 +7,10 @@ import pytest
 
 from hermes_sim.calibration.host_open_loop import (
     BESIDE_ENGINE,
-    NUM_REQUESTS,
     SERVING,
     SHORT_OUTPUT,
     STEPS,
+    enough_requests,
     fit_serving,
     fit_steps,
     fitted_engines,
@@ -42,7 +42,7 @@ def test_every_term_is_one_of_an_engine(coefficients: tuple) -> None:  # type: i
 def test_only_what_the_split_allows_is_fitted(data_folder: Path) -> None:
     experiments = fitted_experiments(data_folder)
     assert {one.engine.model for one in experiments} <= set(FITTED_STAGE_RATE_MODELS)
-    assert all(stage.num_requests <= NUM_REQUESTS for one in experiments for stage in thinned(one).stages)
+    assert all(stage.num_requests <= enough_requests(stage) for one in experiments for stage in thinned(one).stages)
     engines = fitted_engines(data_folder)
     assert {one.tp for one in engines} <= set(FITTED_STEP_TIME_TP)
     assert all(batch.num_output_tokens <= SHORT_OUTPUT for one in engines for batch in one.batches)
