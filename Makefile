@@ -23,7 +23,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-validate: $(READY)  ## Cost models against the measured tables (HERMES_DATA or ../shared/data)
+validate: $(READY)  ## Cost models and replays against measured data (HERMES_DATA or ../shared/data); fails if a bar regresses
+	$(BIN)/hermes-sim validate --gate
 	$(BIN)/python -m pytest -m data -rs
 
 bench: $(READY)  ## How fast: requests simulated per CPU second; fails where a bar is missed (some minutes)

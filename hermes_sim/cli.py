@@ -19,6 +19,7 @@ import typer
 
 from hermes_sim import __version__
 from hermes_sim.commands import profile
+from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -328,6 +329,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
     typer.echo(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
 
 
+app.command()(calibrate)
 app.command()(validate)
 
 

@@ -53,6 +53,9 @@ class TokenBatching(Description):
     max_num_batched_tokens: PositiveInt = 8192
     long_prefill_token_threshold: NonNegativeInt = 0
     """Cap on the tokens of one prompt in one step; 0: none."""
+    receive_every_steps: PositiveInt = 1
+    """While sequences decode, new requests are fetched before every so many-th step only, and after every prompt
+    (SGLang's scheduler_recv_interval)."""
     watermark_frac: Fraction = 0.0
     """Share of the KV blocks kept free when admitting."""
     queue_order: QueueOrder = "fcfs"

@@ -13,7 +13,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import is_decoding
 from hermes_sim.batching.running import ALL, DECODES, PROMPTS, schedule_running
-from hermes_sim.batching.waiting import schedule_waiting
+from hermes_sim.batching.waiting import fetch_requests, schedule_waiting
 from hermes_sim.core.compiled import compiled
 
 
@@ -136,6 +136,7 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
     """
     again = False
     state.has_evicted[e] = 0
+    fetch_requests(state, e, time_s)
     while True:
         if state.by_layers[e] != 0:
             left, preempted = by_layer_groups(state, e, time_s)

@@ -244,6 +244,16 @@ def admit_new(state: Any, e: int, queue: int, num_hits: int, num_tokens: int, ti
 
 
 @compiled
+def fetch_requests(state: Any, e: int, time_s: float) -> None:
+    """Whoever has arrived by now may be admitted; while sequences decode, that is so in every so many-th step only."""
+    if state.num_running[e] == 0 or state.steps_to_fetch[e] <= 1:
+        state.fetched_s[e] = time_s
+        state.steps_to_fetch[e] = state.receive_every_steps[e]
+    else:
+        state.steps_to_fetch[e] -= 1
+
+
+@compiled
 def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     """Admit from the head of the line. Returns the budget that is left."""
     queue = state.first_queue[e]
@@ -262,6 +272,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             choose_head(state, e, queue)
         is_chosen = False
         row = np.int64(state.queue_head[queue])
+        if state.receive_every_steps[e] > 1 and state.row_arrival_s[row] > state.fetched_s[e]:
+            break
         total = np.int64(state.row_prompt[row]) + state.row_generated[row]
         if state.row_swapped[row] > 0 and not swap_in(state, e, row):
             if state.num_running[e] == 0 and make_way(state, e, queue):
@@ -314,6 +326,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 continue
             break
         slot = admit_new(state, e, queue, num_hits, num_tokens, time_s)
+        state.steps_to_fetch[e] = 0  # a prompt is followed by a look at who has come meanwhile
         if state.output_reserve_frac[e] > 0.0:
             to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, slot]))
         num_prompts += 1

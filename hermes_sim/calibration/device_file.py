@@ -51,6 +51,11 @@ def render_cost_model(cost_model: CostModel) -> str:
     return "\n".join(lines) + "\n"
 
 
+def flow_mapping(error: FitError) -> str:
+    """An error on one line of YAML."""
+    return "{" + ", ".join(f"{key}: {text}" for key, text in _values(error).items()) + "}"
+
+
 def _values(description: object) -> dict[str, str]:
     """Set fields by YAML key, quantities with their unit."""
     fields = type(description).model_fields  # type: ignore[attr-defined]
@@ -60,7 +65,7 @@ def _values(description: object) -> dict[str, str]:
         if value is None or (not field.is_required() and value == field.default):
             continue
         if isinstance(value, FitError):
-            found[name] = "{" + ", ".join(f"{key}: {text}" for key, text in _values(value).items()) + "}"
+            found[name] = flow_mapping(value)
         elif name.endswith("_s"):
             found[field.alias or name] = _seconds(value)
         else:

@@ -27,6 +27,9 @@ STRENGTHS: Final = (0.1, 0.3, 1.0)
 ERROR_SCALE: Final = 0.1
 """Relative error of a point that counts as large: beyond it the loss grows linearly (soft L1)."""
 
+INSIDE: Final = 0.03
+"""A search that starts on a bound does not leave it: as far inside, in shares of where a coefficient starts."""
+
 MOST_FOLDS: Final = 30
 FOLDS_OF_MANY: Final = 10
 MOST_EVALUATIONS: Final = 15
@@ -119,9 +122,10 @@ def _fit(
         robust = np.sign(errors) * np.sqrt(2.0 * (np.sqrt(1.0 + errors**2) - 1.0))
         return np.concatenate([robust, moves / spread])
 
+    margin = np.minimum(INSIDE, 0.25 * (upper - lower))
     fit = least_squares(
         residuals,
-        np.clip(np.zeros(len(first)), lower + 1e-9, upper - 1e-9),
+        np.clip(np.zeros(len(first)), lower + margin, upper - margin),
         bounds=(lower, upper),
         diff_step=np.full(len(first), 1e-3),
         max_nfev=MOST_EVALUATIONS,

@@ -12,16 +12,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.replay.split import FITTED_CLOSED_LOOP_MODELS, FITTED_STAGE_RATE_MODELS, FITTED_STEP_TIME_TP
+
+__all__ = ["FITTED_CLOSED_LOOP_MODELS", "FITTED_STAGE_RATE_MODELS", "FITTED_STEP_TIME_TP", "HELD_OUT_EVERY", "held_out"]
+
 BoolArray = npt.NDArray[np.bool_]
 
 HELD_OUT_EVERY: Final = 5
 """One shape in five is kept out of every fit."""
-
-FITTED_CLOSED_LOOP_MODELS: Final = ("llama_3_1_8b", "gpt_oss_120b", "deepseek_v3")
-"""Closed-loop serving tables: rows of these models may fit host, overlap and front-end terms; others are kept out."""
-
-FITTED_STAGE_RATE_MODELS: Final = ("llama_3_1_8b",)
-"""Stage-rate serving runs: the same. Replays of single requests (open loop) are kept out whole, all of them."""
 
 
 def held_out(*columns: npt.ArrayLike) -> BoolArray:

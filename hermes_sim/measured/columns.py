@@ -45,7 +45,10 @@ COMMON: Final[tuple[Column, ...]] = (
     MEASURED_S,
     _text("engine", "vllm, trtllm, sglang, ...; empty where no engine was involved."),
     _text("engine_version", "Of that engine."),
-    _text("timing", "graph: in a captured graph; eager: with the launch from the host; empty: unknown."),
+    _text(
+        "timing",
+        "graph: in a captured graph; device: launched one by one, time on the device; eager: host time included.",
+    ),
     _text("kernel", "Name of the kernel, as its origin gives it; of a `stream`: what it does."),
     _text(
         "dtype", "What is multiplied: bf16, fp16, fp8, fp8_block, int8, fp4, mxfp4, int4, w8a16, w4a16, w4a8.", "bf16"

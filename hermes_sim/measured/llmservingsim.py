@@ -22,20 +22,20 @@ _UNKNOWN_MODEL: Final = "its model's shape is not known: no model file and no ar
 
 def _dense(source: Source) -> Iterator[Part]:
     """Products are those of the engine: query, key and value together, gate and up together."""
-    yield from _parts(source, source.table["layer"], source.table["tokens"], source.table["time_us"] * 1e-6, "eager")
+    yield from _parts(source, source.table["layer"], source.table["tokens"], source.table["time_us"] * 1e-6)
 
 
 def _per_sequence(source: Source) -> Iterator[Part]:
     table = source.table
-    yield from _parts(source, table["layer"], table["sequences"], table["time_us"] * 1e-6, "eager")
+    yield from _parts(source, table["layer"], table["sequences"], table["time_us"] * 1e-6)
 
 
 def _layers(source: Source) -> Iterator[Part]:
     """Older profiler: every matrix by itself, ns per name and number of tokens."""
-    yield from _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9, "")
+    yield from _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9)
 
 
-def _parts(source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series, timing: str) -> Iterator[Part]:
+def _parts(source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series) -> Iterator[Part]:
     model = _model(source)
     if model is None:
         return
@@ -46,7 +46,7 @@ def _parts(source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.S
         if rows is None:
             source.skip(str(name), operator, len(index))
             continue
-        yield operator, _common(source, rows, measured_s.loc[index], timing)
+        yield operator, _common(source, rows, measured_s.loc[index])
 
 
 def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tuple[str, pd.DataFrame | None]:
@@ -108,7 +108,11 @@ def _attention(source: Source) -> Iterator[Part]:
 
 
 def _skew(source: Source) -> Iterator[Part]:
-    """Three times a row: all decodes at the mean context, all at the longest, and the mix of nb long, n - nb short."""
+    """Three times a row: all decodes at the mean context, all at the longest, and the mix of nb long, n - nb short.
+
+    Calls of the same shape take five times as long as in the attention table where they are short: the launches from
+    the host are in these times.
+    """
     table = source.table
     mean, longest = table["kv_mean"] + 1.0, table["kv_big"] + 1.0
     for column, context, most in (
@@ -116,7 +120,7 @@ def _skew(source: Source) -> Iterator[Part]:
         ("t_max_us", longest, longest),
         ("t_skew_us", mean, longest),
     ):
-        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6)
+        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6, "eager")
 
 
 def _calls(
@@ -127,6 +131,7 @@ def _calls(
     context: pd.Series,
     longest: pd.Series,
     measured_s: pd.Series,
+    timing: str = "device",
 ) -> Iterator[Part]:
     model = _model(source)
     if model is None:
@@ -156,7 +161,7 @@ def _calls(
     for operator, (chosen, columns) in kinds.items():
         if chosen.any():
             rows = heads.assign(part="attention", **columns)[chosen]
-            yield operator, _common(source, rows, measured_s[chosen], "eager")
+            yield operator, _common(source, rows, measured_s[chosen], timing)
     source.skip("attention", "neither prompt tokens nor decodes", int(((chunk == 0) & (decodes == 0)).sum()))
 
 
@@ -182,7 +187,7 @@ def _moe(source: Source) -> Iterator[Part]:
         },
         index=table.index,
     )
-    yield "moe", _common(source, rows, table["time_us"] * 1e-6, "eager")
+    yield "moe", _common(source, rows, table["time_us"] * 1e-6)
 
 
 def _older_attention(source: Source) -> Iterator[Part]:
@@ -205,11 +210,11 @@ def _older_attention(source: Source) -> Iterator[Part]:
     prompts = table["is_prefill"] & possible
     if prompts.any():
         rows = heads.assign(new_tokens=new, history_tokens=history.round())[prompts]
-        yield "attention_prefill", _common(source, rows, measured_s[prompts], "")
+        yield "attention_prefill", _common(source, rows, measured_s[prompts])
     decodes = ~table["is_prefill"] & possible
     if decodes.any():
         rows = heads.assign(context_tokens=history + 1.0)[decodes]
-        yield "attention_decode", _common(source, rows, measured_s[decodes], "")
+        yield "attention_decode", _common(source, rows, measured_s[decodes])
 
 
 def _heads(model: ModelArchitecture, tp: int, index: pd.Index) -> pd.DataFrame:
@@ -232,7 +237,7 @@ def _model(source: Source) -> ModelArchitecture | None:
     return model
 
 
-def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series, timing: str) -> pd.DataFrame:
+def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series, timing: str = "device") -> pd.DataFrame:
     name = source.notes.get("model") or source.file.model
     return rows.assign(
         measured_s=measured_s,

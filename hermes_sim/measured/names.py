@@ -41,10 +41,10 @@ class FileName:
 class Names:
     """The library's devices and models, and the architectures that the folder itself lists."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self._devices = _known("device")
         self._models = _known("model")
-        self._own = _own_architectures(folder)
+        self._own = _own_architectures(folder) if folder else {}
 
     def device(self, text: str) -> str:
         """Name of the device's file in the library, or the text itself."""
@@ -132,7 +132,7 @@ def _own_architectures(folder: Path) -> dict[str, str]:
 def _configs(path: Path) -> Iterator[tuple[str, str]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     if isinstance(content, dict):
         for name, value in content.items():

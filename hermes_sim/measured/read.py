@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,22 +33,24 @@ def read_kernels(
     operators: Collection[str] | None = None,
     devices: Collection[str] | None = None,
     engines: Collection[str] | None = None,
+    files: Collection[Path] | None = None,
 ) -> KernelTables:
     """Measurements of kernels under the folder, base units, one row a shape and setting.
 
     operators, devices (names or aliases) and engines narrow what is read: other files are not opened, or their rows
     left out. A file is known by its columns, whatever its name; its name tells what they do not: device, model, tp.
+    files: these of the folder alone, without what it says of models beside them.
     Raises ConfigError where there is no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError([Problem(str(folder), None, "", "there is no such folder of measured tables")])
-    names, log = Names(folder), Log()
+    names, log = Names(folder if files is None else None), Log()
     wanted = None if devices is None else {names.device(device) for device in devices}
     parts: dict[str, list[pd.DataFrame]] = {}
     num_files = 0
-    notes = _notes(folder)
-    for path in find_tables(folder):
+    notes = _notes(folder) if files is None else []
+    for path in find_tables(folder) if files is None else sorted(files):
         relative = path.relative_to(folder)
         layout = _layout_of(path, relative, log)
         if layout is None or (operators is not None and layout.operators.isdisjoint(operators)):
@@ -69,6 +72,15 @@ def read_kernels(
                 parts.setdefault(operator, []).append(table)
     tables = {name: pd.concat(parts[name], ignore_index=True) for name in OPERATORS if name in parts}
     return KernelTables(tables, log, num_files)
+
+
+def read_tables(files: Sequence[Path]) -> KernelTables:
+    """Measurements of these files, as `read_kernels` reads those of a folder. ConfigError where one is missing."""
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise ConfigError([Problem(str(file), None, "", "there is no such table") for file in missing])
+    whole = [file.resolve() for file in files]
+    return read_kernels(os.path.commonpath([file.parent for file in whole]), files=whole)
 
 
 def _converted(source: Source, layout: Layout, operators: Collection[str] | None) -> dict[str, pd.DataFrame]:

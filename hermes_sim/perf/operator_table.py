@@ -21,9 +21,8 @@ from hermes_sim.perf.operators.attention import (
     MIXED_ROW_TOKENS,
     NUM_LAYER_COEFFICIENTS,
     PREFILL_LAUNCH_S,
-    decode_attention_seconds,
-    prefill_attention_seconds,
 )
+from hermes_sim.perf.operators.corrected_attention import corrected_decode_seconds, corrected_prefill_seconds
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
     MAX_CAPTURED_TOKENS,
@@ -40,6 +39,9 @@ Provenance = Literal["measured", "interpolated", "analytic", "estimate"]
 
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "host")
 """By column of the seconds."""
+
+NEEDED_SUPPORT_FRAC = 0.9
+"""Of a point's surroundings in a residual table that must have been measured for its time to count as interpolated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,14 @@ def _counted(
         seconds, resource = lowered.seconds(index, count)
         flops = operators[index].total_flops * cost.tp if index < len(operators) else 0.0
         moved = operators[index].total_bytes * cost.tp if index < len(operators) else 0.0
-        yield OperatorCost(name, flops, moved, seconds, BOUNDS[resource], cost.provenance)
+        yield OperatorCost(name, flops, moved, seconds, BOUNDS[resource], _provenance(cost, lowered, index, count))
+
+
+def _provenance(cost: LlmCost, lowered: LoweredOperators, index: int, count: int) -> Provenance:
+    """Interpolated where measurements of the device itself are near on (almost) all sides."""
+    if cost.provenance == "analytic" and lowered.support_frac(index, count) >= NEEDED_SUPPORT_FRAC:
+        return "interpolated"
+    return cost.provenance
 
 
 def _contextual(cost: LlmCost, batch: StepBatch, operators: tuple[Operator, ...]) -> Iterator[OperatorCost]:
@@ -177,7 +186,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
     if batch.num_decode + num_starts > 0 and "prefill" not in operator.name:
         context_sum = batch.decode_context_sum + (batch.prefill_context_sum if num_starts else 0)
         mean_prompt = batch.prefill_context_sum // num_starts if num_starts else 0
-        total_s, is_compute = decode_attention_seconds(
+        total_s, is_compute = corrected_decode_seconds(
             batch.num_decode + num_starts,
             batch.num_decode_tokens + num_starts,
             float(context_sum),
@@ -198,7 +207,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
 
 
 def _prefill_seconds(cost: LlmCost, batch: StepBatch, start: int, *, with_decodes: bool = False) -> tuple[float, bool]:
-    return prefill_attention_seconds(
+    return corrected_prefill_seconds(
         batch.num_prefill,
         float(batch.num_prompt_tokens),
         float(batch.prefill_token_pairs),

@@ -22,6 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 READERS: Final[tuple[str, ...]] = (
     "hermes_sim.replay.closed_loop",
+    "hermes_sim.replay.inferencex",
     "hermes_sim.replay.per_request",
     "hermes_sim.replay.stage_rate",
     "hermes_sim.replay.splitwise_steps",

@@ -71,6 +71,7 @@ def fill_policy(state: EngineArrays, e: int, batching: TokenBatching) -> None:
     state.max_num_seqs[e] = batching.max_num_seqs
     state.max_num_batched_tokens[e] = batching.max_num_batched_tokens
     state.prefill_threshold[e] = batching.long_prefill_token_threshold
+    state.receive_every_steps[e] = batching.receive_every_steps
     state.chunk_prefill[e] = switches.chunk_prefill
     state.mix_steps[e] = switches.mix
     state.waiting_first[e] = switches.waiting_first

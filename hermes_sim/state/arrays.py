@@ -101,6 +101,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "max_num_seqs": (_I8, ("engines",), 1),
     "max_num_batched_tokens": (_I8, ("engines",), 1),
     "prefill_threshold": (_I8, ("engines",), 0),
+    "receive_every_steps": (_I8, ("engines",), 1),
     "block_tokens": (_I8, ("engines",), 1),
     "num_blocks": (_I8, ("engines",), 0),
     "watermark_blocks": (_I8, ("engines",), 0),
@@ -173,6 +174,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "steps_to_fetch": (_I8, ("engines",), 0),  # until new requests are fetched again
+    "fetched_s": (_F8, ("engines",), 0.0),  # when they were
     "has_evicted": (_I8, ("engines",), 0),  # somebody was preempted while this step was decided
     "decodes_left_out": (_I8, ("engines",), 0),
     "wave_groups": (_I8, ("engines",), 0),  # layer groups of the prompts under way; 0: no wave

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from hermes_sim.replay.experiment import readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
 from hermes_sim.validation.errors import grouped
 from hermes_sim.validation.kernels import KernelAccuracy, validate_kernels
+from hermes_sim.validation.served_bands import judges_bands
 from hermes_sim.validation.serving import ServingAccuracy, validate_serving
 from hermes_sim.validation.unseen import score_unseen
 
@@ -28,7 +30,7 @@ MOST_PROBLEMS_SHOWN: Final = 200
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Accuracy:
     """All that one validation found."""
 
@@ -49,6 +51,10 @@ class Accuracy:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON report (docs/accuracy.md describes its keys)."""
+        return self._report
+
+    @cached_property
+    def _report(self) -> dict[str, Any]:
         report: dict[str, Any] = {
             "format": FORMAT,
             "version": __version__,
@@ -112,7 +118,7 @@ def summed_up(
     if kernels is not None and len(kernels.scored):
         bars.append(band_bar(kernels.scored, "bands_kernels", "90% bands of kernels kept out"))
     if serving is not None and len(serving.scored):
-        bars.append(band_bar(serving.scored, "bands_serving", "90% bands of served runs kept out"))
+        bars.append(band_bar(judges_bands(serving.scored), "bands_serving", "90% bands of served runs kept out"))
     return Accuracy(folder, only, kernels, serving, unseen, layers, tuple(bars))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from hermes_sim.hardware.device import Device
 from hermes_sim.measured import KernelTables, read_kernels
 from hermes_sim.measured.columns import OPERATORS, SOURCE_FILE, SOURCE_ROW
+from hermes_sim.measured.names import Names
 from hermes_sim.validation.errors import SIDES, FloatArray, grouped
 from hermes_sim.validation.kernel_predictors import known_devices, predict
 from hermes_sim.validation.reasons import special
@@ -26,6 +27,7 @@ GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
     "dtype": ("operator", "device", "dtype", "side"),
     "model": ("operator", "model", "side"),
     "engine": ("operator", "engine", "side"),
+    "timing": ("operator", "timing", "side"),
     "table": ("table", "operator", "side"),
 }
 """Name of a list in the report -> what its records are grouped by."""
@@ -107,15 +109,16 @@ class KernelAccuracy:
 
 
 def validate_kernels(folder: Path, only: str | None = None, progress: Progress | None = None) -> KernelAccuracy:
-    """Predicts every kernel under the folder. only: an operator, a device, or a part of a file's path."""
+    """Predicts every kernel under the folder. only: an operator, a device by any name, or a part of a file's path."""
     operators = [only] if only in OPERATORS else None
+    device_name = None if only is None else Names(folder).device(only)
     tables = read_kernels(folder, operators=operators)
     names = sorted({str(name) for table in tables.values() for name in table["device"].unique()})
     devices = known_devices(names)
     parts: list[pd.DataFrame] = []
     unexpressed: Counter[tuple[str, str, str, str]] = Counter()
     for operator, table in tables.items():
-        chosen = table if only is None or operators else table[_named(table, only)]
+        chosen = table if only is None or operators else table[_named(table, only, device_name)]
         for name, rows in chosen.groupby("device", observed=True, sort=True):
             if progress is not None:
                 progress(f"{operator} {name}")
@@ -147,8 +150,8 @@ _COLUMNS: Final = (
 )
 
 
-def _named(table: pd.DataFrame, only: str) -> pd.Series:
-    return (table["device"] == only) | table[SOURCE_FILE].str.contains(only, regex=False)
+def _named(table: pd.DataFrame, only: str, device_name: str | None) -> pd.Series:
+    return (table["device"] == device_name) | table[SOURCE_FILE].str.contains(only, regex=False)
 
 
 def _scored(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.attention import MIXED_SHAPE
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
@@ -17,12 +18,17 @@ SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("n", "k"),
     "attention_prefill": ("num_heads", "num_kv_heads", "head_dim"),
     "attention_decode": ("num_heads", "num_kv_heads", "head_dim"),
-    "attention_mixed": ("num_heads", "num_kv_heads", "head_dim"),
+    "attention_mixed": MIXED_SHAPE,
     "mla_prefill": ("num_heads", "new_tokens"),
     "mla_decode": ("num_heads", "context_tokens"),
     "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_tp", "moe_ep"),
 }
 """Operator -> the columns whose checksum decides; of collectives and streams it is the number of bytes."""
+ONE_BY_ONE: Final[Mapping[str, tuple[str, ...]]] = {
+    "attention_prefill": ("num_heads", "num_kv_heads", "new_tokens", "history_tokens"),
+    "attention_decode": ("num_heads", "num_kv_heads", "num_seqs", "context_tokens"),
+}
+"""The same of calls that were launched one by one: their tables have few shapes of heads."""
 _MESSAGE: Final = ("num_bytes",)
 
 
@@ -54,10 +60,19 @@ def sides_of(operator: str, table: pd.DataFrame, device: Device) -> npt.NDArray[
         return np.full(len(table), "unseen_device", dtype=object)
     if table.empty:
         return np.empty(0, dtype=object)
-    columns = list(SHAPE.get(operator, _MESSAGE))
-    shapes = table[columns].drop_duplicates()
+    columns = SHAPE.get(operator, _MESSAGE)
+    found = _sides(operator, table, columns)
+    if operator in ONE_BY_ONE:
+        single = (table["timing"] != "graph").to_numpy()
+        found[single] = _sides(operator, table[single], ONE_BY_ONE[operator])
+    return found
+
+
+def _sides(operator: str, table: pd.DataFrame, columns: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    names = list(columns)
+    shapes = table[names].drop_duplicates()
     if operator == "mla_decode":  # tables of equal contexts count them in whole tokens
         shapes = shapes.astype({"context_tokens": np.int64})
-    held = held_out(*(shapes[column] for column in columns))
-    number = table.groupby(columns, sort=False).ngroup().to_numpy()
+    held = held_out(*(shapes[name] for name in names)).astype(bool)
+    number = table.groupby(names, sort=False).ngroup().to_numpy(np.int64)
     return np.where(held[number], "held_out", "fitted").astype(object)

@@ -59,3 +59,31 @@ class TestBudget:
         engine = build(max_num_seqs=2)
         add(engine, (2, 2), (2, 2), (2, 2))
         assert scheduled(run(engine)) == [((0, 2), (1, 2)), ((0, 1), (1, 1)), ((2, 2),), ((2, 1),)]
+
+
+class TestReceiveInterval:
+    """New requests are fetched before every so many-th step while sequences decode, and after every prompt."""
+
+    def test_who_comes_between_two_looks_waits_for_the_next(self) -> None:
+        # a look before step 1, after the prompt; the next one is due three steps later, before step 4
+        engine = build()
+        engine.arrays.receive_every_steps[0] = 3
+        add(engine, (5, 8))
+        first = run(engine, 2)
+        add(engine, (2, 1), at_s=2.0, first_row=1)
+        steps = scheduled([*first, *run(engine)])
+        assert [number for number, step in enumerate(steps) if len(step) == 2] == [4]
+        assert steps[4] == ((0, 1), (1, 2))
+
+    def test_an_idle_engine_looks_at_once(self) -> None:
+        engine = build()
+        engine.arrays.receive_every_steps[0] = 100
+        add(engine, (5, 1), (4, 1))
+        assert scheduled(run(engine)) == [((0, 5), (1, 4))]
+
+    def test_all_that_were_fetched_are_admitted_however_many_steps_it_takes(self) -> None:
+        # 16 tokens a step: the second prompt of 16 follows the first without another look
+        engine = build()
+        engine.arrays.receive_every_steps[0] = 50
+        add(engine, (16, 2), (16, 2))
+        assert scheduled(run(engine))[:2] == [((0, 16),), ((0, 1), (1, 15))]

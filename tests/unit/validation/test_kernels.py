@@ -105,7 +105,7 @@ def test_a_device_as_if_never_seen_takes_anothers_coefficients(accuracy: Accurac
 
 def test_only_what_is_asked_for(folder: Path) -> None:
     assert set(validate_folder(folder, "attention_prefill").kernels.scored["operator"]) == {"attention_prefill"}  # type: ignore[union-attr]
-    assert set(validate_kernels(folder, "l40s").scored["device"]) == {"l40s"}
+    assert set(validate_kernels(folder, "NVIDIA L40S").scored["device"]) == {"l40s"}
     assert set(validate_kernels(folder, "mlp_a100").scored["table"]) == {"kernels/mlp_a100.csv"}
 
 
@@ -131,8 +131,10 @@ def test_latent_attention_is_priced() -> None:
     device = known_devices(["h200_sxm"])["h200_sxm"]
     rows = pd.DataFrame(
         {
-            "num_seqs": [1, 64], "context_tokens": 4096.0, "max_context_tokens": 4096.0, "num_heads": 16,
-            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "kv_dtype": "bf16", "engine": "vllm",
+            "num_seqs": [1, 64], "context_tokens": 4096.0, "max_context_tokens": 4096.0,
+            "num_heads": 16,
+            "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
+            "kv_dtype": "bf16", "engine": "vllm",
         }
     )  # fmt: skip
     one, many = predict("mla_decode", device, rows).seconds

@@ -1,0 +1,41 @@
+"""Predicted against measured times of fitted kernels, as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from hermes_sim.core.errors import HermesError
+
+if TYPE_CHECKING:
+    from hermes_sim.calibration.own_device import OwnFit
+
+COLUMN_INCHES: Final = 3.3
+BAND_FRAC: Final = 0.2
+
+
+def draw_fits(fits: Sequence[OwnFit], path: Path) -> None:
+    """One panel a kernel, both axes logarithmic, with the errors of 20% to both sides; PNG, PDF or SVG.
+
+    Raises HermesError where the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMN_INCHES * len(fits), COLUMN_INCHES), layout="constrained")
+    for number, fit in enumerate(fits):
+        axes = figure.add_subplot(1, len(fits), number + 1)
+        measured_us = fit.measured_s * 1e6
+        ends = [measured_us.min() / 1.5, measured_us.max() * 1.5]
+        axes.plot(ends, ends, color="0.4", linewidth=0.8)
+        axes.fill_between(
+            ends, [end * (1.0 - BAND_FRAC) for end in ends], [end * (1.0 + BAND_FRAC) for end in ends], color="0.9"
+        )
+        axes.plot(measured_us, fit.before_s * 1e6, "o", fillstyle="none", color="tab:orange", label="before")
+        axes.plot(measured_us, fit.predicted_s * 1e6, "x", color="tab:blue", label="fitted")
+        axes.set(xscale="log", yscale="log", title=fit.kernel, xlabel="measured (us)", ylabel="predicted (us)")
+        axes.legend(frameon=False)
+    try:
+        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
+    except (OSError, ValueError) as error:
+        raise HermesError(f"{path}: {error}") from error
