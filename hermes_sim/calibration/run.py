@@ -14,7 +14,9 @@ from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
     fit_collective,
+    fit_eager,
     read_custom_all_reduce,
+    read_eager_nccl,
     read_nccl,
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
@@ -327,16 +329,19 @@ def fit_link(data_folder: Path, device: str) -> LinkFit:
     def fit(kind: CollectiveKind, table: pd.DataFrame) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
         return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table)
 
-    found: LinkFit = {
-        library: {
-            "all_reduce": fit(
-                "all_reduce", read_custom_all_reduce(folder / f"{system}_{name}_custom_allreduce.parquet")
-            )
-        }
-        for name, library in LIBRARIES.items()
-    }
-    nccl = folder / f"{system}_nccl_nccl.parquet"
-    found["nccl"] = {kind: fit(kind, read_nccl(nccl, name)) for name, kind in OPERATIONS.items()}
+    found: LinkFit = {}
+    for name, library in LIBRARIES.items():
+        path = folder / f"{system}_{name}_custom_allreduce.parquet"
+        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path))
+        called = read_custom_all_reduce(path, eager=True)
+        efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=True)
+        found[library] = {"all_reduce": (efficiency, fitted, held)}
+    path = folder / f"{system}_nccl_nccl.parquet"
+    found["nccl"] = {kind: fit(kind, read_nccl(path, name)) for name, kind in OPERATIONS.items()}
+    efficiency, fitted, held = found["nccl"]["all_reduce"]
+    called = read_eager_nccl(data_folder, device)
+    efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=False)
+    found["nccl"]["all_reduce"] = (efficiency, fitted, held)
     return found
 
 
