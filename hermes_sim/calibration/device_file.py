@@ -51,7 +51,7 @@ def render_cost_model(cost_model: CostModel) -> str:
     return "\n".join(lines) + "\n"
 
 
-def flow_mapping(error: FitError) -> str:
+def error_mapping(error: FitError) -> str:
     """An error on one line of YAML."""
     return "{" + ", ".join(f"{key}: {text}" for key, text in set_fields(error).items()) + "}"
 
@@ -65,7 +65,7 @@ def set_fields(description: object) -> dict[str, str]:
         if value is None or (not field.is_required() and value == field.default):
             continue
         if isinstance(value, FitError):
-            found[name] = flow_mapping(value)
+            found[name] = error_mapping(value)
         elif name.endswith("_bytes_per_s"):
             found[field.alias or name] = f"{value / 1e9:.4g} GB/s"
         elif name.endswith("_s"):

@@ -27,7 +27,7 @@ from hermes_sim.perf.operators.attention import (
 from hermes_sim.perf.operators.corrected_attention import (
     corrected_decode_seconds,
     corrected_prefill_seconds,
-    plane_log_ratio,
+    plane_ratio,
 )
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
@@ -207,7 +207,7 @@ def _attention_provenance(cost: LlmCost, batch: StepBatch, operator: Operator) -
 
 def _is_near_measured(cost: LlmCost, column: int, num_seqs: int, num_tokens: float) -> bool:
     table = int(cost.attention[column])
-    return table > 0 and plane_log_ratio(cost.attention, table, float(num_seqs), num_tokens) != 0.0
+    return table > 0 and plane_ratio(cost.attention, table, float(num_seqs), num_tokens) != 1.0
 
 
 def _recurrence_seconds(cost: LlmCost, batch: StepBatch) -> float:
