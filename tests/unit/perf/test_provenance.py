@@ -26,7 +26,7 @@ def measured_device(kind: dict[str, str]) -> Any:
     has_data[2] = False
     values = np.where(has_data, 0.1, 0.0)
     table = ResidualTable(axes=axes, values=encode(values, has_data))
-    residuals = Residuals(device="plain", tables={"gemm_bf16": table}, source=ESTIMATE)  # type: ignore[arg-type]
+    residuals = Residuals(device="plain", tables={"gemm_bf16": table}, source=ESTIMATE)
     return plain_device(source=kind).model_copy(update={"residuals": residuals})
 
 
