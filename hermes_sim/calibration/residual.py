@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.calibration.device_file import flow_mapping
+from hermes_sim.calibration.device_file import error_mapping
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -192,7 +192,7 @@ def render_residuals(residuals: Residuals) -> str:
         lines += [f"    num_points: {table.num_points}"]
         lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
         lines += [
-            f"    {key}: {flow_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
+            f"    {key}: {error_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
         ]
         lines += [f'    values: "{table.values}"']
     return "\n".join(lines) + "\n"

@@ -17,7 +17,9 @@ from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
     fit_collective,
+    fit_eager,
     read_custom_all_reduce,
+    read_eager_nccl,
     read_nccl,
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
@@ -33,6 +35,7 @@ from hermes_sim.calibration.gemm import (
     without_dynamic_scale,
 )
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
+from hermes_sim.calibration.link_file import read_link, replace_collectives
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
@@ -43,7 +46,7 @@ from hermes_sim.calibration.tables import (
     read_gemm,
     read_gemm_kernel,
 )
-from hermes_sim.core.schema import Dtype, Source
+from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
@@ -79,7 +82,11 @@ NO_ERRORS: Final = {"in_sample": None, "held_out": None}
 
 
 RESIDUALS_FOLDER: Final = "residuals"
-"""Beside the folder of devices."""
+LINKS_FOLDER: Final = "links"
+"""Both beside the folder of devices."""
+
+LinkFit = dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]]
+"""Coefficients, errors on fitted sizes, errors on sizes kept out."""
 
 Family = Literal["gemm", "attention", "small_kernels", "experts"]
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
@@ -135,7 +142,7 @@ def calibrate(
         if write:
             write_calibration(devices_folder, name, found)
     if devices is None:
-        yield from calibrate_links(data_folder)
+        yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, write=write)
 
 
 def differences(
@@ -144,8 +151,11 @@ def differences(
     """Coefficients of a device file that are not those its fit gives, four digits: `device key: file, fit`."""
     fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
     found = fit(data_folder, devices_folder, name, families).cost_model
-    stated = _numbers(read_device(devices_folder / f"{name}.yaml").cost_model.model_dump(by_alias=True))
-    fitted = _numbers(found.model_dump(by_alias=True))
+    return _different(name, read_device(devices_folder / f"{name}.yaml").cost_model, found)
+
+
+def _different(name: str, in_file: object, in_fit: object) -> list[str]:
+    stated, fitted = _numbers(in_file), _numbers(in_fit)
     return [
         f"{name} {key}: {stated.get(key)}, fitted {fitted.get(key)}"
         for key in sorted(stated.keys() | fitted.keys())
@@ -155,6 +165,8 @@ def differences(
 
 def _numbers(part: object, key: str = "") -> dict[str, str]:
     """Key path -> number, four digits."""
+    if isinstance(part, Description):
+        part = part.model_dump(by_alias=True)
     if isinstance(part, Mapping):
         nested = [_numbers(value, f"{key}.{name}" if key else str(name)) for name, value in part.items()]
         return {path: text for found in nested for path, text in found.items()}
@@ -342,7 +354,7 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
 
 
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device whose tables are of kernels launched one by one: prompts, decodes, mixes if any."""
+    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
@@ -365,17 +377,27 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     return found.model_copy(update=errors), reports
 
 
-def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
+def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
     """Collectives inside a node: the engines' own all-reduce in captured graphs, and NCCL's."""
-    for device in LINKS:
-        for library, kinds in fit_link(data_folder, device).items():
+    for device, (name, *_) in LINKS.items():
+        found = fit_link(data_folder, device)
+        for library, kinds in found.items():
             for kind, (_, fitted, held) in kinds.items():
-                yield FitReport(LINKS[device][0], f"{kind} {library}", fitted, held)
+                yield FitReport(name, f"{kind} {library}", fitted, held)
+        if write:
+            replace_collectives(links_folder / f"{name}.yaml", _collectives(found))
 
 
-def fit_link(
-    data_folder: Path, device: str
-) -> dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]]:
+def link_differences(data_folder: Path, links_folder: Path) -> list[str]:
+    """Coefficients of the link files that are not those their fits give, four digits."""
+    found = []
+    for device, (name, *_) in LINKS.items():
+        stated = read_link(links_folder / f"{name}.yaml").collectives
+        found += _different(name, stated, _collectives(fit_link(data_folder, device)))
+    return found
+
+
+def fit_link(data_folder: Path, device: str) -> LinkFit:
     """Coefficients of the link between these devices by library, with errors on fitted and held-out message sizes."""
     folder, system = data_folder / "kernels" / "aiconfigurator", SYSTEMS[device]
     _, bandwidth_bytes_per_s, switched, adds_in_switch = LINKS[device]
@@ -383,17 +405,25 @@ def fit_link(
     def fit(kind: CollectiveKind, table: pd.DataFrame) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
         return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table)
 
-    found: dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]] = {
-        library: {
-            "all_reduce": fit(
-                "all_reduce", read_custom_all_reduce(folder / f"{system}_{name}_custom_allreduce.parquet")
-            )
-        }
-        for name, library in LIBRARIES.items()
-    }
-    nccl = folder / f"{system}_nccl_nccl.parquet"
-    found["nccl"] = {kind: fit(kind, read_nccl(nccl, name)) for name, kind in OPERATIONS.items()}
+    found: LinkFit = {}
+    for name, library in LIBRARIES.items():
+        path = folder / f"{system}_{name}_custom_allreduce.parquet"
+        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path))
+        called = read_custom_all_reduce(path, eager=True)
+        efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=True)
+        found[library] = {"all_reduce": (efficiency, fitted, held)}
+    path = folder / f"{system}_nccl_nccl.parquet"
+    found["nccl"] = {kind: fit(kind, read_nccl(path, name)) for name, kind in OPERATIONS.items()}
+    efficiency, fitted, held = found["nccl"]["all_reduce"]
+    called = read_eager_nccl(data_folder, device)
+    efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=False)
+    found["nccl"]["all_reduce"] = (efficiency, fitted, held)
     return found
+
+
+def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, CollectiveEfficiency]]:
+    """As a link states them, errors included."""
+    return {library: {kind: _with_errors(*fit) for kind, fit in kinds.items()} for library, kinds in found.items()}
 
 
 def _experts(

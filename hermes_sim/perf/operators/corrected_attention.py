@@ -61,7 +61,7 @@ def corrected_prefill_seconds(
 ) -> tuple[float, bool]:
     """`prefill_attention_seconds` with the residual table of prompts.
 
-    The table is of whole prompts: its correction counts by the share of new tokens in what the chunks attend to, not
+    The table is of whole prompts: its correction counts by the share of new tokens in what chunks attend to, and not
     where the kernel takes decodes along.
     """
     seconds, is_compute = prefill_attention_seconds(
