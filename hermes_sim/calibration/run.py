@@ -354,7 +354,7 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
 
 
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device whose tables are of kernels launched one by one: prompts, decodes, mixes if there are any."""
+    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
