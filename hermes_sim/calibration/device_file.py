@@ -66,7 +66,7 @@ def set_fields(description: object) -> dict[str, str]:
         elif name.endswith("_s"):
             found[field.alias or name] = _seconds(value)
         else:
-            found[field.alias or name] = f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
+            found[field.alias or name] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return found
 
 

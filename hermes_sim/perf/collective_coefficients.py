@@ -23,6 +23,7 @@ class Collectives(NamedTuple):
     tp_all_reduce: FloatArray = NOT_FITTED
     tp_all_gather: FloatArray = NOT_FITTED
     ep_all_to_all: FloatArray = NOT_FITTED
+    tp_reduce_scatter: FloatArray = NOT_FITTED
 
 
 FROM_BANDWIDTH = Collectives()
@@ -35,6 +36,7 @@ def group_collectives(tensor: GroupLink, experts: GroupLink, library: KernelLibr
         tp_all_reduce=collective_coefficients(tensor, library, "all_reduce"),
         tp_all_gather=collective_coefficients(tensor, "nccl", "all_gather"),
         ep_all_to_all=collective_coefficients(experts, "nccl", "all_to_all"),
+        tp_reduce_scatter=collective_coefficients(tensor, "nccl", "reduce_scatter"),
     )
 
 
