@@ -81,9 +81,7 @@ def read_eager_nccl(folder: Path, device: str) -> pd.DataFrame:
     if table is None:
         return pd.DataFrame(columns=["num_devices", "num_bytes", "measured_s"])
     joined = (table["devices_per_node"] >= table["num_devices"]) & (table["topology"] == "dgx")
-    return pd.DataFrame(
-        table[joined].groupby(["num_devices", "num_bytes"], as_index=False)["measured_s"].median()
-    )
+    return pd.DataFrame(table[joined].groupby(["num_devices", "num_bytes"], as_index=False)["measured_s"].median())
 
 
 def fit_eager(

@@ -199,7 +199,12 @@ def calibrate_layers(
     if "small_kernels" in families:
         kinds = fit_layer_streams(device, data_folder)
         found.update(
-            {"elementwise": {kind: _with_errors(*fit) for kind, fit in kinds.items()}},
+            {
+                "elementwise": {
+                    **found.cost_model.elementwise,
+                    **{kind: _with_errors(*fit) for kind, fit in kinds.items()},
+                }
+            },
             [FitReport(name, f"elementwise {kind}", *errors) for kind, (_, *errors) in kinds.items()],
         )
     found.update({"source": _layers_source(name)})
@@ -347,9 +352,7 @@ def fit_link(data_folder: Path, device: str) -> LinkFit:
 
 def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, CollectiveEfficiency]]:
     """As a link states them, errors included."""
-    return {
-        library: {kind: _with_errors(*fit) for kind, fit in kinds.items()} for library, kinds in found.items()
-    }
+    return {library: {kind: _with_errors(*fit) for kind, fit in kinds.items()} for library, kinds in found.items()}
 
 
 def _experts(

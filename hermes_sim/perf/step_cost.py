@@ -227,8 +227,8 @@ def build_llm_cost(
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
     kernels: whose experts; collectives: what is fitted to the tp and ep links, which comes before their bandwidths.
     sequence_parallel: reduce-scatter and all-gather in the place of an all-reduce. comm_overlap_frac: of the network's
-    time beside other work. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
-    fit the model.
+    time beside other work. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if
+    what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)

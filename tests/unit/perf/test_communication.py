@@ -77,5 +77,3 @@ def test_sequence_parallel_pass_by_hand() -> None:
 def test_sequence_parallel_of_one_device_is_none() -> None:
     plain, split = (engine(tiny_model(), plain_device(), sequence_parallel=on) for on in (False, True))
     np.testing.assert_array_equal(plain.linear, split.linear)
-
-
