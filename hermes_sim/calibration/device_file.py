@@ -63,6 +63,8 @@ def set_fields(description: object) -> dict[str, str]:
             found[name] = "{" + ", ".join(f"{key}: {text}" for key, text in set_fields(value).items()) + "}"
         elif name.endswith("_bytes_per_s"):
             found[field.alias or name] = f"{value / 1e9:.4g} GB/s"
+        elif name.endswith("_bytes"):
+            found[field.alias or name] = f"{value:.0f} B"
         elif name.endswith("_s"):
             found[field.alias or name] = _seconds(value)
         else:

@@ -65,4 +65,5 @@ def pack(efficiency: CollectiveEfficiency, peak_bytes_per_s: float) -> FloatArra
     values[collective.RING_FRAC] = efficiency.ring_frac
     values[collective.IN_SWITCH_FRAC] = efficiency.in_switch_frac
     values[collective.CONTENTION] = efficiency.contention
+    values[collective.OWN_LIMIT] = efficiency.own_limit_bytes or 0.0
     return values
