@@ -55,7 +55,8 @@ OWN_LIMITS: Final[Mapping[tuple[str, KernelLibrary], float]] = {
 """Device and engine -> longest message in bytes, where one number holds for any number of devices.
 
 Source: max_size of CustomAllreduce in vllm/distributed/device_communicators/custom_all_reduce.py (messages below it, in
-multiples of 16 bytes) and in SGLang's copy of it. Newer devices have limits by number of devices, the quickest stands in.
+multiples of 16 bytes) and in SGLang's copy of it. Newer devices have limits by number of devices: there
+the quickest stands in.
 """
 
 LIBRARIES: Final[dict[str, KernelLibrary]] = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm"}

@@ -1,7 +1,8 @@
 """Coefficients by class from the device files, and their error on devices that they were not fitted to.
 
 `python -m hermes_sim.calibration.device_class DATA_FOLDER [--write]` prints the errors and writes the class files of
-classes that have a measured device; the other class files hold judged numbers and are left alone.
+classes that have a measured device; the other class files hold judged numbers and are left alone. `--pairs` prices each
+measured device by the coefficients of each other one instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hermes_sim.calibration.fit import fit_error, summarize
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
+    MEASURED_DEVICES,
 )
 from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.core.shipped import shipped_root
@@ -162,6 +164,18 @@ def class_files(data_folder: Path, devices_folder: Path) -> Iterator[tuple[Class
                 predicted_s, measured_s = (np.concatenate(parts) for parts in zip(*found, strict=True))
                 errors[kernel] = unbiased_range(fit_error(summarize(predicted_s, measured_s)))
         yield coefficients_of(name, fit, donor, errors), errors
+
+
+def pair_errors(data_folder: Path, devices_folder: Path) -> Iterator[tuple[str, str, str, FitError]]:
+    """Donor, target, kernel, error: each measured device priced by each other one's coefficients and its data sheet."""
+    donors = {name: read_device(devices_folder / f"{name}.yaml") for name in MEASURED_DEVICES}
+    tables = KernelRows(data_folder)
+    for donor in donors.values():
+        for target in MEASURED_DEVICES:
+            if target != donor.name:
+                rows = transfer(tables, donor, borrowed(devices_folder / f"{target}.yaml", donor))
+                for kernel, (predicted_s, measured_s) in rows.items():
+                    yield donor.name, target, kernel, fit_error(summarize(predicted_s, measured_s))
 
 
 def blend(donor: Device, attention: Device) -> Device:
@@ -318,18 +332,27 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m hermes_sim.calibration.device_class", description=main.__doc__)
     parser.add_argument("data_folder", type=Path)
     parser.add_argument("--write", action="store_true", help="write the class files")
+    parser.add_argument("--pairs", action="store_true", help="each measured device by the coefficients of each other")
     given = parser.parse_args(None if arguments is None else list(arguments))
     profiles = shipped_root() / "hardware_profiles"
+    if given.pairs:
+        for donor, target, kernel, error in pair_errors(given.data_folder, profiles / "devices"):
+            sys.stdout.write(f"{donor:13s} -> {target:13s} {_line(kernel, error)}")
+        return
     if given.write:
         found = write_classes(given.data_folder, profiles / "devices", shipped_root() / FOLDER)
     else:
         found = ((entry.name, errors) for entry, errors in class_files(given.data_folder, profiles / "devices"))
     for name, errors in found:
         for kernel, error in errors.items():
-            sys.stdout.write(
-                f"{name:21s} {kernel:18s} median {error.median_frac:6.1%} mean {error.mean_frac:6.1%}"
-                f" bias {error.bias_frac:+6.1%} {error.num_points:6d}\n"
-            )
+            sys.stdout.write(f"{name:21s} {_line(kernel, error)}")
+
+
+def _line(kernel: str, error: FitError) -> str:
+    return (
+        f"{kernel:18s} median {error.median_frac:6.1%} mean {error.mean_frac:6.1%}"
+        f" bias {error.bias_frac:+6.1%} {error.num_points:6d}\n"
+    )
 
 
 def _reference(device: Device) -> Reference:

@@ -51,6 +51,11 @@ def render_cost_model(cost_model: CostModel) -> str:
     return "\n".join(lines) + "\n"
 
 
+def error_mapping(error: FitError) -> str:
+    """An error on one line of YAML."""
+    return "{" + ", ".join(f"{key}: {text}" for key, text in set_fields(error).items()) + "}"
+
+
 def set_fields(description: object) -> dict[str, str]:
     """Set fields by YAML key, quantities with their unit."""
     fields = type(description).model_fields  # type: ignore[attr-defined]
@@ -60,7 +65,7 @@ def set_fields(description: object) -> dict[str, str]:
         if value is None or (not field.is_required() and value == field.default):
             continue
         if isinstance(value, FitError):
-            found[name] = "{" + ", ".join(f"{key}: {text}" for key, text in set_fields(value).items()) + "}"
+            found[name] = error_mapping(value)
         elif name.endswith("_bytes_per_s"):
             found[field.alias or name] = f"{value / 1e9:.4g} GB/s"
         elif name.endswith("_bytes"):

@@ -16,16 +16,42 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import DeviceClass
-from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency
+from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.coefficients import gemm_table
-from hermes_sim.perf.operators.gemm import WARM_BYTES, corrected_gemm_seconds
+from hermes_sim.perf.coefficients import gemm_efficiency, gemm_table
+from hermes_sim.perf.operators.gemm import LAUNCH_S, WARM_BYTES, corrected_gemm_seconds
 from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
 
 ACTIVATION_BYTES = 2.0
 """Inputs arrive and outputs leave in bf16, whatever the multiply's dtype."""
+
+KERNEL_DTYPES: Final[dict[GemmKernel, Dtype]] = {
+    "trtllm_bf16": "bf16",
+    "trtllm_fp8": "fp8",
+    "trtllm_fp8_block": "fp8",
+    "trtllm_fp4": "fp4",
+    "trtllm_int8": "int8",
+    "trtllm_w8a16": "bf16",
+    "trtllm_w4a16": "bf16",
+}
+"""Kernel -> the dtype it multiplies in."""
+
+KERNEL_WEIGHT_BYTES: Final[dict[GemmKernel, float]] = {
+    "trtllm_fp8_block": 1.0 + 4.0 / 128**2,
+    "trtllm_fp4": 0.5 + 1.0 / 16,
+    "trtllm_w8a16": 1.0,
+    "trtllm_w4a16": 0.5,
+}
+"""Of one weight with its share of the scales, where it is not that of the dtype; one scale a column counts as none."""
+
+DYNAMIC_SCALE: Final[GemmKernel] = "trtllm_fp8"
+"""Measured with inputs whose scale is found first, over all of them; checkpoints for TensorRT-LLM state it.
+Source: AIConfigurator, collector/trtllm/collect_gemm.py, which gives the layer no input scale."""
+
+KERNEL_LAUNCH: Final = Coefficient("launch_s", 5e-6, 5e-7, 3e-5, 1e-6)
+"""A product with the kernels that quantise its input may be several launches."""
 
 WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e7)
 """The benchmark repeats one product: a small one stays in the cache. Fitted, but not part of the serving model."""
@@ -60,12 +86,23 @@ CUTLASS: Final[dict[DeviceClass, GemmDispatch]] = {
 }
 """Who may choose the tile of a narrow dtype, beside the library's best choice; what fits better stays."""
 
-RESIDUAL_AXES: Final[dict[str, tuple[float, ...]]] = {
-    "m": (1, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768),
-    "n": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
-    "k": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
-}
-"""Knots: rows where kernels change tiles, outputs and depths of the products of language models."""
+ROW_KNOTS: Final = (
+    1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768,
+)  # fmt: skip
+"""Rows where kernels change tiles."""
+RESIDUAL_GRIDS: Final[tuple[dict[str, tuple[float, ...]], ...]] = (
+    {
+        "m": ROW_KNOTS,
+        "n": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+        "k": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+    },
+    {
+        "m": ROW_KNOTS,
+        "n": (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536),
+        "k": (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536),
+    },
+)
+"""Knots of a table, coarse or fine in outputs and depths; what serves shapes left out better stays."""
 
 
 FEWEST_CORRECTED_SHAPES: Final = 20
@@ -94,16 +131,28 @@ def fit_gemm(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEff
     return efficiency, *_errors(_predict_warm(device, dtype, efficiency, table, warm_bytes), table)
 
 
-def fit_gemm_with_residual(device: Device, dtype: Dtype, table: pd.DataFrame) -> GemmFit:
+def fit_gemm_with_residual(
+    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None
+) -> GemmFit:
     """Coefficients, then the table of what they leave, both from the fitted (n, k) shapes alone."""
-    efficiency, warm_bytes = _fit_coefficients(device, dtype, table)
-    analytic_s = _predict_warm(device, dtype, efficiency, table, warm_bytes)
+    efficiency, warm_bytes = _fit_coefficients(device, dtype, table, kernel)
+    analytic_s = _predict_warm(device, dtype, efficiency, table, warm_bytes, kernel)
     residual = fit_gemm_residual(table, analytic_s)
     corrected_s = analytic_s
     if residual is not None:
         log_ratios, _ = residuals_at(residual, {name: table[name].to_numpy() for name in residual.axes})
         corrected_s = analytic_s * np.exp(log_ratios)
     return GemmFit(efficiency, warm_bytes, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
+
+
+def without_dynamic_scale(efficiency: GemmEfficiency, plain: GemmEfficiency) -> GemmEfficiency:
+    """The launch parted into what serving has, two kernels (one quantises, one multiplies), and what it is spared.
+
+    plain: of the same engine's products that quantise nothing, whose launch is that of one kernel.
+    """
+    served_s = min(2.0 * plain.launch_s, efficiency.launch_s)
+    spared_s = float(f"{efficiency.launch_s - served_s:.4g}")
+    return efficiency.model_copy(update={"launch_s": served_s, "dynamic_scale_s": spared_s})
 
 
 def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTable | None:
@@ -113,29 +162,33 @@ def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTa
     if len(rows[["n", "k"]].drop_duplicates()) < FEWEST_CORRECTED_SHAPES:
         return None
     log_ratio = np.log(rows["measured_s"].to_numpy() / analytic_s[fitted])
-    features = {name: rows[name].to_numpy() for name in RESIDUAL_AXES}
-    return fit_residual(features, log_ratio, RESIDUAL_AXES, rows.groupby(["n", "k"]).ngroup())
+    features = {name: rows[name].to_numpy() for name in ("m", "n", "k")}
+    shapes = rows.groupby(["n", "k"]).ngroup()
+    found = (fit_residual(features, log_ratio, grid, shapes) for grid in RESIDUAL_GRIDS)
+    return min((table for table in found if table is not None), key=lambda table: table.after_frac or 0.0, default=None)
 
 
-def _fit_coefficients(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEfficiency, float]:
+def _fit_coefficients(
+    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None
+) -> tuple[GemmEfficiency, float]:
     """Coefficients and the benchmark's warm bytes, with the dispatch that fits better."""
     rows = table[thin(~held_out(table["n"], table["k"]))]
     measured_s = rows["measured_s"].to_numpy()
     is_narrow = DTYPE_BYTES[dtype] < 2.0
     dispatches: list[GemmDispatch] = ["best"]
-    if is_narrow and device.device_class in CUTLASS:
+    if is_narrow and kernel is None and device.device_class in CUTLASS:
         dispatches.append(CUTLASS[device.device_class])
     found: list[tuple[float, int, GemmEfficiency, float]] = []
     for dispatch in dispatches:
         coefficients = (
-            *COEFFICIENTS,
+            *(KERNEL_LAUNCH if one.name == KERNEL_LAUNCH.name and kernel else one for one in COEFFICIENTS),
             WARM,
             *((SPLIT,) if dispatch == "best" else ()),
             *(QUANTIZE_COEFFICIENTS if is_narrow else ()),
         )
 
         def predict(values: dict[str, float], dispatch: GemmDispatch = dispatch) -> FloatArray:
-            return _predict_warm(device, dtype, _efficiency(values, dispatch), rows, values["warm_bytes"])
+            return _predict_warm(device, dtype, _efficiency(values, dispatch), rows, values["warm_bytes"], kernel)
 
         values = fit_coefficients(coefficients, predict, measured_s)
         error = summarize(predict(values), measured_s).mean_frac
@@ -148,23 +201,34 @@ def _errors(predicted_s: FloatArray, table: pd.DataFrame) -> tuple[ErrorSummary,
     return summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
-def predict_gemm(device: Device, dtype: Dtype, table: pd.DataFrame, warm_bytes: float = 0.0) -> FloatArray:
+def predict_gemm(
+    device: Device, dtype: Dtype, table: pd.DataFrame, warm_bytes: float = 0.0, kernel: GemmKernel | None = None
+) -> FloatArray:
     """Seconds of every row of m, n, k, residual table included where the device has one.
 
-    warm_bytes > 0 predicts a benchmark that repeats each product.
+    warm_bytes > 0 predicts a benchmark that repeats each product. kernel: one with coefficients of its own.
     """
     m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
-    return predict_shapes(device, dtype, m, n, k, warm_bytes)
+    return predict_shapes(device, dtype, m, n, k, warm_bytes, kernel)
 
 
 def predict_shapes(
-    device: Device, dtype: Dtype, m: FloatArray, n: FloatArray, k: FloatArray, warm_bytes: float = 0.0
+    device: Device,
+    dtype: Dtype,
+    m: FloatArray,
+    n: FloatArray,
+    k: FloatArray,
+    warm_bytes: float = 0.0,
+    kernel: GemmKernel | None = None,
 ) -> FloatArray:
     """The same, for shapes as arrays."""
-    coefficients = gemm_table(device, [dtype])[0]
+    coefficients = gemm_table(device, [(dtype, kernel)])[0]
     coefficients[WARM_BYTES] = warm_bytes
+    if kernel is not None:
+        coefficients[LAUNCH_S] += gemm_efficiency(device, dtype, kernel).dynamic_scale_s
     out = np.empty(len(m))
-    _fill(m, n, k, DTYPE_BYTES[dtype], ACTIVATION_BYTES, coefficients, out)
+    weight_bytes = DTYPE_BYTES[dtype] if kernel is None else KERNEL_WEIGHT_BYTES.get(kernel, DTYPE_BYTES[dtype])
+    _fill(m, n, k, weight_bytes, ACTIVATION_BYTES, coefficients, out)
     return out
 
 
@@ -186,12 +250,18 @@ def _fill(
 
 
 def _predict_warm(
-    device: Device, dtype: Dtype, efficiency: GemmEfficiency, table: pd.DataFrame, warm_bytes: float
+    device: Device,
+    dtype: Dtype,
+    efficiency: GemmEfficiency,
+    table: pd.DataFrame,
+    warm_bytes: float,
+    kernel: GemmKernel | None = None,
 ) -> FloatArray:
     """As the benchmark saw it, by coefficients alone."""
-    cost_model = device.cost_model.model_copy(update={"gemm": {dtype: efficiency}})
+    update = {"gemm": {dtype: efficiency}} if kernel is None else {"gemm_kernels": {kernel: efficiency}}
+    cost_model = device.cost_model.model_copy(update=update)
     analytic = device.model_copy(update={"cost_model": cost_model, "residuals": None})
-    return predict_gemm(analytic, dtype, table, warm_bytes)
+    return predict_gemm(analytic, dtype, table, warm_bytes, kernel)
 
 
 def _efficiency(values: dict[str, float], dispatch: GemmDispatch) -> GemmEfficiency:

@@ -1,10 +1,10 @@
 """Front-end and host terms of an engine from closed-loop serving tables, with all kernels frozen.
 
-Three numbers an engine, the same on every device: a constant that every request waits before the engine has it (HTTP,
-tokeniser, streaming of the first token), the device's time between the layers of two steps (inputs, metadata, sampled
-tokens: scheduling ahead does not hide it), and what a sequence adds to it. Each run is simulated without them; a step
-that lasts longer by t makes every token later by t, and a request that waits longer by t its first one. Fitted to the
-logarithm of TPOT and TTFT, robustly, on the models that replay/split.py lists.
+Three numbers an engine, the same on every device: the device's time between the layers of two steps (inputs, metadata,
+sampled tokens: scheduling ahead does not hide it), and what client, HTTP server and tokeniser take of a request and of
+each of its prompt tokens. Each run is simulated without them; a step that lasts longer by t makes every token later by
+t, and a request that waits longer by t its first one. Fitted to the logarithm of TPOT and TTFT, robustly, on the models
+that replay/split.py lists.
 
 `python -m hermes_sim.calibration.host_closed_loop FOLDER` prints the terms of every engine, and errors on both sides.
 """
@@ -26,8 +26,9 @@ from scipy.optimize import least_squares
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, summarize
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.replay.closed_loop import READER, replay_run
+from hermes_sim.replay.closed_loop_host import NO_TERMS, HostTerms
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted
-from hermes_sim.replay.closed_loop_setup import NO_TERMS, SetupError, preset_of
+from hermes_sim.replay.closed_loop_setup import SetupError, preset_of
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, read_silicon_table
 
@@ -39,14 +40,18 @@ MOST_USERS: Final = 64
 MOST_OUTPUT_TOKENS: Final = 2048
 """Longer answers say the same of a step, in more time."""
 
+MEAN_LENGTH_FRAC: Final = 0.9
+"""Mean prompt of a run whose lengths are drawn, by nominal length."""
+
 ROBUST_SCALE: Final = 0.1
 """Relative error from which a row counts less."""
 
-STEP_TERMS: Final = (
-    Coefficient("between_steps_s", 1e-4, 0.0, 3e-3, 1e-4),
-    Coefficient("per_sequence_s", 1e-6, 0.0, 5e-5, 1e-6),
+STEP_TERMS: Final = (Coefficient("between_steps_s", 1e-4, 0.0, 3e-3, 1e-4),)
+REQUEST_TERMS: Final = (
+    Coefficient("front_end_s", 2e-2, 0.0, 3e-1, 1e-2),
+    Coefficient("per_token_s", 2e-6, 0.0, 1e-5, 1e-6),
 )
-REQUEST_TERMS: Final = (Coefficient("front_end_s", 2e-2, 0.0, 3e-1, 1e-2),)
+"""A tokeniser takes 100,000 tokens a second at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,8 @@ class Measured:
 
     preset: str
     is_fitted: bool
-    num_users: float
-    """Of one rank."""
+    num_prompt_tokens: float
+    """Mean of its requests."""
     ttft_s: float
     tpot_s: float
     replayed_ttft_s: float
@@ -64,19 +69,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class HostTerms:
+class HostFit:
     """Fitted terms of one engine, and the errors with them."""
 
     preset: str
-    between_steps_s: float
-    per_sequence_s: float
-    front_end_s: float
+    terms: HostTerms
     tpot: dict[str, ErrorSummary]
     """By side: fitted, held_out; a side without rows is left out."""
     ttft: dict[str, ErrorSummary]
 
 
-def fit_host_terms(folder: Path) -> Iterator[HostTerms]:
+def fit_host_terms(folder: Path) -> Iterator[HostFit]:
     """One fit for every engine with rows of fitted models, in alphabetical order."""
     runs: dict[str, list[Measured]] = defaultdict(list)
     for run in measured_runs(folder):
@@ -86,26 +89,21 @@ def fit_host_terms(folder: Path) -> Iterator[HostTerms]:
             yield fit_engine(preset, runs[preset])
 
 
-def fit_engine(preset: str, runs: Sequence[Measured]) -> HostTerms:
+def fit_engine(preset: str, runs: Sequence[Measured]) -> HostFit:
     """Terms of one engine from its runs of fitted models; errors over all of its runs."""
     fitted = [run for run in runs if run.is_fitted]
-    step = _fit(
-        STEP_TERMS,
-        _column(fitted, "replayed_tpot_s"),
-        np.stack([np.ones(len(fitted)), _column(fitted, "num_users")]),
-        _column(fitted, "tpot_s"),
-    )
-    request = _fit(
-        REQUEST_TERMS, _column(fitted, "replayed_ttft_s"), np.ones((1, len(fitted))), _column(fitted, "ttft_s")
-    )
+    ones = np.ones((1, len(fitted)))
+    step = _fit(STEP_TERMS, _column(fitted, "replayed_tpot_s"), ones, _column(fitted, "tpot_s"))
+    per_request = np.concatenate([ones, _column(fitted, "num_prompt_tokens")[None]])
+    request = _fit(REQUEST_TERMS, _column(fitted, "replayed_ttft_s"), per_request, _column(fitted, "ttft_s"))
     tpot, ttft = {}, {}
     for side, wanted in (("fitted", True), ("held_out", False)):
         rows = [run for run in runs if run.is_fitted is wanted]
         if rows:
-            added_s = step[0] + step[1] * _column(rows, "num_users")
-            tpot[side] = summarize(_column(rows, "replayed_tpot_s") + added_s, _column(rows, "tpot_s"))
-            ttft[side] = summarize(_column(rows, "replayed_ttft_s") + request[0], _column(rows, "ttft_s"))
-    return HostTerms(preset, float(step[0]), float(step[1]), float(request[0]), tpot, ttft)
+            late_s = request[0] + request[1] * _column(rows, "num_prompt_tokens")
+            tpot[side] = summarize(_column(rows, "replayed_tpot_s") + step[0], _column(rows, "tpot_s"))
+            ttft[side] = summarize(_column(rows, "replayed_ttft_s") + late_s, _column(rows, "ttft_s"))
+    return HostFit(preset, HostTerms(float(step[0]), float(request[0]), float(request[1])), tpot, ttft)
 
 
 def _fit(
@@ -157,7 +155,7 @@ def measured_runs(folder: Path) -> Iterator[Measured]:
             yield Measured(
                 preset=preset_of(run.backend),
                 is_fitted=is_fitted(model),
-                num_users=run.concurrency / run.engines[0].dp,
+                num_prompt_tokens=MEAN_LENGTH_FRAC * run.isl,
                 ttft_s=run.ttft_s,
                 tpot_s=run.tpot_s,
                 replayed_ttft_s=means.ttft_s,
@@ -173,16 +171,18 @@ def main() -> None:
     """Print the terms of every engine, and mean, median, p90 and bias of TPOT and TTFT on both sides."""
     parser = argparse.ArgumentParser(prog="python -m hermes_sim.calibration.host_closed_loop", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    for terms in fit_host_terms(parser.parse_args().folder):
+    for fit in fit_host_terms(parser.parse_args().folder):
+        terms = fit.terms
         sys.stdout.write(
-            f"{terms.preset}: between_steps {terms.between_steps_s * 1e6:.4g} us, per_sequence "
-            f"{terms.per_sequence_s * 1e6:.4g} us, front end {terms.front_end_s * 1e3:.4g} ms\n"
+            f"{fit.preset}: between steps {terms.between_steps_s * 1e6:.4g} us, front end "
+            f"{terms.front_end_s * 1e3:.4g} ms and {terms.per_token_s * 1e6:.4g} us a prompt token\n"
         )
-        for metric, sides in (("TPOT", terms.tpot), ("TTFT", terms.ttft)):
+        for metric, sides in (("TPOT", fit.tpot), ("TTFT", fit.ttft)):
             for side, errors in sides.items():
                 sys.stdout.write(
                     f"  {metric} {side:8s} mean {errors.mean_frac:6.1%} median {errors.median_frac:6.1%} "
-                    f"p90 {errors.p90_frac:6.1%} bias {errors.bias_frac:+6.1%} ({errors.num_points} runs)\n"
+                    f"p90 {errors.p90_frac:6.1%} bias {errors.bias_frac:+6.1%} "
+                    f"band {errors.low_frac:.3f}-{errors.high_frac:.3f} ({errors.num_points} runs)\n"
                 )
 
 

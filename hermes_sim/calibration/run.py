@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import pandas as pd
+import yaml
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -25,16 +28,24 @@ from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
 from hermes_sim.calibration.fit import ErrorSummary, fit_error
-from hermes_sim.calibration.gemm import fit_gemm_with_residual
+from hermes_sim.calibration.gemm import (
+    DYNAMIC_SCALE,
+    KERNEL_DTYPES,
+    GemmFit,
+    fit_gemm_with_residual,
+    without_dynamic_scale,
+)
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.link_file import read_link, replace_collectives
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
+    GEMM_KERNELS,
     MEASURED_DEVICES,
     SYSTEMS,
     read_gemm,
+    read_gemm_kernel,
 )
 from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
@@ -43,7 +54,9 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
+from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -61,7 +74,7 @@ LINKS: Final[dict[str, tuple[str, float, bool, bool]]] = {
 
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
-EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
+EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a30")
 """Devices whose attention was measured in calls launched one by one, and nothing else of them in graphs."""
 
 DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
@@ -86,6 +99,8 @@ class Calibration:
     """What the measurements of one device say, in the making."""
 
     cost_model: CostModel
+    families: Collection[Family] = FAMILIES
+    """What is fitted anew; residual tables of the others stay."""
     residuals: dict[str, ResidualTable] = field(default_factory=dict)
     reports: list[FitReport] = field(default_factory=list)
 
@@ -164,13 +179,19 @@ def calibrate_device(
 ) -> Calibration:
     """Cost model and residual tables of a device whose kernels were all measured."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model)
+    found = Calibration(device.cost_model, families)
     if "gemm" in families:
         tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
         _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
+        _product_kernels(found, device, data_folder)
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
+        corrections, reports = attention_residuals(
+            device.model_copy(update={"cost_model": found.cost_model}), data_folder
+        )
+        found.residuals |= corrections
+        found.reports.extend(reports)
     if "small_kernels" in families:
         launch_s = found.cost_model.gemm["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
         found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
@@ -188,9 +209,9 @@ def calibrate_layers(
 ) -> Calibration:
     """A device of which layers of some models were measured; the rest is its class's, scaled by its data sheet."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model)
+    found = Calibration(device.cost_model, families)
     if frozenset(families) == frozenset(FAMILIES):
-        found = Calibration(cost_model_by_class(device))
+        found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
         _products(found, device, {"bf16": products})
@@ -215,22 +236,50 @@ def calibrate_layers(
 def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
     """Put the cost model into the device's file, the residual tables beside it."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
-    residuals = Residuals(device=name, tables=found.residuals, source=found.cost_model.source)
-    write_residuals(devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml", residuals)
+    path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+    tables = kept_residuals(path, found.families) | found.residuals
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
+
+
+def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
+    """Tables of a file whose family, the first word of their name, is not fitted anew."""
+    if not path.is_file():
+        return {}
+    written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
 
 
 def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
     """Dense products by dtype, with their residual tables."""
     efficiencies = dict(found.cost_model.gemm)
     for dtype, table in tables.items():
-        fit = fit_gemm_with_residual(device, dtype, table)
-        efficiencies[dtype] = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
-        found.reports.append(FitReport(device.name, f"gemm {dtype}", fit.fitted, fit.held_out))
-        if fit.residual is not None:
-            found.residuals[f"gemm_{dtype}"] = fit.residual
-            corrected = FitReport(device.name, f"gemm {dtype} corrected", fit.corrected_fitted, fit.corrected_held_out)
-            found.reports.append(corrected)
+        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm_with_residual(device, dtype, table))
     found.update({"gemm": efficiencies})
+
+
+def _product_kernels(found: Calibration, device: Device, data_folder: Path) -> None:
+    """Dense products by kernels of another engine or format, with their residual tables."""
+    efficiencies: dict[GemmKernel, GemmEfficiency] = {}
+    for kernel in GEMM_KERNELS:
+        table = read_gemm_kernel(data_folder, device.name, kernel)
+        if table is not None:
+            fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
+            efficiencies[kernel] = _product(found, device.name, kernel, fit)
+    if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
+        whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]
+        efficiencies[DYNAMIC_SCALE] = without_dynamic_scale(whole, plain)
+    found.update({"gemm_kernels": efficiencies})
+
+
+def _product(found: Calibration, device: str, name: str, fit: GemmFit) -> GemmEfficiency:
+    """Coefficients with their errors; the residual table and the reports into their places."""
+    found.reports.append(FitReport(device, f"gemm {name}", fit.fitted, fit.held_out))
+    if fit.residual is not None:
+        errors = (fit.corrected_fitted, fit.corrected_held_out)
+        found.residuals[f"gemm_{name}"] = _with_errors(fit.residual, *errors)
+        found.reports.append(FitReport(device, f"gemm {name} corrected", *errors))
+    efficiency: GemmEfficiency = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
+    return efficiency
 
 
 def _shares(attention: AttentionEfficiency) -> dict[str, float | None]:
@@ -251,27 +300,18 @@ def calibrate_attention(
     """The default kernels of one measured device, all others that were measured, and the errors of the fits."""
     kernels: dict[str, AttentionEfficiency] = {}
     reports = []
-    for engine in ATTENTION_ENGINES:
-        for latent, read, fits in (
-            ("", read_attention, (fit_decode, fit_prefill)),
-            ("_mla", read_mla, (fit_mla_decode, fit_mla_prefill)),
-        ):
-            for phase, fit in zip(("decode", "prefill"), fits, strict=True):
-                table = read(data_folder, device.name, phase, engine)
-                if table is None:
-                    continue
-                for kv_dtype in sorted(table["kv_dtype"].unique()):
-                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
-                    found, fitted, held = fit(device, rows)
-                    name = f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}"
-                    kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
-                        update={
-                            **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
-                            f"{phase}_in_sample": fit_error(fitted),
-                            f"{phase}_held_out": fit_error(held),
-                        }
-                    )
-                    reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
+    fits = {"": (fit_decode, fit_prefill), "_mla": (fit_mla_decode, fit_mla_prefill)}
+    for name, phase, rows in attention_tables(device.name, data_folder):
+        decode, prefill = fits["_mla" if "_mla" in name else ""]
+        found, fitted, held = (decode if phase == "decode" else prefill)(device, rows)
+        kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
+            update={
+                **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
+                f"{phase}_in_sample": fit_error(fitted),
+                f"{phase}_held_out": fit_error(held),
+            }
+        )
+        reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
     default = kernels.pop("vllm", device.cost_model.attention)
     if "vllm_fp8" in kernels:
         kernels["fp8"] = kernels.pop("vllm_fp8")
@@ -282,8 +322,45 @@ def calibrate_attention(
     return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
 
 
+def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Kernel ([engine][_mla][_fp8]), phase and measured rows of every attention kernel of a device."""
+    for engine in ATTENTION_ENGINES:
+        for latent, read in (("", read_attention), ("_mla", read_mla)):
+            for phase in TOKENS:
+                table = read(data_folder, device, phase, engine)
+                if table is None:
+                    continue
+                for kv_dtype in sorted(table["kv_dtype"].unique()):
+                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
+                    yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
+
+
+def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
+    """Tables of what the device's coefficients leave over, by phase and kernel, and the errors with them."""
+    found: dict[str, ResidualTable] = {}
+    reports = []
+    kernels: dict[str, AttentionEfficiency] = {
+        str(name): own for name, own in device.cost_model.attention_kernels.items()
+    }
+    for measured, phase, table in attention_tables(device.name, data_folder):
+        name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
+        own = kernels[name] if name else device.cost_model.attention
+        rows = attention_rows(device, own, phase, table)
+        residual = fit_attention_residual(rows)
+        if residual is None:
+            continue
+        errors = corrected_attention(rows, residual)
+        residual = _with_errors(residual, *errors)
+        found[residual_name(phase, name)] = residual
+        alike = name.removeprefix("trtllm_").removeprefix("sglang_")
+        if "_mla" in name and kernels.get(alike) == own:
+            found.setdefault(residual_name(phase, alike), residual)
+        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
+    return found, reports
+
+
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device whose tables are of kernels launched one by one, in prompts, decodes and mixes of both."""
+    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
@@ -296,11 +373,10 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
     prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
     found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
-    found, *mixed_errors = fit_mixed(device, found, tables[operators[2]])
-    reports = [
-        FitReport(device.name, f"{phase} eager", fitted, held)
-        for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors), ("mixed", mixed_errors))
-    ]
+    phases = {"decode": decode_errors, "prefill": prefill_errors}
+    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
+        found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
+    reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
     errors = {}
     for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors)):
         errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
@@ -375,8 +451,8 @@ def _experts(
             reports.append(FitReport(name, f"experts {form}", fitted, held))
             residual = fit_expert_residual(device, form, found, main_kernel(rows))
             if residual is not None:
-                residuals[f"experts_{form}"] = residual
                 corrected = corrected_errors(device, form, found, residual, main_kernel(rows))
+                residuals[f"experts_{form}"] = _with_errors(residual, *corrected)
                 reports.append(FitReport(name, f"experts {form} corrected", *corrected))
     return efficiencies, residuals, reports
 

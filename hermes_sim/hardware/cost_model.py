@@ -8,13 +8,16 @@ from hermes_sim.core.schema import Description, Dtype, Fraction, Seconds, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 
 
 class CostModel(Description):
     """Efficiencies of this device's kernels (see docs/modelling.md for the equations)."""
 
     gemm: dict[Dtype, GemmEfficiency] = Field(min_length=1)
+    """By dtype, as the device's most common engine multiplies (vLLM on GPUs)."""
+    gemm_kernels: dict[GemmKernel, GemmEfficiency] = Field(default={})
+    """Kernels of other engines and formats; what is not here takes the nearest one, `gemm` last."""
     attention_prefill_compute_frac: Fraction
     attention_decode_memory_frac: Fraction
     elementwise_memory_frac: Fraction

@@ -16,6 +16,7 @@ from pydantic import Field
 from hermes_sim.core.schema import BytesPerSecond, Description, Dtype, Hertz, PositiveInt, Source
 from hermes_sim.core.shipped import shipped_root
 from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 
 DeviceClass = Literal[
     "datacenter_ampere", "datacenter_hopper", "datacenter_blackwell", "datacenter_ada", "volta", "turing",
@@ -33,10 +34,13 @@ SCALED: Final[dict[str, Law]] = {
     "quantize_row_s": "cores",
     "quantize_element_s": "bandwidth",
     "token_s": "cores",
+    "decode_combine_log_s": "clock",
 }
 """Times of a cost model that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole
 device, by cores x clock; bandwidth: bytes of the whole device. Every other time (launches, synchronisation) is taken
 over as it is, and so are shares of peak and bandwidth, and cycles."""
+SCALED_OF_PRODUCTS: Final[dict[str, Law]] = SCALED | {"launch_s": "clock", "ramp_s": "clock"}
+"""Of products too: starting an empty captured kernel, and filling its pipeline from memory, are chains of cycles."""
 
 
 class Reference(Description):
@@ -107,7 +111,8 @@ def _scaled(part: Any, scales: dict[Law, float]) -> Any:
     """A part of a cost model, or a table of such parts, on the device with these factors."""
     if isinstance(part, dict):
         return {key: _scaled(entry, scales) for key, entry in part.items()}
-    laws = {name: law for name, law in SCALED.items() if name in type(part).model_fields}
+    scaled = SCALED_OF_PRODUCTS if isinstance(part, GemmEfficiency) else SCALED
+    laws = {name: law for name, law in scaled.items() if name in type(part).model_fields}
     return part.model_copy(update={name: _rounded(getattr(part, name) * scales[law]) for name, law in laws.items()})
 
 

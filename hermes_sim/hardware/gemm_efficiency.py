@@ -11,6 +11,13 @@ from hermes_sim.hardware.fit_error import FitError
 
 GemmDispatch = Literal["best", "rows_sm89", "rows_sm90", "rows_sm100"]
 
+GemmKernel = Literal[
+    "fp8_block", "w8a16", "w4a16",
+    "trtllm_bf16", "trtllm_fp8", "trtllm_fp8_block", "trtllm_fp4", "trtllm_int8", "trtllm_w8a16", "trtllm_w4a16",
+]  # fmt: skip
+"""Kernels with coefficients of their own beside those by dtype: [library_]format. fp8_block: weights with one scale for
+each 128 x 128 block; w8a16, w4a16: integer weights that are widened to 16 bits where they are multiplied."""
+
 
 class GemmEfficiency(Description):
     """Coefficients of the matrix-multiply model for one dtype (perf/operators/gemm.py).
@@ -52,6 +59,8 @@ class GemmEfficiency(Description):
     """Narrow dtypes: the kernel that scales the activations, per row."""
     quantize_element_s: Seconds = Field(default=0.0, alias="quantize_element")
     """... and per element."""
+    dynamic_scale_s: Seconds = Field(default=0.0, alias="dynamic_scale")
+    """Kernels that find the scale of all inputs, which a checkpoint that states the scale is spared: not served."""
     in_sample: FitError | None = None
     """Error on the shapes that were fitted."""
     held_out: FitError | None = None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Description, Fraction, NonNegativeInt, Source
+from hermes_sim.hardware.fit_error import FitError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,6 +41,10 @@ class ResidualTable(Description):
     """Mean |ln(measured / predicted)| on shapes kept out in turn (cross-validation): analytic time ..."""
     after_frac: Fraction | None = None
     """... and with this table."""
+    in_sample: FitError | None = None
+    """Error of corrected times on the shapes that were fitted."""
+    held_out: FitError | None = None
+    """Error of corrected times on shapes that were not fitted."""
 
     @model_validator(mode="after")
     def _check(self) -> ResidualTable:

@@ -13,7 +13,7 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.coefficients import CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
+from hermes_sim.perf.coefficients import BLOCK_SCALE_BYTES, CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
 from hermes_sim.perf.operators import experts
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,9 +34,6 @@ PEAK_DTYPES: Final[dict[str, Dtype]] = {
     "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "fp4": "fp4", "mxfp4": "bf16", "w4a16": "bf16", "w4a8": "fp8",
 }  # fmt: skip
 """Format without its library -> the dtype its products are multiplied in."""
-
-BLOCK_SCALE_BYTES: Final = 4.0 / 128**2
-"""Of one weight of a 128 x 128 block with one scale; one scale a column is far less."""
 
 UNMEASURED_KERNELS: Final = 2.0
 """Launches of a layer of experts where nothing is known about its kernels: its two products."""

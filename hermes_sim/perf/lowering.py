@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
-from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
@@ -26,7 +26,7 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_table
+from hermes_sim.perf.coefficients import Product, gemm_kernel, gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
@@ -46,7 +46,7 @@ from hermes_sim.perf.operators.experts import (
     grouped_product_seconds,
     passed_rows,
 )
-from hermes_sim.perf.operators.gemm import corrected_gemm_seconds
+from hermes_sim.perf.operators.gemm import NUM_GEMM_COEFFICIENTS, corrected_gemm_seconds
 from hermes_sim.perf.residual import NO_RESIDUAL, residual_log_ratio, slice_residual
 
 FloatArray = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ K = 4
 WEIGHT_BYTES = 5  # per call, whatever the number of tokens; grouped: of one expert
 TOKEN_BYTES = 6  # per call and token
 TOKEN_FLOPS = 7  # per call and token
-COEFFICIENTS = 8  # row of the table of GEMM coefficients
+COEFFICIENTS = 8  # row of the table of GEMM coefficients, by dtype and kernel
 NUM_EXPERTS = 9  # of the whole model
 EXPERTS_PER_TOKEN = 10
 EXPERT_DEVICES = 11  # shares the experts are spread over (ep)
@@ -124,7 +124,7 @@ class LoweredOperators:
     rows: FloatArray
     """[num_operators, NUM_COLUMNS]"""
     gemm_table: FloatArray
-    """[num_dtypes, NUM_GEMM_COEFFICIENTS + residual table]"""
+    """[num_products, NUM_GEMM_COEFFICIENTS + residual table] by dtype and kernel"""
     settings: FloatArray
     """[NUM_SETTINGS]"""
     expert_rates: FloatArray
@@ -163,6 +163,20 @@ class LoweredOperators:
         return row_seconds(
             self.rows, index, float(count), self.gemm_table, self.settings, self.expert_residual, num_rows, distinct
         )
+
+    def support_frac(self, index: int, count: int) -> float:
+        """How much of an operator's time at `count` rests on measurements nearby (0 to 1)."""
+        row = self.rows[index]
+        if row[KIND] == GEMM:
+            residual = self.gemm_table[int(row[COEFFICIENTS]), NUM_GEMM_COEFFICIENTS:]
+            return residual_log_ratio(residual, row[ROWS_PER_TOKEN] * count, row[N], row[K], 1.0)[1]
+        if row[KIND] not in (GROUPED_GEMM, EXPERT_STREAM):
+            return 0.0
+        num_tokens = row[EXPERT_RANKS] * count
+        _, active = skewed_experts(self.expert_rates, num_tokens)
+        if active == 0.0:
+            active = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
+        return residual_log_ratio(self.expert_residual, num_tokens, active, 1.0, 1.0)[1]
 
     @property
     def num_kernels(self) -> float:
@@ -254,20 +268,28 @@ def _with_hand_overs(lowered: LoweredOperators, model: ModelArchitecture, tp: in
     return replace(lowered, names=(*lowered.names, "pipeline_send"), rows=rows)
 
 
-def lower_encoder(model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int) -> LoweredOperators:
+def lower_encoder(
+    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, kernels: KernelLibrary = "vllm"
+) -> LoweredOperators:
     """What an encoder-decoder model does with its prompts, by the number of their tokens."""
-    return _lower(lambda count: encoder_pass_operators(model, count, tp=tp), model, device, settings)
+    return _lower(lambda count: encoder_pass_operators(model, count, tp=tp), model, device, settings, kernels=kernels)
 
 
 def lower_sampling(
-    model: ModelArchitecture, device: Device, settings: FloatArray, *, tp: int, sort_bytes_per_logit: float = 0.0
+    model: ModelArchitecture,
+    device: Device,
+    settings: FloatArray,
+    *,
+    tp: int,
+    sort_bytes_per_logit: float = 0.0,
+    kernels: KernelLibrary = "vllm",
 ) -> LoweredOperators:
     """Logits and sampling, by the number of sequences that get a token."""
 
     def operators(count: int) -> tuple[Operator, ...]:
         return sampling_operators(model, count, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit)
 
-    return _lower(operators, model, device, settings)
+    return _lower(operators, model, device, settings, kernels=kernels)
 
 
 def _hidden_bytes(model: ModelArchitecture) -> float:
@@ -287,11 +309,13 @@ def _lower(
 ) -> LoweredOperators:
     # Multiples of ep: rows per device come out whole. Large enough that the largest count leaves no rounding.
     few, many = list_operators(64 * ep), list_operators(128 * ep)
-    dtypes: list[Dtype] = sorted({operator.dtype for operator in few if operator.kind == "gemm"})
+    products: list[Product] = []
     rows = np.zeros((len(few), NUM_COLUMNS))
     for row, first, second in zip(rows, few, many, strict=True):
         assert first.name == second.name
-        _fill_row(row, first, second, 64 * ep, dtypes)
+        _fill_row(row, first, second, 64 * ep)
+        if row[KIND] == GEMM and first.name not in GROUPED_PRODUCTS:
+            row[COEFFICIENTS] = _place(products, (first.dtype, _kernel(device, row, first, kernels)))
         if row[KIND] == STREAM:
             row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name)
         if first.name in GROUPED_PRODUCTS:
@@ -305,7 +329,18 @@ def _lower(
     settings, table = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
     residual = _layer_residual(table, few)
-    return LoweredOperators(names, rows, gemm_table(device, dtypes), settings, expert_rates, residual)
+    return LoweredOperators(names, rows, gemm_table(device, products), settings, expert_rates, residual)
+
+
+def _kernel(device: Device, row: FloatArray, operator: Operator, kernels: KernelLibrary) -> GemmKernel | None:
+    return gemm_kernel(device, operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k), kernels)
+
+
+def _place(products: list[Product], product: Product) -> int:
+    """Number of the product in the list, put there if it is new."""
+    if product not in products:
+        products.append(product)
+    return products.index(product)
 
 
 def _with_experts(
@@ -329,12 +364,11 @@ def _layer_residual(table: ResidualTable | None, operators: Sequence[Operator]) 
     return slice_residual(table, {"width": float(down[0].k), "hidden": float(down[0].n)})
 
 
-def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int, dtypes: Sequence[Dtype]) -> None:
+def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int) -> None:
     if first.kind == "collective":
         row[KIND] = COLLECTIVES.get(first.name, ALL_REDUCE)
     elif first.kind == "gemm":
         row[KIND] = GEMM
-        row[COEFFICIENTS] = dtypes.index(first.dtype)
     else:
         row[KIND] = EXPERT_STREAM if first.name in EXPERT_STREAMS else STREAM
     row[COUNT] = first.count

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.replay.closed_loop_host import HOST_TERMS, NO_TERMS, HostTerms
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, serving_model
 from hermes_sim.replay.closed_loop_run import Means, closed_loop
-from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of
+from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of, preset_of
 from hermes_sim.replay.experiment import Comparison, Progress, Side, Unexpressed
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, is_silicon_table, read_silicon_table
@@ -78,21 +79,26 @@ def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comp
         return
     labels = labels_of(run, model)
     side: Side = "fitted" if is_fitted(model) else "held_out"
-    pairs = (("ttft_mean_s", run.ttft_s, means.ttft_s), ("tpot_mean_s", run.tpot_s, means.tpot_s))
-    for metric, measured, predicted in pairs:
-        yield Comparison(table, run.row, metric, measured, predicted, labels, side, left_out=left_out)
+    terms = HOST_TERMS.get(preset_of(run.backend), NO_TERMS)
+    of_metric = (
+        ("ttft_mean_s", run.ttft_s, means.ttft_s, terms.ttft_band),
+        ("tpot_mean_s", run.tpot_s, means.tpot_s, terms.tpot_band),
+    )
+    for metric, measured, predicted, band in of_metric:
+        low, high = (predicted * band[0], predicted * band[1]) if band is not None else (None, None)
+        yield Comparison(table, run.row, metric, measured, predicted, labels, side, low, high, left_out)
 
 
-def replay_run(run: ServingRun, host: Mapping[str, Any] | None = None) -> tuple[ModelArchitecture, Means]:
+def replay_run(run: ServingRun, terms: HostTerms | None = None) -> tuple[ModelArchitecture, Means]:
     """One row's experiment. Raises SetupError, UnknownModelError, HermesError.
 
-    host: keys of the engines' `host` in place of the preset's.
+    terms: of the engines' hosts, in place of the fitted ones.
     """
     if run.is_disaggregated and any(layout.num_workers is None for layout in run.engines):
         raise SetupError("prefill and decode run apart, but the numbers of their workers are not stated")
     device = board_of(run.system).device
     model = serving_model(run.model, run.precision, run.gemm_mode, run.moe_mode, device)
-    cluster = cluster_of(run, model, host)
+    cluster = cluster_of(run, model, terms)
     key = (cluster.model_dump_json(), run.isl, run.osl, run.concurrency, run.is_drawn, model.model_dump_json())
     if key not in _KNOWN:
         _KNOWN[key] = closed_loop(cluster, model, run.isl, run.osl, run.concurrency, is_drawn=run.is_drawn)

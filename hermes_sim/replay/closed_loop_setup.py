@@ -10,6 +10,7 @@ from typing import Any, Final
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.replay.closed_loop_host import HOST_TERMS, NO_TERMS, HostTerms
 from hermes_sim.replay.silicon_table import Layout, ServingRun
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.files import read_description
@@ -38,17 +39,13 @@ BUSY_RECEIVE_INTERVAL: Final = 30
 BUSY_CONCURRENCY: Final = 16
 """SGLang: steps between two looks at new requests, below and from a concurrency of 16."""
 
-TRTLLM_RECEIVE_INTERVAL: Final = 24
+TRTLLM_RECEIVE_INTERVAL: Final = 20
 TRTLLM_RANKS_RECEIVE_INTERVAL: Final = 100
 """TensorRT-LLM: the same, alone and with ranks of data-parallel attention. All four are estimates, for no row states
 them: measured TTFTs of fitted models exceed prefill and front end by about half as many steps of each."""
 
 LARGE_MEMORY_BYTES: Final = 160 * 2**30
 """From here SGLang takes prompts in chunks of twice the size (server_args.py)."""
-
-
-NO_TERMS: Final[Mapping[str, Any]] = {"between_steps": 0.0, "per_step": 0.0, "per_sequence": 0.0, "tokenize": None}
-"""Host of an engine that takes no time."""
 
 
 class SetupError(LookupError):
@@ -117,15 +114,18 @@ def library_device(name: str) -> Device:
     return read_description(Device, path)
 
 
-def cluster_of(run: ServingRun, model: ModelArchitecture, host: Mapping[str, Any] | None = None) -> ClusterFile:
-    """Nodes and engines of a run; prefill and decode on nodes of their own where they run apart."""
+def cluster_of(run: ServingRun, model: ModelArchitecture, terms: HostTerms | None = None) -> ClusterFile:
+    """Nodes and engines of a run; prefill and decode on nodes of their own where they run apart.
+
+    terms: of all engines, in place of those fitted to them.
+    """
     board = board_of(run.system)
     stages = (["prefill"], ["decode"]) if run.is_disaggregated else (["prefill", "decode"],)
     nodes, engines = [], []
     for serves, layout in zip(stages, run.engines, strict=True):
         name = serves[0] if run.is_disaggregated else "llm"
         nodes.append(_node(name, board, layout))
-        engines.append(_engine(name, serves, run, layout, model, board.device, host or {}))
+        engines.append(_engine(name, serves, run, layout, model, board.device, terms))
     return ClusterFile.model_validate({"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines})
 
 
@@ -150,7 +150,7 @@ def _engine(
     layout: Layout,
     model: ModelArchitecture,
     device: Device,
-    host: Mapping[str, Any],
+    terms: HostTerms | None,
 ) -> dict[str, Any]:
     preset = preset_of(run.backend)
     batching: dict[str, Any] = {
@@ -173,7 +173,8 @@ def _engine(
         "kv_cache": {"prefix_caching": False, "block_tokens": 16, "dtype": kv_dtype(preset, model, device)},
     }
     captured = {"max_captured_seqs": 512 if layout.tp >= 4 else 256} if preset == "sglang" else {}
-    return {**engine, "host": {**captured, **host}}
+    terms = terms or HOST_TERMS.get(preset, NO_TERMS)
+    return {**engine, "host": {**captured, **terms.host()}}
 
 
 def max_num_seqs(preset: str, concurrency: int) -> int:

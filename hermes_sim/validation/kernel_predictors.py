@@ -19,14 +19,22 @@ from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.experts import expert_shapes, predict_shapes
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import LINKS
-from hermes_sim.core.schema import Dtype
+from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseKind
 from hermes_sim.hardware.fit_error import FitError
+from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
 from hermes_sim.perf.attention_layers import attention_efficiency
-from hermes_sim.perf.coefficients import supported_dtype
+from hermes_sim.perf.attention_residual import attention_residual
+from hermes_sim.perf.coefficients import (
+    BLOCK_SCALE_BYTES,
+    gemm_efficiency,
+    gemm_kernel,
+    gemm_residual,
+    supported_dtype,
+)
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency
 from hermes_sim.perf.operators.collective import all_reduce_seconds
@@ -68,19 +76,47 @@ class Predicted:
         self.reason[rows] = why
 
 
+PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
+    "fp8_block": ("fp8", 1.0 + BLOCK_SCALE_BYTES), "w8a16": ("bf16", 1.0), "w4a16": ("bf16", 0.5),
+}  # fmt: skip
+"""Format that is no dtype -> what it multiplies in, bytes of a weight."""
+
+HOST_TIME_FACTOR: Final = 5.0
+"""Kernels of another library stand for a table only if its shortest product is not so many times longer than theirs."""
+
+
 def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
     found = Predicted.nothing(len(table))
-    for name in table["dtype"].unique():
-        rows = (table["dtype"] == name).to_numpy()
-        if name not in get_args(Dtype):
+    for (name, engine), rows in _groups(table, "dtype", "engine"):
+        dtype, bytes_per_weight = PRODUCT_FORMATS.get(name, (cast(Dtype, name), DTYPE_BYTES.get(name, 0.0)))
+        if dtype not in get_args(Dtype):
             found.refuse(rows, f"no model of a product in {name}")
-        elif supported_dtype(device, name) is None:
+        elif supported_dtype(device, dtype) is None:
             found.refuse(rows, f"the device multiplies neither {name} nor anything wider")
         else:
-            efficiency = device.cost_model.gemm.get(name)
-            band = _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
-            found.put(rows, predict_gemm(device, name, table[rows]), band)
+            library = cast(KernelLibrary, engine if engine in get_args(KernelLibrary) else "vllm")
+            kernel = gemm_kernel(device, dtype, bytes_per_weight, library)
+            if kernel is None and name in PRODUCT_FORMATS:
+                found.refuse(rows, f"no model of a product in {name}")
+                continue
+            seconds = predict_gemm(device, dtype, table[rows], kernel=kernel)
+            shortest_s = float(table["measured_s"][rows].min())
+            is_foreign = kernel is not None and not kernel.startswith(f"{engine}_")
+            if is_foreign and shortest_s > HOST_TIME_FACTOR * seconds.min():
+                found.refuse(rows, f"no product takes less than {shortest_s * 1e6:.0f} us: launches from the host")
+            else:
+                found.put(rows, seconds, _gemm_band(device, dtype, kernel))
     return found
+
+
+def _gemm_band(device: Device, dtype: Dtype, kernel: GemmKernel | None) -> FitError | None:
+    """With the residual table, if its errors are stated, else by coefficients alone."""
+    residual = gemm_residual(device, dtype, kernel)
+    if residual is not None and residual.in_sample is not None:
+        return _band(residual.in_sample, residual.held_out)
+    by_dtype = device.cost_model.gemm.get(dtype)
+    efficiency = gemm_efficiency(device, dtype, kernel) if kernel is not None else by_dtype
+    return _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
 
 
 def _attention(calls: Calls, phase: str) -> Predictor:
@@ -107,7 +143,11 @@ def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError
     if not phase:
         return None
     engine = str(table["engine"].iloc[0]) or "vllm"
-    efficiency = attention_efficiency(kinds_of(table.iloc[:1])[1][0], device, engine)
+    layers = kinds_of(table.iloc[:1])[1][0]
+    residual = attention_residual(layers, device, phase, engine)
+    if residual is not None and residual.in_sample is not None:
+        return _band(residual.in_sample, residual.held_out)
+    efficiency = attention_efficiency(layers, device, engine)
     return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
 
 

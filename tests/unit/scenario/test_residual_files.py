@@ -42,7 +42,7 @@ def test_a_named_file_is_read_and_survives_a_round_trip(tmp_path: Path) -> None:
 def test_the_table_corrects_products_of_its_dtype(tmp_path: Path) -> None:
     (tmp_path / "tables.yaml").write_text(render_residuals(TABLES), encoding="utf-8")
     device = read_description(Device, write_device(tmp_path, "tables.yaml"))
-    bf16, fp8 = gemm_table(device, ["bf16", "fp8"])
+    bf16, fp8 = gemm_table(device, [("bf16", None), ("fp8", None)])
     shape = (64.0, 4096.0, 4096.0)
     moved = (2.0 * 4096**2, 4.0 * 64 * 4096)
     for row, dtype, factor in ((bf16, "bf16", math.exp(0.2)), (fp8, "fp8", 1.0)):

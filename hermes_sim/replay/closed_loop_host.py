@@ -1,0 +1,50 @@
+"""What servers and clients of the public closed-loop benchmarks add to the kernels, by engine.
+
+Fitted with all kernels frozen by `python -m hermes_sim.calibration.host_closed_loop` to runs of the models that
+split.py lists; the same on every device. They belong to how those servers were started and measured, so that they are
+no part of the engine presets: a first token is late by what client, HTTP server and tokeniser need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TOKENIZERS: Final = 4096
+"""Nobody waits for a tokeniser: what is fitted is a delay, not the rate of one worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTerms:
+    """Seconds that an engine's host and front end take."""
+
+    between_steps_s: float = 0.0
+    """A step, on the device: inputs, metadata, sampled tokens. Scheduling ahead does not hide it."""
+    front_end_s: float = 0.0
+    """A request, before the engine has it."""
+    per_token_s: float = 0.0
+    """A prompt token, the same."""
+    tpot_band: tuple[float, float] | None = None
+    """Measured over replayed TPOT of fitted runs: the quantiles 5% and 95%."""
+    ttft_band: tuple[float, float] | None = None
+    """The same of TTFT."""
+
+    def host(self) -> Mapping[str, Any]:
+        """As keys of an engine's `host`."""
+        tokenize = {
+            "per_request": f"{self.front_end_s:.9g} s",
+            "per_token": f"{self.per_token_s:.9g} s",
+            "num_workers": TOKENIZERS,
+        }
+        return {"between_steps": f"{self.between_steps_s:.9g} s", "tokenize": tokenize}
+
+
+NO_TERMS: Final = HostTerms()
+
+HOST_TERMS: Final[Mapping[str, HostTerms]] = {
+    "sglang": HostTerms(1.016e-3, 0.2569, 1e-5, tpot_band=(0.856, 1.316), ttft_band=(0.494, 9.95)),
+    "trtllm": HostTerms(0.0, 7.896e-3, 0.0, tpot_band=(0.614, 1.269), ttft_band=(0.562, 1.997)),
+    "vllm_v1": HostTerms(0.0, 0.01702, 8.256e-6, tpot_band=(0.853, 1.131), ttft_band=(0.689, 1.594)),
+}
+"""Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""
