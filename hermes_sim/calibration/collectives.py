@@ -45,8 +45,19 @@ IN_SWITCH: Final = Coefficient("in_switch_frac", 0.7, 0.1, 1.0)
 """Switches that add up (NVLink 4 and later)."""
 
 EAGER: Final = (Coefficient("eager_launch_s", 3e-5, 1e-6, 2e-4, 1e-5),)
-EAGER_COPY: Final = Coefficient("eager_copy_bytes_per_s", 1e12, 1e10, 1e14)
+EAGER_COPY: Final = Coefficient("eager_copy_bytes_per_s", 1e12, 1e11, 1e13, 1e12)
 """Engines' own all-reduce; NCCL works on the message where it lies."""
+
+OWN_LIMITS: Final[Mapping[tuple[str, KernelLibrary], float]] = {
+    ("a100_sxm_80gb", "vllm"): 8.0 * 2**20 - 16.0,
+    ("a100_sxm_80gb", "sglang"): 8.0 * 2**20,
+}
+"""Device and engine -> longest message in bytes, where one number holds for any number of devices.
+
+Source: max_size of CustomAllreduce in vllm/distributed/device_communicators/custom_all_reduce.py (messages below it, in
+multiples of 16 bytes) and in SGLang's copy of it. Newer devices have limits by number of devices: there
+the quickest stands in.
+"""
 
 LIBRARIES: Final[dict[str, KernelLibrary]] = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm"}
 OPERATIONS: Final[dict[str, CollectiveKind]] = {
@@ -115,9 +126,18 @@ def predict_eager(
 
 
 def fit_collective(
-    kind: CollectiveKind, peak_bytes_per_s: float, switched: bool, adds_in_switch: bool, table: pd.DataFrame
+    kind: CollectiveKind,
+    peak_bytes_per_s: float,
+    switched: bool,
+    adds_in_switch: bool,
+    table: pd.DataFrame,
+    own_limit_bytes: float | None = None,
 ) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients of one library's collective on one link; errors on fitted and held-out message sizes."""
+    """Coefficients of one library's collective on one link; errors on fitted and held-out message sizes.
+
+    own_limit_bytes: longest message of an engine's own kernels, where its source states one for all numbers of devices.
+    """
+    limit: dict[str, Any] = {} if own_limit_bytes is None else {"own_limit_bytes": own_limit_bytes}
     coefficients = ALL_REDUCE if kind == "all_reduce" else EXCHANGE
     if not switched:
         coefficients = (*coefficients, CONTENTION)
@@ -127,12 +147,12 @@ def fit_collective(
     measured_s = table["measured_s"].to_numpy(np.float64)
 
     def predict(values: dict[str, float]) -> FloatArray:
-        return predict_collective(kind, peak_bytes_per_s, _efficiency(values), table)
+        return predict_collective(kind, peak_bytes_per_s, _efficiency({**values, **limit}), table)
 
     values = fit_coefficients(coefficients, lambda values: predict(values)[~held], measured_s[~held])
     predicted_s = predict(values)
     return (
-        _efficiency(values),
+        _efficiency({**values, **limit}),
         summarize(predicted_s[~held], measured_s[~held]),
         summarize(predicted_s[held], measured_s[held]),
     )

@@ -68,10 +68,12 @@ def set_fields(description: object) -> dict[str, str]:
             found[name] = error_mapping(value)
         elif name.endswith("_bytes_per_s"):
             found[field.alias or name] = f"{value / 1e9:.4g} GB/s"
+        elif name.endswith("_bytes"):
+            found[field.alias or name] = f"{value:.0f} B"
         elif name.endswith("_s"):
             found[field.alias or name] = _seconds(value)
         else:
-            found[field.alias or name] = f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
+            found[field.alias or name] = f"{value:.4g}" if isinstance(value, float) else str(value)
     return found
 
 

@@ -69,7 +69,11 @@ def predict_elementwise(device: Device, efficiency: ElementwiseEfficiency, num_b
 
 
 def _kernels(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """One frame a measured kernel. A norm reads and writes the hidden state, an addition reads two and writes one."""
+    """One frame a measured kernel. A norm reads and writes the hidden state, an addition reads two and writes one.
+
+    A layer with one norm runs attention and feed-forward side by side, and adds both: two additions.
+    """
+    additions = 1.0 if "post_attention_layernorm_ms" in table else 2.0
     hidden, tp = table["n_embd"], table["tp"]
     width = table["n_expanded_embd"] / tp
     head_dim = hidden / table["n_head"]
@@ -79,7 +83,7 @@ def _kernels(table: pd.DataFrame) -> list[pd.DataFrame]:
         "norm": 2.0 * hidden,
         "rope": 2.0 * rotated,
         "activation": width * np.where(table["use_gated_mlp"].astype(bool), 3.0, 2.0),
-        "residual_add": 3.0 * hidden,
+        "residual_add": additions * 3.0 * hidden,
     }
     return [
         pd.DataFrame(

@@ -65,7 +65,7 @@ def fit_error(summary: ErrorSummary) -> FitError:
     return FitError(
         median_frac=float(f"{summary.median_frac:.4g}"),
         mean_frac=float(f"{summary.mean_frac:.4g}"),
-        bias_frac=float(f"{summary.bias_frac:.3f}"),
+        bias_frac=float(f"{summary.bias_frac:.3f}") + 0.0,  # no negative zero
         num_points=summary.num_points,
         p90_frac=float(f"{summary.p90_frac:.4g}"),
         low_frac=float(f"{summary.low_frac:.4g}"),

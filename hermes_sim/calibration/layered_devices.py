@@ -20,16 +20,26 @@ LAYERED_DEVICES: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a40", "a30")
 
 STREAMS: Final[dict[str, ElementwiseKind]] = {
     "norm": "norm",
-    "add_norm": "norm",
+    "add_norm": "add_norm",
     "activation": "activation",
     "rope": "rope",
     "embedding": "embedding",
+    "add": "residual_add",
     "residual_add": "residual_add",
+    "sampler": "sampler",
 }
 """Kernel of a measured table -> the kind whose coefficients it has a say in."""
 
 SHORTEST_S: Final = 2e-6
 """Tables in whole microseconds say little below."""
+
+
+SLOWEST_FRAC: Final = 0.25
+"""A norm that moves long streams below this share of the memory bandwidth is no kernel of an engine but several passes,
+run operator by operator by PyTorch: such a model's rows say nothing of the kernel."""
+NORMS: Final = frozenset({"norm", "add_norm"})
+LONG_STREAMS: Final = 0.75
+"""Quantile of the bytes from which on a stream counts as long."""
 
 
 def read_layer_products(folder: Path, device: str) -> pd.DataFrame | None:
@@ -53,5 +63,18 @@ def read_layer_streams(folder: Path, device: str) -> dict[ElementwiseKind, pd.Da
 
 
 def fit_layer_streams(device: Device, folder: Path) -> dict[ElementwiseKind, Any]:
-    """Kind -> (efficiency, error on fitted, error on kept-out rows)."""
-    return {kind: fit_elementwise(device, rows) for kind, rows in read_layer_streams(folder, device.name).items()}
+    """Kind -> (efficiency, error on fitted, error on kept-out rows). Norms of several passes are left out."""
+    tables = read_layer_streams(folder, device.name)
+    tables |= {kind: single_passes(device, tables[kind]) for kind in tables if kind in NORMS}
+    return {kind: fit_elementwise(device, rows) for kind, rows in tables.items() if len(rows)}
+
+
+def single_passes(device: Device, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those models whose long streams reach what one pass over the bytes can."""
+    parts = []
+    for _, rows in table.groupby("model"):
+        long = rows[rows["num_bytes"] >= rows["num_bytes"].quantile(LONG_STREAMS)]
+        reached = float((long["num_bytes"] / long["measured_s"]).median())
+        if reached >= SLOWEST_FRAC * device.memory.bandwidth_bytes_per_s:
+            parts.append(rows)
+    return pd.concat(parts).sort_index() if parts else table.iloc[:0]

@@ -16,6 +16,7 @@ from hermes_sim.calibration.attention_residual import corrected_errors as correc
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
+    OWN_LIMITS,
     fit_collective,
     fit_eager,
     read_custom_all_reduce,
@@ -220,7 +221,12 @@ def calibrate_layers(
     if "small_kernels" in families:
         kinds = fit_layer_streams(device, data_folder)
         found.update(
-            {"elementwise": {kind: _with_errors(*fit) for kind, fit in kinds.items()}},
+            {
+                "elementwise": {
+                    **found.cost_model.elementwise,
+                    **{kind: _with_errors(*fit) for kind, fit in kinds.items()},
+                }
+            },
             [FitReport(name, f"elementwise {kind}", *errors) for kind, (_, *errors) in kinds.items()],
         )
     found.update({"source": _layers_source(name)})
@@ -388,10 +394,11 @@ def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = Fals
             replace_collectives(links_folder / f"{name}.yaml", _collectives(found))
 
 
-def link_differences(data_folder: Path, links_folder: Path) -> list[str]:
-    """Coefficients of the link files that are not those their fits give, four digits."""
+def link_differences(data_folder: Path, links_folder: Path, devices: Collection[str] = tuple(LINKS)) -> list[str]:
+    """Coefficients of the link files that are not those their fits give, four digits: of these devices' links."""
     found = []
-    for device, (name, *_) in LINKS.items():
+    for device in devices:
+        name = LINKS[device][0]
         stated = read_link(links_folder / f"{name}.yaml").collectives
         found += _different(name, stated, _collectives(fit_link(data_folder, device)))
     return found
@@ -402,13 +409,16 @@ def fit_link(data_folder: Path, device: str) -> LinkFit:
     folder, system = data_folder / "kernels" / "aiconfigurator", SYSTEMS[device]
     _, bandwidth_bytes_per_s, switched, adds_in_switch = LINKS[device]
 
-    def fit(kind: CollectiveKind, table: pd.DataFrame) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
-        return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table)
+    def fit(
+        kind: CollectiveKind, table: pd.DataFrame, limit_bytes: float | None = None
+    ) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
+        return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table, limit_bytes)
 
     found: LinkFit = {}
     for name, library in LIBRARIES.items():
         path = folder / f"{system}_{name}_custom_allreduce.parquet"
-        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path))
+        limit_bytes = OWN_LIMITS.get((device, library))
+        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path), limit_bytes)
         called = read_custom_all_reduce(path, eager=True)
         efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=True)
         found[library] = {"all_reduce": (efficiency, fitted, held)}

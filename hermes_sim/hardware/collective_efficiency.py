@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hermes_sim.core.schema import BytesPerSecond, Description, Fraction, Seconds
+from hermes_sim.core.schema import Bytes, BytesPerSecond, Description, Fraction, Seconds
 from hermes_sim.hardware.fit_error import FitError
 
 KernelLibrary = Literal["vllm", "sglang", "trtllm", "nccl"]
@@ -35,6 +35,9 @@ class CollectiveEfficiency(Description):
     """All-reduce of more than two devices added up inside the switch; 0: it cannot."""
     contention: float = Field(default=0.0, ge=0.0, le=2.5)
     """A device's bandwidth falls with (devices / 2)^-contention: 0 behind a switch, above 0 through shared bridges."""
+    own_limit_bytes: Bytes | None = Field(default=None, alias="own_limit")
+    """Longest message that an engine's own all-reduce takes (one shot, two shots); above it what `ring` and the switch
+    say. Not given: whichever is quickest."""
     in_sample: FitError | None = None
     held_out: FitError | None = None
     eager_launch_s: Seconds = Field(default=0.0, alias="eager_launch")

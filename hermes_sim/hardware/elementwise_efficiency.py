@@ -9,7 +9,8 @@ from pydantic import Field
 from hermes_sim.core.schema import Description, Fraction, Seconds
 from hermes_sim.hardware.fit_error import FitError
 
-ElementwiseKind = Literal["norm", "residual_add", "rope", "activation", "embedding"]
+ElementwiseKind = Literal["norm", "add_norm", "residual_add", "rope", "activation", "embedding", "sampler"]
+"""`add_norm`: the addition and the norm behind it in one kernel, as engines run them."""
 
 
 class ElementwiseEfficiency(Description):

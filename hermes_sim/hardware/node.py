@@ -24,6 +24,8 @@ class NodeLink(Description):
     """Name or alias of a link file."""
     count: PositiveInt = 1
     """Parallel links per device."""
+    devices_joined: PositiveInt | None = Field(default=None, ge=2)
+    """Inside a group: so many neighbours each are linked, as bridges join pairs of boards; all of them if not given."""
 
 
 class NodeGroup(Description):

@@ -1,6 +1,7 @@
 """The graph of devices, switches and NICs: one directed edge per direction of every link.
 
-- A link inside a device group: every device has a port to a switch (`switched`), or one link to each of its peers.
+- A link inside a device group: every device has a port to a switch (`switched`), or one link to each of its peers,
+  of those that bridges join where the link says `devices_joined`.
 - A link between two groups of a node: each device of the larger group is linked with one of the smaller, spread
   evenly and in order (GPU i of 8 hangs on CPU socket i * 2 // 8).
 - The NICs of a node hang on its root group (the CPUs), spread the same way; a device uses the NIC at its own share
@@ -132,13 +133,15 @@ class Topology:
         name = link.between[0]
         devices = [f"{name}[{index}]" for index in range(group.devices[name].count)]
         if not profile.switched:
-            if len(devices) > LARGEST_MESH:
+            if len(devices) > LARGEST_MESH and link.devices_joined is None:
                 raise NetworkError(
                     f"node '{group.name}' links {len(devices)} '{name}' in pairs: beyond {LARGEST_MESH} it takes a "
                     f"switched link, which '{link.profile}' is not"
                 )
-            for first, second in combinations(devices, 2):
-                self._connect(node, first, second, profile, link.count)
+            joined = link.devices_joined or len(devices)
+            for start in range(0, len(devices), joined):
+                for first, second in combinations(devices[start : start + joined], 2):
+                    self._connect(node, first, second, profile, link.count)
             return
         switch = "nvswitch" if profile.kind == "nvlink" else f"{profile.kind}-switch"
         for device in devices:

@@ -44,7 +44,7 @@ def _layers(source: Source) -> Iterator[Part]:
         "post_attention_layernorm_ms": stream("norm", tokens, 2 * hidden),
         "attn_rope_ms": stream("rope", tokens, 2 * (heads + kv_heads) * head_dim, tp),
         "mlp_act_ms": stream("activation", tokens, (twice + 1) * width, tp),
-        "add_ms": stream("add", tokens, 3 * hidden),
+        "add_ms": stream("add", tokens, (3 if "post_attention_layernorm_ms" in table else 6) * hidden),
     }
     for column, rows in parts.items():
         if column in table:

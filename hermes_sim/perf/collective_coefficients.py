@@ -23,6 +23,7 @@ class Collectives(NamedTuple):
     tp_all_reduce: FloatArray = NOT_FITTED
     tp_all_gather: FloatArray = NOT_FITTED
     ep_all_to_all: FloatArray = NOT_FITTED
+    tp_reduce_scatter: FloatArray = NOT_FITTED
 
 
 FROM_BANDWIDTH = Collectives()
@@ -35,6 +36,7 @@ def group_collectives(tensor: GroupLink, experts: GroupLink, library: KernelLibr
         tp_all_reduce=collective_coefficients(tensor, library, "all_reduce"),
         tp_all_gather=collective_coefficients(tensor, "nccl", "all_gather"),
         ep_all_to_all=collective_coefficients(experts, "nccl", "all_to_all"),
+        tp_reduce_scatter=collective_coefficients(tensor, "nccl", "reduce_scatter"),
     )
 
 
@@ -63,4 +65,5 @@ def pack(efficiency: CollectiveEfficiency, peak_bytes_per_s: float) -> FloatArra
     values[collective.RING_FRAC] = efficiency.ring_frac
     values[collective.IN_SWITCH_FRAC] = efficiency.in_switch_frac
     values[collective.CONTENTION] = efficiency.contention
+    values[collective.OWN_LIMIT] = efficiency.own_limit_bytes or 0.0
     return values

@@ -11,11 +11,12 @@ from hermes_sim.perf.coefficients import CACHE_SHARE_FRAC
 KINDS: Final[dict[str, ElementwiseKind]] = {
     "qk_norm": "norm", "latent_norm": "norm", "gated_norm": "norm", "rope": "rope", "act": "activation",
     "shared_act": "activation", "embedding": "embedding", "position_embedding": "embedding",
+    "sampler": "sampler",
 }  # fmt: skip
 """Operator of a forward pass -> kind of kernel. Others are streams of no special kind."""
 
 FUSED_NORM: Final = "norm"
-"""Norm and residual addition in one kernel, as engines run it: half of the bytes are the norm's, half the other's."""
+"""Norm and residual addition in one kernel, as engines run it."""
 
 
 class Stream(NamedTuple):
@@ -28,15 +29,20 @@ class Stream(NamedTuple):
 
 
 def stream_coefficients(device: Device, operator: str) -> Stream:
-    """Of one operator; `encoder_` in front of a name makes no difference."""
+    """Of one operator; `encoder_` in front of a name makes no difference.
+
+    Where norm and addition were measured apart only, half of the bytes of both in one are the norm's, half the other's.
+    """
     name = operator.removeprefix("encoder_")
     table = device.cost_model.elementwise
-    if name == FUSED_NORM and {"norm", "residual_add"} <= set(table):
+    if name == FUSED_NORM and "add_norm" not in table and {"norm", "residual_add"} <= set(table):
         norm, addition = table["norm"], table["residual_add"]
         memory_frac = 2.0 / (1.0 / norm.memory_frac + 1.0 / addition.memory_frac)
         return _stream(device, norm.launch_s, memory_frac, norm.cache_speedup)
-    if (kind := KINDS.get(name)) in table:
-        assert kind is not None
+    kind = KINDS.get(name)
+    if name == FUSED_NORM:
+        kind = "add_norm" if "add_norm" in table else "norm"
+    if kind is not None and kind in table:
         efficiency = table[kind]
         return _stream(device, efficiency.launch_s, efficiency.memory_frac, efficiency.cache_speedup)
     cost = device.cost_model

@@ -56,7 +56,8 @@ NUM_RESOURCES = 4
 RESOURCES = ("compute", "memory", "network", "host")
 
 GEMM, GROUPED_GEMM, STREAM, ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL, EXPERT_STREAM = 0, 1, 2, 3, 4, 5, 6, 7
-NETWORK_KINDS = (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL)
+REDUCE_SCATTER = 8
+NETWORK_KINDS = (ALL_REDUCE, ALL_GATHER, SEND, ALL_TO_ALL, REDUCE_SCATTER)
 
 # Columns of a row
 KIND = 0
@@ -92,7 +93,8 @@ EXPERTS = 8  # coefficients of a layer of experts (perf/operators/experts.py) fr
 TP_ALL_REDUCE = EXPERTS + NUM_EXPERT_COEFFICIENTS  # coefficients of collectives (perf/operators/collective.py)
 TP_ALL_GATHER = TP_ALL_REDUCE + NUM_COLLECTIVE_COEFFICIENTS
 EP_ALL_TO_ALL = TP_ALL_GATHER + NUM_COLLECTIVE_COEFFICIENTS
-NUM_SETTINGS = EP_ALL_TO_ALL + NUM_COLLECTIVE_COEFFICIENTS
+TP_REDUCE_SCATTER = EP_ALL_TO_ALL + NUM_COLLECTIVE_COEFFICIENTS
+NUM_SETTINGS = TP_REDUCE_SCATTER + NUM_COLLECTIVE_COEFFICIENTS
 
 NO_RATES = np.zeros((0, 0))
 """Every expert alike: formulas instead of a table."""
@@ -129,15 +131,34 @@ class LoweredOperators:
     """[ep, experts of a share] chance that a token chooses the expert; NO_RATES where all are alike."""
     expert_residual: FloatArray
     """ln(measured / analytic) of a layer of experts over tokens and active experts, packed (perf/residual.py)."""
+    comm_overlap_frac: float = 0.0
+    """Share of the network's time that other work of the same step can hide."""
 
     def table(self, max_count: int) -> FloatArray:
         """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; row 0 is zero."""
         out = np.zeros((max_count + 1, NUM_RESOURCES))
         fill_table(self.rows, self.gemm_table, self.settings, self.expert_rates, self.expert_residual, out)
+        out[:, NETWORK] -= self._hidden_s(out)
         return out
+
+    def _hidden_s(self, seconds: FloatArray) -> FloatArray:
+        """[...] of the network's seconds, behind the device's own work and no longer than it. [..., NUM_RESOURCES]"""
+        device_s = seconds[..., COMPUTE] + seconds[..., MEMORY]
+        return np.minimum(self.comm_overlap_frac * seconds[..., NETWORK], device_s)
 
     def seconds(self, index: int, count: int) -> tuple[float, int]:
         """Seconds of all calls of one operator, and the resource that limits it."""
+        seconds, resource = self._seconds_alone(index, count)
+        if self.comm_overlap_frac == 0.0 or resource != NETWORK:
+            return seconds, resource
+        parts = np.zeros(NUM_RESOURCES)
+        for other in range(len(self.names)):
+            others_s, part = self._seconds_alone(other, count)
+            parts[part] += others_s
+        return seconds * (1.0 - float(self._hidden_s(parts)) / parts[NETWORK]) if seconds > 0.0 else 0.0, resource
+
+    def _seconds_alone(self, index: int, count: int) -> tuple[float, int]:
+        """With nothing beside it."""
         num_rows, distinct = skewed_experts(self.expert_rates, count * self.rows[index, EXPERT_RANKS])
         return row_seconds(
             self.rows, index, float(count), self.gemm_table, self.settings, self.expert_residual, num_rows, distinct
@@ -202,17 +223,42 @@ def lower_tokens(
     dp: int = 1,
     expert_rates: FloatArray = NO_RATES,
     kernels: KernelLibrary = "vllm",
+    sequence_parallel: bool = False,
+    comm_overlap_frac: float = 0.0,
 ) -> LoweredOperators:
     """Everything whose work depends on the number of new tokens of a step, pipeline hand-overs included.
 
-    With dp > 1 the tokens are those of one rank; the experts see as many from each of the others.
+    With dp > 1 the tokens are those of one rank; the experts see as many from each of the others. sequence_parallel:
+    norms on 1/tp of the tokens. comm_overlap_frac: share of the network's time that runs beside other work.
     """
     lowered = _lower(
         lambda count: token_operators(model, count, tp=tp, ep=ep, dp=dp),
         model, device, settings, ep, dp, expert_rates, kernels,
     )  # fmt: skip
-    if pp == 1:
-        return lowered
+    lowered = replace(lowered, comm_overlap_frac=comm_overlap_frac)
+    if pp > 1:
+        lowered = _with_hand_overs(lowered, model, tp, pp)
+    return _sequence_parallel(lowered, tp) if sequence_parallel and tp > 1 else lowered
+
+
+def _sequence_parallel(lowered: LoweredOperators, tp: int) -> LoweredOperators:
+    """Each all-reduce as a reduce-scatter and an all-gather, norms in between on each device's share of the tokens.
+
+    Source: Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models", MLSys 2023.
+    """
+    rows = lowered.rows.copy()
+    place = lowered.names.index("all_reduce")
+    rows[[index for index, name in enumerate(lowered.names) if name == "norm"], TOKEN_BYTES] /= tp
+    gather = rows[place].copy()
+    rows[place, KIND], gather[KIND] = REDUCE_SCATTER, ALL_GATHER
+    names = list(lowered.names)
+    names[place] = "reduce_scatter"
+    names.insert(place + 1, "all_gather")
+    return replace(lowered, names=tuple(names), rows=np.insert(rows, place + 1, gather, axis=0))
+
+
+def _with_hand_overs(lowered: LoweredOperators, model: ModelArchitecture, tp: int, pp: int) -> LoweredOperators:
+    """What one stage of the pipeline sends to the next."""
     row = np.zeros((1, NUM_COLUMNS))
     row[0, [KIND, COUNT]] = SEND, pp - 1
     all_reduce = [index for index, name in enumerate(lowered.names) if name == "all_reduce"]
@@ -431,9 +477,10 @@ def row_seconds(
         resource = NETWORK
         if kind == ALL_REDUCE:
             seconds = _all_reduce_seconds(token_bytes, settings)
-        elif kind == ALL_GATHER:
-            if settings[TP_ALL_GATHER] > 0.0:
-                seconds = fitted_exchange_seconds(token_bytes, int(settings[TP]), settings[TP_ALL_GATHER:])
+        elif kind in (ALL_GATHER, REDUCE_SCATTER):
+            start = TP_ALL_GATHER if kind == ALL_GATHER else TP_REDUCE_SCATTER
+            if settings[start] > 0.0:
+                seconds = fitted_exchange_seconds(token_bytes, int(settings[TP]), settings[start:])
             else:
                 seconds = all_gather_seconds(
                     token_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S]

@@ -215,6 +215,8 @@ def build_llm_cost(
     max_draft_tokens: int = 0,
     kernels: KernelLibrary = "vllm",
     collectives: Collectives = FROM_BANDWIDTH,
+    sequence_parallel: bool = False,
+    comm_overlap_frac: float = 0.0,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
@@ -225,8 +227,9 @@ def build_llm_cost(
     prompts over those of one without. compute_slowdown: of products that compute limits.
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
     kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
-    bandwidths. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is
-    stated does not fit the model.
+    bandwidths. sequence_parallel: reduce-scatter and all-gather in the place of an all-reduce. comm_overlap_frac: of
+    the network's time beside other work. max_draft_tokens: most drafts of one sequence that are verified in one step.
+    ValueError if what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -237,7 +240,10 @@ def build_llm_cost(
     settings[lowering.EP_DEVICES] = tp * dp
     settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels)
+    lowered = lower_tokens(
+        model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels,
+        sequence_parallel=sequence_parallel, comm_overlap_frac=comm_overlap_frac,
+    )  # fmt: skip
     sampling = lower_sampling(
         model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit, kernels=kernels
     )

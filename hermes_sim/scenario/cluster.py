@@ -73,6 +73,12 @@ class Parallel(Description):
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
+    sequence_parallel: bool = False
+    """Reduce-scatter before and all-gather after the norms instead of all-reduces; norms on 1/tp of the tokens."""
+    comm_overlap_frac: Fraction = 0.0
+    """Share of the network's time inside the layers that runs beside their compute and memory time, and no longer than
+    it: products split to send their first half early, two batches taking turns (SGLang, DeepEP). 0: none."""
+
     @property
     def num_devices(self) -> int:
         """Of one replica."""

@@ -153,6 +153,8 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
         yield from _tensor_parallel(model, parallel.tp)
         yield from _expert_parallel(model, parallel)
         yield from _layers(model, parallel)
+    if parallel.sequence_parallel and parallel.tp == 1:
+        yield ("parallel", "sequence_parallel"), "splits norms over the tensor-parallel devices: needs tp above 1"
     if len(engine.placement) > 1:
         groups = listed(engine.placement)
         yield ("placement",), f"an engine that serves prefill or decode runs on one device group, not {groups}"

@@ -112,6 +112,8 @@ def build_cost(
         sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
         collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
+        sequence_parallel=parallel.sequence_parallel,
+        comm_overlap_frac=parallel.comm_overlap_frac,
     )
 
 

@@ -207,13 +207,17 @@ def _collective(kind: CollectiveKind | None) -> Predictor:
         pairs = (table["topology"] == PAIRS).to_numpy()
         mixed = pairs & (table["num_devices"] > PAIR).to_numpy()
         if kind is None:
-            reached = link.bandwidth_bytes_per_s * link.efficiency_frac
-            found.put(inside, link.latency_s + table["num_bytes"].to_numpy(np.float64)[inside] / reached)
+            for rows, joined in ((inside & ~pairs, link), (inside & pairs, _bridge(device))):
+                if joined is not None:
+                    reached = joined.bandwidth_bytes_per_s * joined.efficiency_frac
+                    found.put(rows, joined.latency_s + table["num_bytes"].to_numpy(np.float64)[rows] / reached)
+                else:
+                    found.refuse(rows, f"no link between two boards of {device.name} is known")
             return found
-        _put_mixed(found, inside & mixed, table, device, kind)
+        _put_mixed(found, inside & mixed, table, device, link, kind)
         for library, timing in dict.fromkeys(zip(table["library"], table["timing"], strict=True)):
             rows = (inside & ~mixed) & ((table["library"] == library) & (table["timing"] == timing)).to_numpy()
-            for here, joined in ((rows & pairs, _bridge(device, link)), (rows & ~pairs, link)):
+            for here, joined in ((rows & pairs, _bridged(device, link)), (rows & ~pairs, link)):
                 if here.any():
                     _put_collective(found, here, table, joined, cast(KernelLibrary, str(library)), kind)
         return found
@@ -240,24 +244,39 @@ def _put_collective(
         found.put(rows, seconds, _band(efficiency.eager_in_sample, efficiency.eager_held_out))
 
 
-def _put_mixed(found: Predicted, rows: BoolArray, table: pd.DataFrame, device: Device, kind: CollectiveKind) -> None:
-    """Pairs of devices joined by bridges, the pairs by the links to the host: the slowest hop of a ring counts."""
+def _put_mixed(
+    found: Predicted, rows: BoolArray, table: pd.DataFrame, device: Device, link: Link, kind: CollectiveKind
+) -> None:
+    """Pairs of devices joined by bridges, the pairs by the links to the host: the slowest hop of a ring counts.
+
+    No call is shorter than the host takes, which has nothing to do with the links.
+    """
     name = HOST_LINKS.get(device.name)
     if kind != "all_reduce" or name is None:
         found.refuse(rows, "devices linked in pairs, the rest over the host: the path is not stated")
         return
     host = read_description(Link, find("link", name))
     num_bytes, num_devices = table["num_bytes"].to_numpy(np.float64), table["num_devices"].to_numpy(np.int64)
+    nccl = link.collectives.get(NCCL, {}).get(kind)
+    eager_s = np.where(table["timing"] == "eager", nccl.eager_launch_s if nccl is not None else 0.0, 0.0)
     for row in np.flatnonzero(rows):
-        found.seconds[row] = all_reduce_seconds(
+        device_s = all_reduce_seconds(
             num_bytes[row], num_devices[row], host.bandwidth_bytes_per_s * host.efficiency_frac, 2.0 * host.latency_s
         )  # up to the root and down again
+        found.seconds[row] = max(device_s, float(eager_s[row]))
     found.reason[rows] = ""
 
 
-def _bridge(device: Device, link: Link) -> Link:
-    """Between the two boards of a pair: as fitted to the ports of a switch, at the bandwidth of the bridge."""
-    return link.model_copy(update={"bandwidth_bytes_per_s": BRIDGES.get(device.name, link.bandwidth_bytes_per_s)})
+def _bridge(device: Device) -> Link | None:
+    """Between the two boards of a pair."""
+    name = BRIDGES.get(device.name)
+    return None if name is None else read_description(Link, find("link", name))
+
+
+def _bridged(device: Device, link: Link) -> Link:
+    """Collectives of a pair: as fitted to the ports of a switch, at the bandwidth of the bridge."""
+    bridge = _bridge(device) or link
+    return link.model_copy(update={"bandwidth_bytes_per_s": bridge.bandwidth_bytes_per_s})
 
 
 def _band(in_sample: FitError | None, held_out: FitError | None) -> FitError | None:
@@ -289,13 +308,14 @@ NODE_LINKS: Final[Mapping[str, str]] = {
 """Device -> the link between devices of one node that the shipped clusters use."""
 HOST_LINKS: Final = {"a100_sxm_80gb": "pcie4_x16", "h100_sxm": "pcie5_x16"}
 """Device -> what its boards have to the host."""
-BRIDGES: Final = {"a100_sxm_80gb": 300e9, "h100_sxm": 300e9}
-"""Device -> byte/s per direction between two boards in PCI Express slots (NVLink bridges, 600 GB/s both ways)."""
+BRIDGES: Final = {"a100_sxm_80gb": "nvlink3_bridge_hbm", "h100_sxm": "nvlink3_bridge_hbm"}
+"""Device -> what joins two boards of its chip in PCI Express slots."""
 PAIRS: Final = "nvlink_pairs"
 PAIR: Final = 2
 STREAMS: Final[Mapping[str, ElementwiseKind]] = {
     "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
     "activation": "activation", "gelu": "activation", "embedding": "embedding",
+    "sampler": "sampler",
 }  # fmt: skip
 """Name of a measured stream -> kind of kernel; others are streams of no special kind."""
 FUSED: Final = {"add_norm": "norm"}

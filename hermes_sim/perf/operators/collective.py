@@ -7,6 +7,8 @@ long message; `latency_s` is one message of zero bytes, software included.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +28,8 @@ RING_PEER_S = 8
 RING_FRAC = 9  # 0: no such algorithm
 IN_SWITCH_FRAC = 10  # 0: no such algorithm
 CONTENTION = 11  # exponent of the number of devices by which a shared path slows each of them
-NUM_COLLECTIVE_COEFFICIENTS = 12
+OWN_LIMIT = 12  # bytes of the longest message that the first two take; 0: whichever is quickest
+NUM_COLLECTIVE_COEFFICIENTS = 13
 
 
 @compiled
@@ -73,7 +76,9 @@ def send_seconds(num_bytes: float, bandwidth_bytes_per_s: float, latency_s: floa
 
 @compiled
 def fitted_all_reduce_seconds(num_bytes: float, num_devices: int, coefficients: FloatArray) -> float:
-    """All-reduce of `num_bytes` on each of p devices: the quickest of the algorithms that the library has.
+    """All-reduce of `num_bytes` on each of p devices: the quickest of the algorithms that it goes through.
+
+    An engine with a limit runs its own kernels (one shot, two shots) up to it and the library behind them above.
 
     One shot: every device reads all others, p - 1 messages. Two shots and ring: 2 (p - 1) / p bytes over each port. In
     the switch (NVLink SHARP, from three devices on): each port carries the message once and 1 / p of the result.
@@ -88,6 +93,10 @@ def fitted_all_reduce_seconds(num_bytes: float, num_devices: int, coefficients: 
     two_shot_s = coefficients[LARGE_LATENCY_S] + peers * coefficients[LARGE_PEER_S]
     two_shot_s += ring_bytes / (port * coefficients[LARGE_FRAC])
     best_s = min(one_shot_s, two_shot_s)
+    if coefficients[OWN_LIMIT] > 0.0:
+        if num_bytes <= coefficients[OWN_LIMIT]:
+            return float(best_s)
+        best_s = math.inf
     if coefficients[RING_FRAC] > 0.0:
         ring_s = coefficients[RING_LATENCY_S] + peers * coefficients[RING_PEER_S]
         best_s = min(best_s, ring_s + ring_bytes / (port * coefficients[RING_FRAC]))

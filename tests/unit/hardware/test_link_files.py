@@ -24,7 +24,7 @@ def test_the_library_holds_the_links_it_promises() -> None:
         "ethernet_100g", "ethernet_200g", "ethernet_400g", "ddr4_3200_8ch", "ddr5_4800_8ch", "cxl2_x16",
         "nvme_gen4", "nvme_gen5", "nvlink2", "nvlink3_bridge", "nvlink5_nvl72", "ici_v4", "ici_v5e", "ici_v5p",
         "neuronlink3", "gaudi2_roce", "gaudi3_roce", "infinity_fabric_mi250x", "infinity_fabric_mi355x", "xe_link",
-        "xgmi3_epyc", "upi_icx", "ib_xdr",
+        "xgmi3_epyc", "upi_icx", "ib_xdr", "nvlink3_bridge_hbm",
     }  # fmt: skip
     assert set(LINKS) >= generations | others
 

@@ -252,6 +252,21 @@ def test_tensor_parallel_on_a_mesh_uses_every_link() -> None:
     assert (pair.bandwidth_bytes_per_s, pair.switched) == (64e9, False)
 
 
+def test_tensor_parallel_over_pairs_is_bound_by_what_joins_the_pairs() -> None:
+    """Bridges inside pairs, PCI Express between them: four devices go at the pace of the slowest hop, two do not."""
+    links = [
+        {"between": ["gpu", "gpu"], "profile": "mesh", "devices_joined": 2},
+        {"between": ["gpu", "cpu"], "profile": "pcie"},
+        {"between": ["cpu", "cpu"], "profile": "upi"},
+    ]
+    network = Network([node(links=links)], LINKS, None)
+    assert network.tp_link([gpu(0), gpu(1)]).bandwidth_bytes_per_s == 64e9
+    four = network.tp_link([gpu(index) for index in range(4)])
+    assert (four.bandwidth_bytes_per_s, four.switched) == (32e9, False)
+    assert four.latency_s == pytest.approx(10e-6)
+    assert network.route(gpu(1), gpu(2)).bandwidth_bytes_per_s == 32e9
+
+
 def test_tensor_parallel_over_pcie_is_bound_by_the_ports() -> None:
     plain = node(links=[{"between": ["gpu", "cpu"], "profile": "pcie"}, {"between": ["cpu", "cpu"], "profile": "upi"}])
     group = Network([plain], LINKS, None).tp_link([gpu(index) for index in range(8)])

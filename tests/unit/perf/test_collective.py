@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency
 from hermes_sim.perf.collective_coefficients import pack
 from hermes_sim.perf.operators.collective import (
@@ -103,3 +106,28 @@ def test_two_l40s_over_pcie_are_far_quicker_than_four() -> None:
     two_s, four_s, eight_s = (fitted_all_reduce_seconds(2.0**24, count, coefficients) for count in (2, 4, 8))
     assert four_s > 5 * two_s
     assert eight_s > 1.5 * four_s
+
+
+def test_an_engine_with_a_limit_hands_long_messages_to_the_library() -> None:
+    """Up to the limit one or two shots, above it the ring, though it be slower: no minimum across the limit."""
+    own = CollectiveEfficiency.model_validate(
+        {"small_latency": "5 us", "small_frac": 0.5, "large_latency": "10 us", "large_frac": 0.8,
+         "ring_latency": "60 us", "ring_frac": 0.7, "own_limit": "8 MiB"}
+    )  # fmt: skip
+    values, limit = pack(own, 300e9), 8.0 * 2**20
+    for num_bytes in (limit, limit + 16.0):
+        shots_s = 10e-6 + 2.0 * 3.0 / 4.0 * num_bytes / (300e9 * 0.8)
+        ring_s = 60e-6 + 2.0 * 3.0 / 4.0 * num_bytes / (300e9 * 0.7)
+        expected_s = shots_s if num_bytes <= limit else ring_s
+        assert fitted_all_reduce_seconds(num_bytes, 4, values) == pytest.approx(expected_s, rel=1e-12)
+
+
+def test_calls_launched_one_by_one_last_as_long_as_the_host_takes_and_copy() -> None:
+    eager = CollectiveEfficiency.model_validate(
+        {"small_latency": "5 us", "small_frac": 0.5, "large_latency": "10 us", "large_frac": 0.8,
+         "eager_launch": "40 us", "eager_copy": "1 TB/s"}
+    )  # fmt: skip
+    table = pd.DataFrame({"num_devices": [2, 2], "num_bytes": [1024.0, 1e9]})
+    captured_s = predict_collective("all_reduce", 300e9, eager, table)
+    found_s = predict_eager("all_reduce", 300e9, eager, table)
+    np.testing.assert_allclose(found_s, [40e-6, captured_s[1] + 1e-3], rtol=1e-12)
