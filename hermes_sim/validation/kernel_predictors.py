@@ -181,6 +181,8 @@ def _put_experts(
     shapes = expert_shapes(table[rows])
     counted = table["num_active_experts"].to_numpy(np.float64)[rows]
     shapes[:, ACTIVE_EXPERTS] = np.where(np.isfinite(counted), counted, shapes[:, ACTIVE_EXPERTS])
+    if efficiency.in_sample is None:  # of another device, whose cache is another
+        efficiency = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
     seconds = predict_benchmark(device, form, efficiency, shapes)
     own = device.cost_model.experts.get(cast(ExpertFormat, form))
     residual = device.residuals.tables.get(f"experts_{form}") if device.residuals and own is not None else None
