@@ -305,6 +305,15 @@ def _trust(summary: Summary) -> Iterator[str]:
     shares = [f"{human.percent(share)} {PROVENANCE_NAMES[name]}" for name, share in known.items()]
     if shares:
         yield from _labelled("trust", [f"service time {shares[0]}", *shares[1:]])
+    bands = {
+        latency: band for latency, band in trust.get("bands", {}).items() if None not in (band["low_s"], band["high_s"])
+    }
+    if bands:
+        spans = [
+            f"{latency.upper()} {human.duration(band['low_s'])} to {human.duration(band['high_s'])}"
+            for latency, band in bands.items()
+        ]
+        yield from _labelled("" if shares else "trust", [f"mean {spans[0]}", *spans[1:], "(90% band)"])
     guessed = [
         f"{name} ({', '.join(part for part, kind in parts.items() if kind == 'estimate')})"
         for name, parts in trust["speed_sources"].items()

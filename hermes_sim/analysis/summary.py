@@ -17,6 +17,7 @@ from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.objectives import Verdict, judge
 from hermes_sim.analysis.over_time import over_time
 from hermes_sim.analysis.replications import confidence_intervals
+from hermes_sim.analysis.served_bands import run_bands
 from hermes_sim.analysis.setting import scenario_words
 from hermes_sim.analysis.trust import provenance_fracs, speed_sources, weakest_sources
 
@@ -51,6 +52,7 @@ def summarize(results: Results) -> dict[str, Any]:
             "provenance_frac": provenance_fracs(results.operators, results.visits),
             "weakest_source": weakest_sources(results.scenario),
             "speed_sources": speed_sources(results.scenario),
+            "bands": _bands(results),
         },
         "bottleneck": _bottleneck(results),
         "warnings": [{"kind": found.kind, "text": found.text} for found in _findings(results, verdicts)],
@@ -166,6 +168,15 @@ def _energy_and_cost(results: Results) -> dict[str, float]:
         "cost_usd": float(engines["cost_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
+    }
+
+
+def _bands(results: Results) -> dict[str, dict[str, float]]:
+    """Where nine in ten measured means of such runs lie, by latency."""
+    means = {latency: parts["mean_s"] for latency, parts in _latency(results).items()}
+    return {
+        latency: {"low_s": means[latency] * band.low_frac, "high_s": means[latency] * band.high_frac}
+        for latency, band in run_bands(results.scenario).items()
     }
 
 

@@ -21,9 +21,10 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
 from hermes_sim.hardware.device import Device
-from hermes_sim.perf.attention_layers import AttentionLayers, attention_efficiency, layer_coefficients
+from hermes_sim.perf.attention_layers import AttentionLayers, layer_coefficients
+from hermes_sim.perf.attention_residual import corrected_coefficients
 from hermes_sim.perf.operators import attention as layer
-from hermes_sim.perf.operators.attention import decode_attention_seconds, prefill_attention_seconds
+from hermes_sim.perf.operators.corrected_attention import corrected_decode_seconds, corrected_prefill_seconds
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -50,6 +51,8 @@ DECODE_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("benchmark_cache_speedup", 2.5, 1.0, 10.0),
 )
 REGROUP: Final = Coefficient("decode_regroup_s", 4e-6, 0.0, 2e-5, 1e-6)
+SINGLE_TILE: Final = Coefficient("decode_single_tile_frac", 0.4, 0.02, 1.0)
+RAMP: Final = Coefficient("decode_ramp_s", 1e-5, 0.0, 1e-4, 1e-5)
 WINDOW: Final = Coefficient("decode_window_s", 1e-6, 0.0, 2e-5, 1e-6)
 
 PREFILL_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
@@ -128,6 +131,8 @@ def fit_decode(
         coefficients.append(WINDOW)
 
     def with_regroup(structure: Structure) -> list[Coefficient]:
+        if "decode_largest_group" in structure:
+            return [*coefficients, SINGLE_TILE, RAMP]
         return coefficients if structure["decode_window_groups"] else [*coefficients, REGROUP]
 
     held = held_out(*(table[name] for name in held_by))
@@ -217,10 +222,12 @@ def predict_decode(
     engine: str = "vllm",
     benchmark: bool = True,
 ) -> FloatArray:
-    """Seconds of equal decodes; `benchmark`: one batch repeated, so that a small cache of keys is found in the L2."""
+    """Seconds of equal decodes, with the device's residual tables unless an efficiency is given.
+
+    `benchmark`: one batch repeated, so that a small cache of keys is found in the L2.
+    """
     rows, layers = kinds or layer_kinds(table, layers_of_heads)
-    found = [efficiency or attention_efficiency(kind, device, engine) for kind in layers]
-    coefficients = _coefficients(layers, device, found)
+    coefficients = _coefficients(layers, device, efficiency, engine)
     num_seqs = table["num_seqs"].to_numpy(np.int64)
     context = table["context_tokens"].to_numpy(np.float64)
     share = repeated_share(table, rows, coefficients) if benchmark else np.ones(len(table))
@@ -245,14 +252,13 @@ def predict_prefill(
     kinds: LayerKinds | None = None,
     engine: str = "vllm",
 ) -> FloatArray:
-    """Seconds of prompts, or chunks of prompts behind `history_tokens`, of equal length."""
+    """Seconds of prompts, or chunks of prompts behind `history_tokens`, of equal length; residual tables as above."""
     rows, layers = kinds or layer_kinds(table, layers_of_heads)
-    found = [efficiency or attention_efficiency(kind, device, engine) for kind in layers]
     history = table["history_tokens"] if "history_tokens" in table else pd.Series(0.0, index=table.index)
     out = np.empty(len(table))
     _fill_prefill(
         rows,
-        _coefficients(layers, device, found),
+        _coefficients(layers, device, efficiency, engine),
         table["num_seqs"].to_numpy(np.int64),
         table["new_tokens"].to_numpy(np.float64),
         np.asarray(history, np.float64),
@@ -269,7 +275,7 @@ def predict_mixed(
     out = np.empty(len(table))
     fill_mixed(
         rows,
-        _coefficients(layers, device, [efficiency] * len(layers)),
+        _coefficients(layers, device, efficiency),
         table["num_prefill"].to_numpy(np.int64),
         table["num_decode"].to_numpy(np.int64),
         table["new_tokens"].to_numpy(np.float64),
@@ -293,7 +299,7 @@ def _fill_decode(
     for row in range(len(kinds)):
         kind = coefficients[kinds[row]].copy()
         kind[layer.DECODE_BYTE_S] *= share[row]
-        out[row] = decode_attention_seconds(
+        out[row] = corrected_decode_seconds(
             num_seqs[row], num_seqs[row], num_seqs[row] * context[row], context[row], kind, 0
         )[0]
 
@@ -315,7 +321,7 @@ def _fill_prefill(
         if 0.0 < window < num_tokens[row]:  # the first tokens see less than a window
             pairs = total * window - num_seqs[row] * window * (window - 1.0) / 2.0
         context = total + num_seqs[row] * history[row]
-        out[row] = prefill_attention_seconds(num_seqs[row], total, pairs, context, 0, 0.0, 0.0, kind, 0)[0]
+        out[row] = corrected_prefill_seconds(num_seqs[row], total, pairs, context, 0, 0.0, 0.0, kind, 0)[0]
 
 
 @compiled
@@ -336,7 +342,7 @@ def fill_mixed(
         pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
         context = num_prefill[row] * (history[row] + new[row])
         decodes = num_decode[row]
-        out[row] = prefill_attention_seconds(
+        out[row] = corrected_prefill_seconds(
             num_prefill[row], total, pairs, context, decodes, decodes * mean[row], longest[row],
             coefficients[kinds[row]], 0,
         )[0]  # fmt: skip
@@ -351,11 +357,12 @@ def layer_kinds(table: pd.DataFrame, layers_of: LayersOf) -> LayerKinds:
 
 
 def _coefficients(
-    layers: Sequence[AttentionLayers], device: Device, kernels: Sequence[AttentionEfficiency]
+    layers: Sequence[AttentionLayers], device: Device, efficiency: AttentionEfficiency | None, engine: str = "vllm"
 ) -> FloatArray:
-    """[num_kinds, NUM_LAYER_COEFFICIENTS]."""
-    rows = [layer_coefficients(kind, device, efficiency=kernel) for kind, kernel in zip(layers, kernels, strict=True)]
-    return np.array(rows)
+    """[num_kinds, NUM_LAYER_COEFFICIENTS or more]: as given, else the device's with its residual tables."""
+    if efficiency is None:
+        return corrected_coefficients(layers, device, engine)
+    return np.array([layer_coefficients(kind, device, efficiency=efficiency) for kind in layers])
 
 
 def layers_of_heads(shape: tuple[Any, ...]) -> AttentionLayers:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, fit_error, summarize
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
+from hermes_sim.measured import read_kernels
 from hermes_sim.perf.collective_coefficients import pack
 from hermes_sim.perf.operators.collective import fitted_all_reduce_seconds, fitted_exchange_seconds
 
@@ -43,6 +44,10 @@ CONTENTION: Final = Coefficient("contention", 0.1, 0.0, 2.5)
 IN_SWITCH: Final = Coefficient("in_switch_frac", 0.7, 0.1, 1.0)
 """Switches that add up (NVLink 4 and later)."""
 
+EAGER: Final = (Coefficient("eager_launch_s", 3e-5, 1e-6, 2e-4, 1e-5),)
+EAGER_COPY: Final = Coefficient("eager_copy_bytes_per_s", 1e12, 1e10, 1e14)
+"""Engines' own all-reduce; NCCL works on the message where it lies."""
+
 LIBRARIES: Final[dict[str, KernelLibrary]] = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm"}
 OPERATIONS: Final[dict[str, CollectiveKind]] = {
     "all_reduce": "all_reduce", "all_gather": "all_gather", "reduce_scatter": "reduce_scatter",
@@ -51,11 +56,14 @@ OPERATIONS: Final[dict[str, CollectiveKind]] = {
 ELEMENT_BYTES: Final = {"half": 2.0, "bfloat16": 2.0, "int8": 1.0, "float": 4.0}
 
 
-def read_custom_all_reduce(path: Path) -> pd.DataFrame:
-    """An engine's own all-reduce inside a captured graph. Columns num_devices, num_bytes, measured_s."""
+def read_custom_all_reduce(path: Path, *, eager: bool = False) -> pd.DataFrame:
+    """An engine's own all-reduce inside a captured graph, or called one by one; empty where not measured so.
+
+    Columns num_devices, num_bytes, measured_s.
+    """
     table = pd.read_parquet(path)
-    if "backend" in table:
-        table = table[~table["backend"].astype(str).str.endswith("_eager")]
+    called = table["backend"].astype(str).str.endswith("_eager") if "backend" in table else np.zeros(len(table), bool)
+    table = table[called == eager]
     num_bytes = table["message_size"] * table["allreduce_dtype"].astype(str).map(ELEMENT_BYTES)
     return _medians(table.assign(num_bytes=num_bytes))
 
@@ -65,6 +73,45 @@ def read_nccl(path: Path, operation: str) -> pd.DataFrame:
     table = pd.read_parquet(path)
     table = table[table["op_name"].astype(str) == operation]
     return _medians(table.assign(num_bytes=table["message_size"] * table["nccl_dtype"].astype(str).map(ELEMENT_BYTES)))
+
+
+def read_eager_nccl(folder: Path, device: str) -> pd.DataFrame:
+    """NCCL's all-reduce called from PyTorch one by one, devices behind one switch or bridge; the same columns."""
+    table = read_kernels(folder / "kernels" / "vidur", operators=["all_reduce"], devices=[device]).get("all_reduce")
+    if table is None:
+        return pd.DataFrame(columns=["num_devices", "num_bytes", "measured_s"])
+    joined = (table["devices_per_node"] >= table["num_devices"]) & (table["topology"] == "dgx")
+    return pd.DataFrame(table[joined].groupby(["num_devices", "num_bytes"], as_index=False)["measured_s"].median())
+
+
+def fit_eager(
+    kind: CollectiveKind, peak_bytes_per_s: float, captured: CollectiveEfficiency, table: pd.DataFrame, *, copies: bool
+) -> CollectiveEfficiency:
+    """With what calls launched one by one take beside, errors included; as it is where none were measured."""
+    if table.empty:
+        return captured
+    held = held_out(table["num_bytes"])
+    measured_s = table["measured_s"].to_numpy(np.float64)
+
+    def predict(values: dict[str, Any]) -> FloatArray:
+        return predict_eager(kind, peak_bytes_per_s, captured.model_copy(update=values), table)
+
+    coefficients = (*EAGER, EAGER_COPY) if copies else EAGER
+    values: dict[str, Any] = {**fit_coefficients(coefficients, lambda v: predict(v)[~held], measured_s[~held])}
+    predicted_s = predict(values)
+    values["eager_in_sample"] = fit_error(summarize(predicted_s[~held], measured_s[~held]))
+    values["eager_held_out"] = fit_error(summarize(predicted_s[held], measured_s[held]))
+    return captured.model_copy(update=values)
+
+
+def predict_eager(
+    kind: CollectiveKind, peak_bytes_per_s: float, efficiency: CollectiveEfficiency, table: pd.DataFrame
+) -> FloatArray:
+    """Seconds of calls launched one by one: the host issues the next while the devices still do this one."""
+    device_s = predict_collective(kind, peak_bytes_per_s, efficiency, table)
+    if efficiency.eager_copy_bytes_per_s is not None:
+        device_s = device_s + table["num_bytes"].to_numpy(np.float64) / efficiency.eager_copy_bytes_per_s
+    return np.maximum(device_s, efficiency.eager_launch_s)
 
 
 def fit_collective(

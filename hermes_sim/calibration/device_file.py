@@ -43,20 +43,20 @@ def render_cost_model(cost_model: CostModel) -> str:
         elif isinstance(value, dict):
             lines.append(f"  {key}:")
             for entry, description in value.items():
-                lines += _mapping(f"    {entry}", _values(description))
+                lines += flow_mapping(f"    {entry}", set_fields(description))
         elif isinstance(value, Description):
-            lines += _mapping(f"  {key}", _values(value))
+            lines += flow_mapping(f"  {key}", set_fields(value))
         else:
             lines.append(f"  {key}: {_seconds(value) if name.endswith('_s') else f'{value:.4g}'}")
     return "\n".join(lines) + "\n"
 
 
-def flow_mapping(error: FitError) -> str:
+def error_mapping(error: FitError) -> str:
     """An error on one line of YAML."""
-    return "{" + ", ".join(f"{key}: {text}" for key, text in _values(error).items()) + "}"
+    return "{" + ", ".join(f"{key}: {text}" for key, text in set_fields(error).items()) + "}"
 
 
-def _values(description: object) -> dict[str, str]:
+def set_fields(description: object) -> dict[str, str]:
     """Set fields by YAML key, quantities with their unit."""
     fields = type(description).model_fields  # type: ignore[attr-defined]
     found = {}
@@ -65,15 +65,17 @@ def _values(description: object) -> dict[str, str]:
         if value is None or (not field.is_required() and value == field.default):
             continue
         if isinstance(value, FitError):
-            found[name] = flow_mapping(value)
+            found[name] = error_mapping(value)
+        elif name.endswith("_bytes_per_s"):
+            found[field.alias or name] = f"{value / 1e9:.4g} GB/s"
         elif name.endswith("_s"):
             found[field.alias or name] = _seconds(value)
         else:
-            found[field.alias or name] = f"{value:.4g}" if isinstance(value, float) else str(value)
+            found[field.alias or name] = f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
     return found
 
 
-def _mapping(name: str, values: dict[str, str]) -> list[str]:
+def flow_mapping(name: str, values: dict[str, str]) -> list[str]:
     """One flow mapping, broken over lines where it is long."""
     lines, current = [], f"{name}: {{"
     for number, (key, value) in enumerate(values.items()):

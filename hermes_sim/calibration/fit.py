@@ -79,10 +79,12 @@ def fit_coefficients(
     measured_s: FloatArray,
     *,
     num_starts: int = 2,
+    relative_step: float = 1e-3,
 ) -> dict[str, float]:
     """Coefficients that minimise the robust (soft-L1) error of log time, rounded to four digits.
 
     Deterministic: one or two fixed starts, no randomness. `predict` gives seconds for the rows of `measured_s`.
+    relative_step: of the finite differences; larger where `predict` is not smooth.
     """
     from scipy.optimize import least_squares
 
@@ -102,7 +104,7 @@ def fit_coefficients(
             bounds=(lower, upper),
             loss="soft_l1",
             f_scale=0.1,
-            diff_step=np.full(len(start), 1e-3),
+            diff_step=np.full(len(start), relative_step),
             max_nfev=40,
         )
         for first in (start, 0.75 * start + 0.25 * upper)[:num_starts]

@@ -86,12 +86,23 @@ CUTLASS: Final[dict[DeviceClass, GemmDispatch]] = {
 }
 """Who may choose the tile of a narrow dtype, beside the library's best choice; what fits better stays."""
 
-RESIDUAL_AXES: Final[dict[str, tuple[float, ...]]] = {
-    "m": (1, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768),
-    "n": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
-    "k": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
-}
-"""Knots: rows where kernels change tiles, outputs and depths of the products of language models."""
+ROW_KNOTS: Final = (
+    1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768,
+)  # fmt: skip
+"""Rows where kernels change tiles."""
+RESIDUAL_GRIDS: Final[tuple[dict[str, tuple[float, ...]], ...]] = (
+    {
+        "m": ROW_KNOTS,
+        "n": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+        "k": (32, 128, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+    },
+    {
+        "m": ROW_KNOTS,
+        "n": (32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536),
+        "k": (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536),
+    },
+)
+"""Knots of a table, coarse or fine in outputs and depths; what serves shapes left out better stays."""
 
 
 FEWEST_CORRECTED_SHAPES: Final = 20
@@ -151,8 +162,10 @@ def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTa
     if len(rows[["n", "k"]].drop_duplicates()) < FEWEST_CORRECTED_SHAPES:
         return None
     log_ratio = np.log(rows["measured_s"].to_numpy() / analytic_s[fitted])
-    features = {name: rows[name].to_numpy() for name in RESIDUAL_AXES}
-    return fit_residual(features, log_ratio, RESIDUAL_AXES, rows.groupby(["n", "k"]).ngroup())
+    features = {name: rows[name].to_numpy() for name in ("m", "n", "k")}
+    shapes = rows.groupby(["n", "k"]).ngroup()
+    found = (fit_residual(features, log_ratio, grid, shapes) for grid in RESIDUAL_GRIDS)
+    return min((table for table in found if table is not None), key=lambda table: table.after_frac or 0.0, default=None)
 
 
 def _fit_coefficients(

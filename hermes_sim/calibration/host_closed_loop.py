@@ -181,7 +181,8 @@ def main() -> None:
             for side, errors in sides.items():
                 sys.stdout.write(
                     f"  {metric} {side:8s} mean {errors.mean_frac:6.1%} median {errors.median_frac:6.1%} "
-                    f"p90 {errors.p90_frac:6.1%} bias {errors.bias_frac:+6.1%} ({errors.num_points} runs)\n"
+                    f"p90 {errors.p90_frac:6.1%} bias {errors.bias_frac:+6.1%} "
+                    f"band {errors.low_frac:.3f}-{errors.high_frac:.3f} ({errors.num_points} runs)\n"
                 )
 
 

@@ -33,13 +33,16 @@ from hermes_sim.replay.splitwise_steps import (
 from hermes_sim.replay.splitwise_steps import READER as STEP_TIMES
 from hermes_sim.replay.stage_rate import READER as STAGE_RATES
 from hermes_sim.replay.stage_rate import experiments_in, planned_arrivals, stage_requests, why_left_out
-from hermes_sim.replay.stage_rate_setup import Experiment
+from hermes_sim.replay.stage_rate_setup import Experiment, Stage
 
 FloatArray = npt.NDArray[np.float64]
 Terms = tuple[tuple[str, str | float | None], ...]
 
 NUM_REQUESTS: Final = 400
-"""Of a stage, for the fit: its latencies are steady long before."""
+"""Of a stage, for the fit, where few are in flight."""
+
+NUM_LIFETIMES: Final = 8.0
+"""... and as many more as arrive in so many times the E2E latency: then the stage is steady."""
 
 QUEUEING_TTFT_FACTOR: Final = 10.0
 """TTFT above so many token gaps is a queue, which says nothing of a front end."""
@@ -75,6 +78,9 @@ STEP_BUDGET_TOKENS: Final = 2560
 SHORT_OUTPUT: Final = 128
 """Outputs of the batches that are fitted; longer ones repeat their steps."""
 
+SIMULATED_STEP: Final = 0.05
+"""Finite differences of what a simulation says: a smaller one is lost in who meets whom in a step."""
+
 NO_FRONT_END: Final[Terms] = (("host.tokenize", None), ("host.detokenize", None))
 
 UNITS: Final = {"host.per_step": " s", "host.per_sequence": " s"}
@@ -102,7 +108,7 @@ def fit_serving(data_folder: Path) -> HostFit | None:
         beside_s = [row.front_ends * values["front_end_s"] + row.networks * values["network_s"] for row in rows]
         return np.asarray(engine_s + np.array(beside_s))
 
-    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1)
+    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1, relative_step=SIMULATED_STEP)
     predicted_s = predict(terms)
     kinds = np.array([row.metric for row in rows])
     errors = {kind: summarize(predicted_s[kinds == kind], measured_s[kinds == kind]) for kind in ("ttft", "itl")}
@@ -127,7 +133,13 @@ def fit_steps(data_folder: Path) -> HostFit | None:
             for group in groups
         ])  # fmt: skip
 
-    terms = fit_coefficients((*STEPS, *launches), lambda values: predict(values)[fits], measured_s[fits], num_starts=1)
+    terms = fit_coefficients(
+        (*STEPS, *launches),
+        lambda values: predict(values)[fits],
+        measured_s[fits],
+        num_starts=1,
+        relative_step=SIMULATED_STEP,
+    )
     predicted_s = predict(terms)
     errors = {
         kind: summarize(predicted_s[fits[:, place], place], measured_s[fits[:, place], place])
@@ -154,8 +166,14 @@ def fitted_experiments(data_folder: Path) -> list[Experiment]:
 def thinned(experiment: Experiment) -> Experiment:
     """With fewer requests a stage, and without the stages of overload."""
     kept = [stage for number, stage in enumerate(experiment.stages) if why_left_out(experiment, stage, number) is None]
-    stages = [replace(stage, num_requests=min(stage.num_requests, NUM_REQUESTS)) for stage in kept]
+    stages = [replace(stage, num_requests=min(stage.num_requests, enough_requests(stage))) for stage in kept]
     return replace(experiment, stages=tuple(stages))
+
+
+def enough_requests(stage: Stage) -> int:
+    """For steady latencies."""
+    in_flight = stage.rate_per_s * stage.measured["e2e_mean_ms"] * 1e-3
+    return max(NUM_REQUESTS, round(NUM_LIFETIMES * in_flight))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.calibration.device_file import flow_mapping
+from hermes_sim.calibration.device_file import error_mapping
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,11 +48,14 @@ def fit_residual(
     log_ratio: npt.ArrayLike,
     axes: Mapping[str, Sequence[float]],
     groups: npt.ArrayLike,
+    *,
+    bridges: bool = False,
 ) -> ResidualTable | None:
     """Table of ln(measured / analytic) over `axes` (name -> knots); None where it would not help unseen shapes.
 
     features: a column for each axis. groups: shape of each row, as any number; rows of one shape are never on both
     sides of the cross-validation that chooses the strength of the smoothing and decides whether the table stays.
+    bridges: nodes between two measured neighbours count as measured, where whole values of an axis were kept out.
     """
     knots = {name: tuple(float(knot) for knot in values) for name, values in axes.items()}
     ratio = np.clip(np.asarray(log_ratio, np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
@@ -65,15 +68,26 @@ def fit_residual(
     if not after < (1.0 - NEEDED_GAIN_FRAC) * before:
         return None
     values = _solve(design, ratio, rough, STRENGTHS[errors.index(after)])
-    has_data = np.asarray(design.sum(axis=0)).ravel() >= SUPPORT
     shape = tuple(len(one) for one in knots.values())
+    has_data = (np.asarray(design.sum(axis=0)).ravel() >= SUPPORT).reshape(shape)
+    if bridges:
+        has_data = _bridged(has_data)
     return ResidualTable(
         axes=knots,
-        values=encode(values.reshape(shape), has_data.reshape(shape)),
+        values=encode(values.reshape(shape), has_data),
         num_points=len(ratio),
         before_frac=float(f"{min(before, 1.0):.4g}"),
         after_frac=float(f"{min(after, 1.0):.4g}"),
     )
+
+
+def _bridged(has_data: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The nodes with data, and those between two of them along any axis."""
+    found = has_data.copy()
+    for axis in range(has_data.ndim):
+        along, out = np.moveaxis(has_data, axis, 0), np.moveaxis(found, axis, 0)
+        out[1:-1] |= along[:-2] & along[2:]
+    return found
 
 
 def _design(columns: Sequence[FloatArray], knots: Sequence[Sequence[float]]) -> Any:
@@ -178,7 +192,7 @@ def render_residuals(residuals: Residuals) -> str:
         lines += [f"    num_points: {table.num_points}"]
         lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
         lines += [
-            f"    {key}: {flow_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
+            f"    {key}: {error_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
         ]
         lines += [f'    values: "{table.values}"']
     return "\n".join(lines) + "\n"

@@ -11,11 +11,15 @@ import pandas as pd
 import yaml
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
     fit_collective,
+    fit_eager,
     read_custom_all_reduce,
+    read_eager_nccl,
     read_nccl,
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
@@ -31,6 +35,7 @@ from hermes_sim.calibration.gemm import (
     without_dynamic_scale,
 )
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
+from hermes_sim.calibration.link_file import read_link, replace_collectives
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.tables import (
@@ -41,7 +46,7 @@ from hermes_sim.calibration.tables import (
     read_gemm,
     read_gemm_kernel,
 )
-from hermes_sim.core.schema import Dtype, Source
+from hermes_sim.core.schema import Description, Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
@@ -50,6 +55,7 @@ from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, El
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
+from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -67,7 +73,7 @@ LINKS: Final[dict[str, tuple[str, float, bool, bool]]] = {
 
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
-EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090")
+EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a30")
 """Devices whose attention was measured in calls launched one by one, and nothing else of them in graphs."""
 
 DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
@@ -76,7 +82,11 @@ NO_ERRORS: Final = {"in_sample": None, "held_out": None}
 
 
 RESIDUALS_FOLDER: Final = "residuals"
-"""Beside the folder of devices."""
+LINKS_FOLDER: Final = "links"
+"""Both beside the folder of devices."""
+
+LinkFit = dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]]
+"""Coefficients, errors on fitted sizes, errors on sizes kept out."""
 
 Family = Literal["gemm", "attention", "small_kernels", "experts"]
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
@@ -88,6 +98,8 @@ class Calibration:
     """What the measurements of one device say, in the making."""
 
     cost_model: CostModel
+    families: Collection[Family] = FAMILIES
+    """What is fitted anew; residual tables of the others stay."""
     residuals: dict[str, ResidualTable] = field(default_factory=dict)
     reports: list[FitReport] = field(default_factory=list)
 
@@ -130,7 +142,7 @@ def calibrate(
         if write:
             write_calibration(devices_folder, name, found)
     if devices is None:
-        yield from calibrate_links(data_folder)
+        yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, write=write)
 
 
 def differences(
@@ -139,8 +151,11 @@ def differences(
     """Coefficients of a device file that are not those its fit gives, four digits: `device key: file, fit`."""
     fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
     found = fit(data_folder, devices_folder, name, families).cost_model
-    stated = _numbers(read_device(devices_folder / f"{name}.yaml").cost_model.model_dump(by_alias=True))
-    fitted = _numbers(found.model_dump(by_alias=True))
+    return _different(name, read_device(devices_folder / f"{name}.yaml").cost_model, found)
+
+
+def _different(name: str, in_file: object, in_fit: object) -> list[str]:
+    stated, fitted = _numbers(in_file), _numbers(in_fit)
     return [
         f"{name} {key}: {stated.get(key)}, fitted {fitted.get(key)}"
         for key in sorted(stated.keys() | fitted.keys())
@@ -150,6 +165,8 @@ def differences(
 
 def _numbers(part: object, key: str = "") -> dict[str, str]:
     """Key path -> number, four digits."""
+    if isinstance(part, Description):
+        part = part.model_dump(by_alias=True)
     if isinstance(part, Mapping):
         nested = [_numbers(value, f"{key}.{name}" if key else str(name)) for name, value in part.items()]
         return {path: text for found in nested for path, text in found.items()}
@@ -161,7 +178,7 @@ def calibrate_device(
 ) -> Calibration:
     """Cost model and residual tables of a device whose kernels were all measured."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model, kept_residuals(devices_folder, name, families))
+    found = Calibration(device.cost_model, families)
     if "gemm" in families:
         tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
         _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
@@ -169,6 +186,11 @@ def calibrate_device(
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
+        corrections, reports = attention_residuals(
+            device.model_copy(update={"cost_model": found.cost_model}), data_folder
+        )
+        found.residuals |= corrections
+        found.reports.extend(reports)
     if "small_kernels" in families:
         launch_s = found.cost_model.gemm["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
         found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
@@ -186,9 +208,9 @@ def calibrate_layers(
 ) -> Calibration:
     """A device of which layers of some models were measured; the rest is its class's, scaled by its data sheet."""
     device = read_device(devices_folder / f"{name}.yaml")
-    found = Calibration(device.cost_model, kept_residuals(devices_folder, name, families))
+    found = Calibration(device.cost_model, families)
     if frozenset(families) == frozenset(FAMILIES):
-        found = Calibration(cost_model_by_class(device))
+        found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
         _products(found, device, {"bf16": products})
@@ -208,21 +230,17 @@ def calibrate_layers(
 def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
     """Put the cost model into the device's file, the residual tables beside it."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
-    residuals = Residuals(device=name, tables=found.residuals, source=found.cost_model.source)
-    write_residuals(_residuals_path(devices_folder, name), residuals)
+    path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+    tables = kept_residuals(path, found.families) | found.residuals
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
 
 
-def kept_residuals(devices_folder: Path, name: str, families: Collection[Family]) -> dict[str, ResidualTable]:
-    """Tables that the device has of kernels which are not fitted now."""
-    path = _residuals_path(devices_folder, name)
+def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
+    """Tables of a file whose family, the first word of their name, is not fitted anew."""
     if not path.is_file():
         return {}
-    tables = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).tables
-    return {kernel: table for kernel, table in tables.items() if kernel.split("_", maxsplit=1)[0] not in families}
-
-
-def _residuals_path(devices_folder: Path, name: str) -> Path:
-    return devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+    written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
 
 
 def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
@@ -276,27 +294,18 @@ def calibrate_attention(
     """The default kernels of one measured device, all others that were measured, and the errors of the fits."""
     kernels: dict[str, AttentionEfficiency] = {}
     reports = []
-    for engine in ATTENTION_ENGINES:
-        for latent, read, fits in (
-            ("", read_attention, (fit_decode, fit_prefill)),
-            ("_mla", read_mla, (fit_mla_decode, fit_mla_prefill)),
-        ):
-            for phase, fit in zip(("decode", "prefill"), fits, strict=True):
-                table = read(data_folder, device.name, phase, engine)
-                if table is None:
-                    continue
-                for kv_dtype in sorted(table["kv_dtype"].unique()):
-                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
-                    found, fitted, held = fit(device, rows)
-                    name = f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}"
-                    kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
-                        update={
-                            **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
-                            f"{phase}_in_sample": fit_error(fitted),
-                            f"{phase}_held_out": fit_error(held),
-                        }
-                    )
-                    reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
+    fits = {"": (fit_decode, fit_prefill), "_mla": (fit_mla_decode, fit_mla_prefill)}
+    for name, phase, rows in attention_tables(device.name, data_folder):
+        decode, prefill = fits["_mla" if "_mla" in name else ""]
+        found, fitted, held = (decode if phase == "decode" else prefill)(device, rows)
+        kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
+            update={
+                **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
+                f"{phase}_in_sample": fit_error(fitted),
+                f"{phase}_held_out": fit_error(held),
+            }
+        )
+        reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
     default = kernels.pop("vllm", device.cost_model.attention)
     if "vllm_fp8" in kernels:
         kernels["fp8"] = kernels.pop("vllm_fp8")
@@ -307,8 +316,45 @@ def calibrate_attention(
     return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
 
 
+def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Kernel ([engine][_mla][_fp8]), phase and measured rows of every attention kernel of a device."""
+    for engine in ATTENTION_ENGINES:
+        for latent, read in (("", read_attention), ("_mla", read_mla)):
+            for phase in TOKENS:
+                table = read(data_folder, device, phase, engine)
+                if table is None:
+                    continue
+                for kv_dtype in sorted(table["kv_dtype"].unique()):
+                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
+                    yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
+
+
+def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
+    """Tables of what the device's coefficients leave over, by phase and kernel, and the errors with them."""
+    found: dict[str, ResidualTable] = {}
+    reports = []
+    kernels: dict[str, AttentionEfficiency] = {
+        str(name): own for name, own in device.cost_model.attention_kernels.items()
+    }
+    for measured, phase, table in attention_tables(device.name, data_folder):
+        name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
+        own = kernels[name] if name else device.cost_model.attention
+        rows = attention_rows(device, own, phase, table)
+        residual = fit_attention_residual(rows)
+        if residual is None:
+            continue
+        errors = corrected_attention(rows, residual)
+        residual = _with_errors(residual, *errors)
+        found[residual_name(phase, name)] = residual
+        alike = name.removeprefix("trtllm_").removeprefix("sglang_")
+        if "_mla" in name and kernels.get(alike) == own:
+            found.setdefault(residual_name(phase, alike), residual)
+        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
+    return found, reports
+
+
 def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device whose tables are of kernels launched one by one, in prompts, decodes and mixes of both."""
+    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
@@ -321,28 +367,37 @@ def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[Attent
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
     prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
     found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
-    found, *mixed_errors = fit_mixed(device, found, tables[operators[2]])
-    reports = [
-        FitReport(device.name, f"{phase} eager", fitted, held)
-        for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors), ("mixed", mixed_errors))
-    ]
+    phases = {"decode": decode_errors, "prefill": prefill_errors}
+    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
+        found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
+    reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
     errors = {}
     for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors)):
         errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
     return found.model_copy(update=errors), reports
 
 
-def calibrate_links(data_folder: Path) -> Iterator[FitReport]:
+def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
     """Collectives inside a node: the engines' own all-reduce in captured graphs, and NCCL's."""
-    for device in LINKS:
-        for library, kinds in fit_link(data_folder, device).items():
+    for device, (name, *_) in LINKS.items():
+        found = fit_link(data_folder, device)
+        for library, kinds in found.items():
             for kind, (_, fitted, held) in kinds.items():
-                yield FitReport(LINKS[device][0], f"{kind} {library}", fitted, held)
+                yield FitReport(name, f"{kind} {library}", fitted, held)
+        if write:
+            replace_collectives(links_folder / f"{name}.yaml", _collectives(found))
 
 
-def fit_link(
-    data_folder: Path, device: str
-) -> dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]]:
+def link_differences(data_folder: Path, links_folder: Path) -> list[str]:
+    """Coefficients of the link files that are not those their fits give, four digits."""
+    found = []
+    for device, (name, *_) in LINKS.items():
+        stated = read_link(links_folder / f"{name}.yaml").collectives
+        found += _different(name, stated, _collectives(fit_link(data_folder, device)))
+    return found
+
+
+def fit_link(data_folder: Path, device: str) -> LinkFit:
     """Coefficients of the link between these devices by library, with errors on fitted and held-out message sizes."""
     folder, system = data_folder / "kernels" / "aiconfigurator", SYSTEMS[device]
     _, bandwidth_bytes_per_s, switched, adds_in_switch = LINKS[device]
@@ -350,17 +405,25 @@ def fit_link(
     def fit(kind: CollectiveKind, table: pd.DataFrame) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
         return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table)
 
-    found: dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]] = {
-        library: {
-            "all_reduce": fit(
-                "all_reduce", read_custom_all_reduce(folder / f"{system}_{name}_custom_allreduce.parquet")
-            )
-        }
-        for name, library in LIBRARIES.items()
-    }
-    nccl = folder / f"{system}_nccl_nccl.parquet"
-    found["nccl"] = {kind: fit(kind, read_nccl(nccl, name)) for name, kind in OPERATIONS.items()}
+    found: LinkFit = {}
+    for name, library in LIBRARIES.items():
+        path = folder / f"{system}_{name}_custom_allreduce.parquet"
+        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path))
+        called = read_custom_all_reduce(path, eager=True)
+        efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=True)
+        found[library] = {"all_reduce": (efficiency, fitted, held)}
+    path = folder / f"{system}_nccl_nccl.parquet"
+    found["nccl"] = {kind: fit(kind, read_nccl(path, name)) for name, kind in OPERATIONS.items()}
+    efficiency, fitted, held = found["nccl"]["all_reduce"]
+    called = read_eager_nccl(data_folder, device)
+    efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=False)
+    found["nccl"]["all_reduce"] = (efficiency, fitted, held)
     return found
+
+
+def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, CollectiveEfficiency]]:
+    """As a link states them, errors included."""
+    return {library: {kind: _with_errors(*fit) for kind, fit in kinds.items()} for library, kinds in found.items()}
 
 
 def _experts(

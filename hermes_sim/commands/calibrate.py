@@ -110,7 +110,7 @@ def _shipped(
 ) -> None:
     """The fits that made the shipped device files, again."""
     from hermes_sim.calibration.layered_devices import LAYERED_DEVICES
-    from hermes_sim.calibration.run import FAMILIES, calibrate, differences
+    from hermes_sim.calibration.run import FAMILIES, LINKS_FOLDER, calibrate, differences, link_differences
     from hermes_sim.calibration.tables import MEASURED_DEVICES
     from hermes_sim.core.shipped import shipped_root
 
@@ -125,6 +125,8 @@ def _shipped(
     families: Any = tuple(only) if only else FAMILIES
     if check:
         different = [line for name in devices or known for line in differences(folder, files, name, families)]
+        if not devices and not only:
+            different += link_differences(folder, files.parent / LINKS_FOLDER)
         for line in different:
             typer.echo(line)
         typer.echo("every coefficient is as fitted" if not different else f"{len(different)} coefficients differ")

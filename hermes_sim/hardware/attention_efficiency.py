@@ -38,6 +38,8 @@ class AttentionEfficiency(Description):
     """Keys of few tiles are split over idle cores."""
     decode_tile_cycles: float = Field(default=0.0, ge=0.0)
     """One tile on one core, for a head dimension of 128 ..."""
+    decode_single_tile_frac: Fraction = 1.0
+    """The same with one query head, where kernels for single heads have lighter tiles, as a share of it."""
     decode_dim_exponent: float = Field(default=0.0, ge=0.0, le=1.0)
     """... and its power of (head dimension / 128)."""
     decode_wave_frac: Fraction = 0.0
@@ -55,6 +57,8 @@ class AttentionEfficiency(Description):
     """... and per doubling of the context."""
     decode_regroup_s: Seconds = Field(default=0.0, alias="decode_regroup")
     """Copies that bring the queries of one KV head together, more than one sequence and KV head."""
+    decode_ramp_s: Seconds = Field(default=0.0, alias="decode_ramp")
+    """Bytes that memory reads within this time take up to twice as long: too few are under way at once."""
     decode_window_s: Seconds = Field(default=0.0, alias="decode_window")
     """Masking of contexts longer than the window."""
     prefill_launch_s: Seconds = Field(default=2e-6, alias="prefill_launch")

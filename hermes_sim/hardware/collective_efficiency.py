@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hermes_sim.core.schema import Description, Fraction, Seconds
+from hermes_sim.core.schema import BytesPerSecond, Description, Fraction, Seconds
 from hermes_sim.hardware.fit_error import FitError
 
 KernelLibrary = Literal["vllm", "sglang", "trtllm", "nccl"]
@@ -37,3 +37,10 @@ class CollectiveEfficiency(Description):
     """A device's bandwidth falls with (devices / 2)^-contention: 0 behind a switch, above 0 through shared bridges."""
     in_sample: FitError | None = None
     held_out: FitError | None = None
+    eager_launch_s: Seconds = Field(default=0.0, alias="eager_launch")
+    """Launched one by one instead of in a captured graph: what the host takes to issue a call, and no call is shorter;
+    waiting for the slowest rank included. 0: not measured."""
+    eager_copy_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="eager_copy")
+    """... and at which rate it first copies its message to a buffer that the other devices can read; none: no copy."""
+    eager_in_sample: FitError | None = None
+    eager_held_out: FitError | None = None

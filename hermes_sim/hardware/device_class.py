@@ -34,6 +34,7 @@ SCALED: Final[dict[str, Law]] = {
     "quantize_row_s": "cores",
     "quantize_element_s": "bandwidth",
     "token_s": "cores",
+    "decode_combine_log_s": "clock",
 }
 """Times of a cost model that follow the data sheet. clock: a chain of cycles in one core; cores: work of the whole
 device, by cores x clock; bandwidth: bytes of the whole device. Every other time (launches, synchronisation) is taken

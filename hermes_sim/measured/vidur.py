@@ -123,6 +123,7 @@ def _collective(source: Source) -> Iterator[Part]:
             "topology": topology.str.split("_", n=1).str[1].fillna("").map(lambda text: _TOPOLOGIES.get(text, text)),
             "measured_s": table["median_ms"] * 1e-3,
             "library": "nccl",
+            "timing": "eager",  # torch.distributed from Python: short ones last as long as the host takes
             "dtype": "fp16",
             "num_devices": table["num_workers"],
             "devices_per_node": table["devices_per_node"],

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.schema import Dtype
-from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
+from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.forward import Batch, context_operators, token_operators
@@ -37,6 +38,9 @@ _PROMPT_SECONDS = (
     layer.PREFILL_TOKEN_ISSUE_S,
     layer.HISTORY_S,
 )
+
+NOT_CAPTURED: Final[tuple[AttentionKernel, ...]] = ("vllm_mla", "vllm_mla_fp8")
+"""Measured with the host's time to launch them, ten times that of a captured graph."""
 
 TILE_HEAD_DIM = 128.0
 """Cycles of a tile are stated for this head dimension."""
@@ -152,22 +156,40 @@ def recurrent_layers(model: ModelArchitecture, *, tp: int) -> RecurrentLayers | 
     )
 
 
-def attention_efficiency(layers: AttentionLayers, device: Device, engine: str = "vllm") -> AttentionEfficiency:
-    """The coefficients that fit best: of the engine, of latent attention, of the cache's dtype, else the device's."""
-    cost = device.cost_model
+def attention_kernel(
+    layers: AttentionLayers, device: Device, engine: str = "vllm", *, serving: bool = False
+) -> AttentionKernel | Literal[""]:
+    """The kernel that fits best: of the engine, of latent attention, of the cache's dtype, else the device's own ("").
+
+    serving: as an engine runs it, in captured graphs, and not as NOT_CAPTURED were measured.
+    """
     latent = "_mla" if layers.kind == "latent" else ""
     narrow = "_fp8" if layers.kv_dtype in ("fp8", "fp8_block") else ""
     for name in (f"{engine}{latent}{narrow}", f"{latent}{narrow}".lstrip("_"), f"{engine}{latent}", latent.lstrip("_")):
-        if name in cost.attention_kernels:
-            return cost.attention_kernels[name]
-    return cost.attention
+        kernel = cast(AttentionKernel, name)
+        if kernel in device.cost_model.attention_kernels and not (serving and kernel in NOT_CAPTURED):
+            return kernel
+    return ""
+
+
+def attention_efficiency(
+    layers: AttentionLayers, device: Device, engine: str = "vllm", *, serving: bool = False
+) -> AttentionEfficiency:
+    """The coefficients of the kernel that fits best."""
+    kernel = attention_kernel(layers, device, engine, serving=serving)
+    return device.cost_model.attention_kernels[kernel] if kernel else device.cost_model.attention
 
 
 def layer_coefficients(
-    layers: AttentionLayers, device: Device, engine: str = "vllm", efficiency: AttentionEfficiency | None = None
+    layers: AttentionLayers,
+    device: Device,
+    engine: str = "vllm",
+    efficiency: AttentionEfficiency | None = None,
+    *,
+    serving: bool = False,
 ) -> FloatArray:
-    """[NUM_LAYER_COEFFICIENTS] seconds and shares of one kind of layer on the device."""
-    shape = efficiency or attention_efficiency(layers, device, engine)
+    """[NUM_LAYER_COEFFICIENTS] seconds and shares of one kind of layer on the device, without residual tables."""
+    shape = efficiency or attention_efficiency(layers, device, engine, serving=serving)
     values = np.zeros(layer.NUM_LAYER_COEFFICIENTS)
     _fill_decode(values, layers, device, shape)
     _fill_prefill(values, layers, device, shape)
@@ -195,7 +217,8 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
     values[layer.DECODE_SEQUENCE_S] = values[layer.DECODE_QUERY_S] = query_bytes / bytes_per_s
     values[layer.DECODE_WAVES] = tiles / device.num_cores
-    values[layer.DECODE_TILE_S] = shape.decode_tile_cycles * tile_s
+    single = 1.0 if grouped and group > 1 else shape.decode_single_tile_frac
+    values[layer.DECODE_TILE_S] = shape.decode_tile_cycles * tile_s * single
     values[layer.DECODE_WAVE_FRAC] = shape.decode_wave_frac
     values[layer.DECODE_BLOCK_S] = shape.decode_block_cycles * tile_s
     values[layer.DECODE_WALK_S] = shape.decode_walk_cycles * tile_s
@@ -203,6 +226,7 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.DECODE_COMBINE_S] = shape.decode_combine_s
     values[layer.DECODE_COMBINE_LOG_S] = shape.decode_combine_log_s
     values[layer.DECODE_REGROUP_S] = shape.decode_regroup_s if grouped and layers.num_kv_heads > 1 else 0.0
+    values[layer.DECODE_RAMP_S] = shape.decode_ramp_s
     values[layer.DECODE_WINDOW_S] = shape.decode_window_s
     values[layer.DECODE_SERIAL_FRAC] = shape.decode_serial_frac
     # tiles are hidden no faster than a block of keys takes to read, so that a longer context never takes less time

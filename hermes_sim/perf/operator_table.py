@@ -18,11 +18,16 @@ from hermes_sim.perf.attention_layers import layer_kind
 from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
+    DECODE_RESIDUAL,
     MIXED_ROW_TOKENS,
     NUM_LAYER_COEFFICIENTS,
     PREFILL_LAUNCH_S,
-    decode_attention_seconds,
-    prefill_attention_seconds,
+    PREFILL_RESIDUAL,
+)
+from hermes_sim.perf.operators.corrected_attention import (
+    corrected_decode_seconds,
+    corrected_prefill_seconds,
+    plane_ratio,
 )
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
@@ -161,14 +166,48 @@ def _provenance(cost: LlmCost, lowered: LoweredOperators, index: int, count: int
 def _contextual(cost: LlmCost, batch: StepBatch, operators: tuple[Operator, ...]) -> Iterator[OperatorCost]:
     """Attention and recurrence; what MLA computes again is priced with its attention."""
     for operator in operators:
+        provenance = cost.provenance
         if operator.kind == "scan":
             seconds, bound = _recurrence_seconds(cost, batch), MEMORY
         elif operator.kind == "attention":
             seconds, bound = _attention_seconds(cost, batch, operator)
+            provenance = _attention_provenance(cost, batch, operator)
         else:
             seconds, bound = 0.0, COMPUTE
         flops, moved = operator.total_flops * cost.tp, operator.total_bytes * cost.tp
-        yield OperatorCost(operator.name, flops, moved, seconds, BOUNDS[bound], cost.provenance)
+        yield OperatorCost(operator.name, flops, moved, seconds, BOUNDS[bound], provenance)
+
+
+def _layer_start(cost: LlmCost, operator: Operator) -> tuple[int, int]:
+    """Number of the operator's layer kind, and where its coefficients start."""
+    number = [layers.kind for layers in cost.attention_layers].index(layer_kind(operator))
+    return number, FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
+
+
+def _attention_provenance(cost: LlmCost, batch: StepBatch, operator: Operator) -> Provenance:
+    """Interpolated where all of its kernels lie among measured ones: decodes without drafts, (almost) whole prompts.
+
+    A table that holds nothing at a point leaves the time as it is there, so that what it changes is what it knows.
+    """
+    if cost.provenance != "analytic":
+        return cost.provenance
+    _, start = _layer_start(cost, operator)
+    known = []
+    if batch.num_decode > 0 and "prefill" not in operator.name:
+        apart = batch.num_prefill == 0 or cost.attention[start + MIXED_ROW_TOKENS] == 0.0
+        mean_context = batch.decode_context_sum / batch.num_decode
+        near = _is_near_measured(cost, start + DECODE_RESIDUAL, batch.num_decode, mean_context)
+        known.append(near and apart and batch.num_draft_tokens == 0)
+    if batch.num_prefill > 0 and "decode" not in operator.name:
+        whole = batch.num_prompt_tokens >= NEEDED_SUPPORT_FRAC * batch.prefill_context_sum
+        mean_prompt = batch.num_prompt_tokens / batch.num_prefill
+        known.append(whole and _is_near_measured(cost, start + PREFILL_RESIDUAL, batch.num_prefill, mean_prompt))
+    return "interpolated" if known and all(known) else "analytic"
+
+
+def _is_near_measured(cost: LlmCost, column: int, num_seqs: int, num_tokens: float) -> bool:
+    table = int(cost.attention[column])
+    return table > 0 and plane_ratio(cost.attention, table, float(num_seqs), num_tokens) != 1.0
 
 
 def _recurrence_seconds(cost: LlmCost, batch: StepBatch) -> float:
@@ -178,8 +217,7 @@ def _recurrence_seconds(cost: LlmCost, batch: StepBatch) -> float:
 
 def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> tuple[float, int]:
     """Prompts and decodes of one step are one kernel, launched with the prompts; an encoder's are not."""
-    number = [layers.kind for layers in cost.attention_layers].index(layer_kind(operator))
-    start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
+    number, start = _layer_start(cost, operator)
     num_layers = cost.attention_layers[number].num_layers
     total_s, is_compute = 0.0, False
     through_encoder = batch.num_prefill > 0 and cost.encoder_operators is not None
@@ -187,7 +225,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
     if batch.num_decode + num_starts > 0 and "prefill" not in operator.name:
         context_sum = batch.decode_context_sum + (batch.prefill_context_sum if num_starts else 0)
         mean_prompt = batch.prefill_context_sum // num_starts if num_starts else 0
-        total_s, is_compute = decode_attention_seconds(
+        total_s, is_compute = corrected_decode_seconds(
             batch.num_decode + num_starts,
             batch.num_decode_tokens + num_starts,
             float(context_sum),
@@ -208,7 +246,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
 
 
 def _prefill_seconds(cost: LlmCost, batch: StepBatch, start: int, *, with_decodes: bool = False) -> tuple[float, bool]:
-    return prefill_attention_seconds(
+    return corrected_prefill_seconds(
         batch.num_prefill,
         float(batch.num_prompt_tokens),
         float(batch.prefill_token_pairs),

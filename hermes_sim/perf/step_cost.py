@@ -20,6 +20,7 @@ from hermes_sim.perf.attention_layers import (
     layer_coefficients,
     recurrent_layers,
 )
+from hermes_sim.perf.attention_residual import with_residuals
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
 from hermes_sim.perf.lowering import (
@@ -77,7 +78,7 @@ class LlmCost:
     sampled: FloatArray
     """[max_seqs (1 + max_draft_tokens) + 1, 4] logits, sampling and host time by tokens that get logits."""
     attention: FloatArray
-    """[NUM_ATTENTION_COEFFICIENTS]"""
+    """[NUM_ATTENTION_COEFFICIENTS], and what the residual tables of its layers take behind them."""
     stage_interval_frac: float
     """Time of the slowest pipeline stage over that of the whole pass; 1 without a pipeline."""
     power_w: FloatArray
@@ -223,9 +224,9 @@ def build_llm_cost(
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits.
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
-    kernels: whose products and experts; collectives: what is fitted to the tp and ep links, before their bandwidths.
-    max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is stated does not
-    fit the model.
+    kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
+    bandwidths. max_draft_tokens: most drafts of one sequence that are verified in one step. ValueError if what is
+    stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
     settings = np.zeros(lowering.NUM_SETTINGS)
@@ -269,9 +270,11 @@ def build_llm_cost(
         num_encoder_kernels = encoder.num_kernels + sum(kind.num_prompt_layers for kind in layers)
         attention[HAS_ENCODER] = 1.0
         attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
-    for number, kind in enumerate(layers):
-        start = FIRST_KIND + number * NUM_LAYER_COEFFICIENTS
-        attention[start : start + NUM_LAYER_COEFFICIENTS] = layer_coefficients(kind, device, kernels)
+    starts = {FIRST_KIND + number * NUM_LAYER_COEFFICIENTS: kind for number, kind in enumerate(layers)}
+    for start, kind in starts.items():
+        own = layer_coefficients(kind, device, kernels, serving=True)
+        attention[start : start + NUM_LAYER_COEFFICIENTS] = own
+    attention = with_residuals(attention, starts, device, kernels)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 

@@ -18,9 +18,8 @@ from hermes_sim.perf.operators.attention import (
     NUM_LAYER_COEFFICIENTS,
     NUM_LAYERS,
     PREFILL_LAUNCH_S,
-    decode_attention_seconds,
-    prefill_attention_seconds,
 )
+from hermes_sim.perf.operators.corrected_attention import corrected_decode_seconds, corrected_prefill_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,7 +35,7 @@ HAS_ENCODER = 8  # 1: prompts go through an encoder of their own
 ENCODER_LAUNCH_FLOOR_S = 9  # host time to launch the encoder's kernels
 PROMPT_LAUNCH_FLOOR_S = 10  # LAUNCH_FLOOR_S of a step with prompts
 FIRST_KIND = 11
-NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS
+NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS  # residual tables follow
 
 
 @compiled
@@ -55,7 +54,7 @@ def decode_seconds(
     compute_s, memory_s, network_s, host_s = tokens_s
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
-        seconds, is_compute = decode_attention_seconds(
+        seconds, is_compute = corrected_decode_seconds(
             num_decode, num_decode, float(context_sum), float(context_max), attention, start
         )
         if is_compute:
@@ -126,7 +125,7 @@ def step_cost(
         together = num_decode > 0 and num_prefill > 0 and not has_encoder
         one_kernel = together and attention[start + MIXED_ROW_TOKENS] > 0.0
         if num_decode > 0 and not one_kernel:
-            seconds, is_compute = decode_attention_seconds(
+            seconds, is_compute = corrected_decode_seconds(
                 num_decode,
                 num_decode_tokens,
                 float(decode_context_sum),
@@ -138,7 +137,7 @@ def step_cost(
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
         if num_prefill > 0:
-            seconds, is_compute = prefill_attention_seconds(
+            seconds, is_compute = corrected_prefill_seconds(
                 num_prefill,
                 float(num_prompt_tokens),
                 float(prefill_token_pairs),

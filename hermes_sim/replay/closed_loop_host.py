@@ -25,6 +25,10 @@ class HostTerms:
     """A request, before the engine has it."""
     per_token_s: float = 0.0
     """A prompt token, the same."""
+    tpot_band: tuple[float, float] | None = None
+    """Measured over replayed TPOT of fitted runs: the quantiles 5% and 95%."""
+    ttft_band: tuple[float, float] | None = None
+    """The same of TTFT."""
 
     def host(self) -> Mapping[str, Any]:
         """As keys of an engine's `host`."""
@@ -39,8 +43,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(between_steps_s=1.016e-3, front_end_s=0.2569, per_token_s=1e-5),
-    "trtllm": HostTerms(front_end_s=7.896e-3),
-    "vllm_v1": HostTerms(front_end_s=0.01702, per_token_s=8.256e-6),
+    "sglang": HostTerms(1.016e-3, 0.2569, 1e-5, tpot_band=(0.856, 1.316), ttft_band=(0.494, 9.95)),
+    "trtllm": HostTerms(0.0, 7.896e-3, 0.0, tpot_band=(0.614, 1.269), ttft_band=(0.562, 1.997)),
+    "vllm_v1": HostTerms(0.0, 0.01702, 8.256e-6, tpot_band=(0.853, 1.131), ttft_band=(0.689, 1.594)),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""

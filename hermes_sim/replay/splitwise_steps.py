@@ -35,11 +35,11 @@ SHAPE: Final = ["prompt_tokens", "batch_size", "output_tokens"]
 BETWEEN_BATCHES_S: Final = 36000.0
 """Longer than any batch takes."""
 
-LARGEST_PROMPT_STEP: Final = 65536
+LARGEST_PROMPT_STEP: Final = 32768
 """The engine of these runs put the prompts of a batch into one step, however many tokens they had, also more than the
 model was trained for."""
 
-MEMORY_FRACTION: Final = 0.95
+MEMORY_FRACTION: Final = 0.93
 """These runs went up to what the devices hold."""
 
 CAPPED: Final = "-pcap"

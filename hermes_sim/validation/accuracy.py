@@ -18,6 +18,7 @@ from hermes_sim.replay.experiment import readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
 from hermes_sim.validation.errors import grouped
 from hermes_sim.validation.kernels import KernelAccuracy, validate_kernels
+from hermes_sim.validation.served_bands import judges_bands
 from hermes_sim.validation.serving import ServingAccuracy, validate_serving
 from hermes_sim.validation.unseen import score_unseen
 
@@ -117,7 +118,7 @@ def summed_up(
     if kernels is not None and len(kernels.scored):
         bars.append(band_bar(kernels.scored, "bands_kernels", "90% bands of kernels kept out"))
     if serving is not None and len(serving.scored):
-        bars.append(band_bar(serving.scored, "bands_serving", "90% bands of served runs kept out"))
+        bars.append(band_bar(judges_bands(serving.scored), "bands_serving", "90% bands of served runs kept out"))
     return Accuracy(folder, only, kernels, serving, unseen, layers, tuple(bars))
 
 

@@ -18,9 +18,9 @@ from hermes_sim.calibration.attention import (
 from hermes_sim.calibration.mla import latent_layers
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
-from hermes_sim.perf.attention_layers import layer_coefficients
+from hermes_sim.perf.attention_residual import corrected_coefficients
 from hermes_sim.perf.operators import attention as layer
-from hermes_sim.perf.operators.attention import decode_attention_seconds, prefill_attention_seconds
+from hermes_sim.perf.operators.corrected_attention import corrected_decode_seconds, corrected_prefill_seconds
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ def _calls(
     device: Device, table: pd.DataFrame, engine: str, *, num_decode: str, num_prefill: str | None = None
 ) -> FloatArray:
     rows, layers = kinds_of(table)
-    coefficients = np.array([layer_coefficients(kind, device, engine) for kind in layers])
+    coefficients = corrected_coefficients(layers, device, engine)
     nothing = pd.Series(0.0, index=table.index)
 
     def numbers(name: str | None) -> FloatArray:
@@ -110,15 +110,15 @@ def _fill_calls(
         one_kernel = prefills > 0 and kind[layer.MIXED_ROW_TOKENS] > 0.0
         out[row] = 0.0
         if not one_kernel:
-            out[row] = decode_attention_seconds(decodes, decodes, context, longest[row], kind, 0)[0]
+            out[row] = corrected_decode_seconds(decodes, decodes, context, longest[row], kind, 0)[0]
         if prefills > 0:
             total = prefills * new[row]
             pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
             all_context = total + prefills * history[row]
             if one_kernel:
-                out[row] += prefill_attention_seconds(
+                out[row] += corrected_prefill_seconds(
                     prefills, total, pairs, all_context, decodes, context, longest[row], kind, 0
                 )[0]
             else:
                 out[row] -= min(kind[layer.DECODE_LAUNCH_S], kind[layer.PREFILL_LAUNCH_S])
-                out[row] += prefill_attention_seconds(prefills, total, pairs, all_context, 0, 0.0, 0.0, kind, 0)[0]
+                out[row] += corrected_prefill_seconds(prefills, total, pairs, all_context, 0, 0.0, 0.0, kind, 0)[0]

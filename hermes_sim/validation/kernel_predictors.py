@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.collectives import predict_collective
+from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
@@ -29,6 +29,7 @@ from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
 from hermes_sim.perf.attention_layers import attention_efficiency
+from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
     gemm_efficiency,
@@ -38,6 +39,7 @@ from hermes_sim.perf.coefficients import (
 )
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
+from hermes_sim.perf.operators.collective import all_reduce_seconds
 from hermes_sim.perf.residual import residuals_at
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
@@ -144,7 +146,11 @@ def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError
     if not phase:
         return None
     engine = str(table["engine"].iloc[0]) or "vllm"
-    efficiency = attention_efficiency(kinds_of(table.iloc[:1])[1][0], device, engine)
+    layers = kinds_of(table.iloc[:1])[1][0]
+    residual = attention_residual(layers, device, phase, engine)
+    if residual is not None and residual.in_sample is not None:
+        return _band(residual.in_sample, residual.held_out)
+    efficiency = attention_efficiency(layers, device, engine)
     return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
 
 
@@ -219,18 +225,18 @@ def _collective(kind: CollectiveKind | None) -> Predictor:
         found = Predicted.nothing(len(table))
         inside = (table["devices_per_node"] >= table["num_devices"]).to_numpy()
         found.refuse(~inside, "across nodes: the links between them are not stated")
-        pairs = (table["topology"] == "nvlink_pairs").to_numpy() & (table["num_devices"] > 2).to_numpy()
-        found.refuse(inside & pairs, "devices linked in pairs, the rest over the host: the path is not stated")
-        eager = (table["timing"] == "eager").to_numpy() & (table["library"] != "nccl").to_numpy()
-        found.refuse(inside & ~pairs & eager, "an engine's own collective called from Python: time of the host")
-        rest = inside & ~pairs & ~eager
+        pairs = (table["topology"] == PAIRS).to_numpy()
+        mixed = pairs & (table["num_devices"] > PAIR).to_numpy()
         if kind is None:
             reached = link.bandwidth_bytes_per_s * link.efficiency_frac
-            found.put(rest, link.latency_s + table["num_bytes"].to_numpy(np.float64)[rest] / reached)
+            found.put(inside, link.latency_s + table["num_bytes"].to_numpy(np.float64)[inside] / reached)
             return found
-        for library in table["library"].unique():
-            rows = rest & (table["library"] == library).to_numpy()
-            _put_collective(found, rows, table, link, cast(KernelLibrary, str(library)), kind)
+        _put_mixed(found, inside & mixed, table, device, kind)
+        for library, timing in dict.fromkeys(zip(table["library"], table["timing"], strict=True)):
+            rows = (inside & ~mixed) & ((table["library"] == library) & (table["timing"] == timing)).to_numpy()
+            for here, joined in ((rows & pairs, _bridge(device, link)), (rows & ~pairs, link)):
+                if here.any():
+                    _put_collective(found, here, table, joined, cast(KernelLibrary, str(library)), kind)
         return found
 
     return predicted
@@ -239,15 +245,40 @@ def _collective(kind: CollectiveKind | None) -> Predictor:
 def _put_collective(
     found: Predicted, rows: BoolArray, table: pd.DataFrame, link: Link, library: KernelLibrary, kind: CollectiveKind
 ) -> None:
-    """By the library's own coefficients, else NCCL's, as an engine falls back to."""
+    """By the library's own coefficients, else NCCL's, as an engine falls back to. Rows of one timing."""
     efficiency = next(
         (own for name in (library, NCCL) if (own := link.collectives.get(name, {}).get(kind)) is not None), None
     )
     if efficiency is None:
         found.refuse(rows, f"no coefficients of {kind} over {link.name}")
-    elif rows.any():
+    elif table["timing"][rows].iloc[0] != "eager":
         seconds = predict_collective(kind, link.bandwidth_bytes_per_s, efficiency, table[rows])
         found.put(rows, seconds, _band(efficiency.in_sample, efficiency.held_out))
+    elif efficiency.eager_launch_s == 0.0:
+        found.refuse(rows, f"no {kind} of {library} launched one by one was measured over {link.name}")
+    else:
+        seconds = predict_eager(kind, link.bandwidth_bytes_per_s, efficiency, table[rows])
+        found.put(rows, seconds, _band(efficiency.eager_in_sample, efficiency.eager_held_out))
+
+
+def _put_mixed(found: Predicted, rows: BoolArray, table: pd.DataFrame, device: Device, kind: CollectiveKind) -> None:
+    """Pairs of devices joined by bridges, the pairs by the links to the host: the slowest hop of a ring counts."""
+    name = HOST_LINKS.get(device.name)
+    if kind != "all_reduce" or name is None:
+        found.refuse(rows, "devices linked in pairs, the rest over the host: the path is not stated")
+        return
+    host = read_description(Link, find("link", name))
+    num_bytes, num_devices = table["num_bytes"].to_numpy(np.float64), table["num_devices"].to_numpy(np.int64)
+    for row in np.flatnonzero(rows):
+        found.seconds[row] = all_reduce_seconds(
+            num_bytes[row], num_devices[row], host.bandwidth_bytes_per_s * host.efficiency_frac, 2.0 * host.latency_s
+        )  # up to the root and down again
+    found.reason[rows] = ""
+
+
+def _bridge(device: Device, link: Link) -> Link:
+    """Between the two boards of a pair: as fitted to the ports of a switch, at the bandwidth of the bridge."""
+    return link.model_copy(update={"bandwidth_bytes_per_s": BRIDGES.get(device.name, link.bandwidth_bytes_per_s)})
 
 
 def _band(in_sample: FitError | None, held_out: FitError | None) -> FitError | None:
@@ -277,6 +308,12 @@ NODE_LINKS: Final[Mapping[str, str]] = {
     "a100_sxm_40gb": "nvlink3",
 }
 """Device -> the link between devices of one node that the shipped clusters use."""
+HOST_LINKS: Final = {"a100_sxm_80gb": "pcie4_x16", "h100_sxm": "pcie5_x16"}
+"""Device -> what its boards have to the host."""
+BRIDGES: Final = {"a100_sxm_80gb": 300e9, "h100_sxm": 300e9}
+"""Device -> byte/s per direction between two boards in PCI Express slots (NVLink bridges, 600 GB/s both ways)."""
+PAIRS: Final = "nvlink_pairs"
+PAIR: Final = 2
 STREAMS: Final[Mapping[str, ElementwiseKind]] = {
     "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
     "activation": "activation", "gelu": "activation", "embedding": "embedding",

@@ -14,6 +14,7 @@ import pandas as pd
 from hermes_sim.core.errors import Problem
 from hermes_sim.replay.experiment import Comparison, Replays, Unexpressed, readers
 from hermes_sim.validation.errors import grouped
+from hermes_sim.validation.served_bands import fill_bands
 
 LABELS: Final = (
     "device",
@@ -154,7 +155,7 @@ def score(found: list[tuple[str, Replays]]) -> ServingAccuracy:
     is_counted = (rows["why"] == "") & sound
     rows.loc[~sound & (rows["why"] == ""), "why"] = "the measured number is not above zero"
     return ServingAccuracy(
-        scored=rows[is_counted].drop(columns="why").reset_index(drop=True),
+        scored=fill_bands(rows[is_counted].drop(columns="why").reset_index(drop=True)),
         left_out=rows[~is_counted].reset_index(drop=True),
         unexpressed=tuple((experiment, one) for experiment, replays in found for one in replays.unexpressed),
         problems=tuple(problem for _, replays in found for problem in replays.problems),

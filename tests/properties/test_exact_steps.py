@@ -288,6 +288,7 @@ def any_engine(draw: st.DrawFn, name: str, serves: list[str]) -> s.Document:
         "preemption": draw(st.sampled_from(["recompute", "swap"])),
         "victim": draw(st.sampled_from(["last", "fewest_generated"])),
         "async_scheduling": draw(st.booleans()),
+        "receive_every_steps": draw(st.sampled_from([1, 1, 5])),
         "long_prefill_token_threshold": draw(st.sampled_from([0, 0, 100])),
     }
     parallel = draw(st.sampled_from([{}, {}, {}, {"tp": 2}, {"pp": 2}, {"dp": 2}]))

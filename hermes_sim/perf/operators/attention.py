@@ -59,10 +59,15 @@ WINDOW_TOKENS = 36  # 0: looks at everything
 NUM_LAYERS = 37
 REPEATED_TOKENS = 38  # KV tokens that a benchmark, which repeats one batch, half finds in the last-level cache
 REPEATED_SHARE = 39  # ... where they take this share of their time
-NUM_LAYER_COEFFICIENTS = 40
+DECODE_RESIDUAL = 40  # where the residual table of decodes begins in the same array; 0: none
+PREFILL_RESIDUAL = 41  # ... of prompts
+DECODE_RAMP_S = 42  # bytes that take up to so long take twice as long; 0: memory is as fast for few as for many
+NUM_LAYER_COEFFICIENTS = 43
 
 BLOCK_TOKENS: Final = 128.0
 """Keys that a core takes at a time, and query rows of a tile."""
+RAMP_POWER: Final = 4.0
+"""How sharply the ramp ends: 1 / (1 + x^4)^(1/4)."""
 SPLIT_BELOW_WAVES: Final = 0.8
 """Keys are split where tiles leave a fifth of the cores idle (the heuristic of FlashAttention's num_splits)."""
 
@@ -103,6 +108,10 @@ def decode_attention_seconds(
     if num_decode > 1:
         fixed_s += coefficients[start + DECODE_REGROUP_S]
     memory_s = context_sum * coefficients[start + DECODE_BYTE_S] + num_decode * coefficients[start + DECODE_SEQUENCE_S]
+    ramp_s = coefficients[start + DECODE_RAMP_S]
+    if ramp_s > 0.0:
+        steep = (memory_s / ramp_s) ** RAMP_POWER
+        memory_s += memory_s / (1.0 + steep) ** (1.0 / RAMP_POWER)
     compute_s = context_sum * coefficients[start + DECODE_FLOP_S]
     if num_decode_tokens > num_decode:
         compute_s *= num_decode_tokens / num_decode

@@ -79,3 +79,19 @@ def test_knots_span_the_values() -> None:
     assert octave_knots([1, 8, 3]) == (1.0, 2.0, 4.0, 8.0)
     assert octave_knots([0, 16], per_octave=0.5) == (1.0, 4.0, 16.0)
     assert octave_knots([5, 5]) == (5.0,)
+
+
+def test_a_context_kept_out_between_measured_ones_is_bridged() -> None:
+    """0.3 at all knots but the third and the last, where nothing was measured: the third has neighbours."""
+    knots = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    rows = np.repeat([1.0, 2.0, 8.0, 16.0], 40)
+    groups = np.arange(len(rows)) % 8
+    plain, bridged = (
+        fit_residual({"tokens": rows}, np.full(len(rows), 0.3), {"tokens": knots}, groups, bridges=bridges)
+        for bridges in (False, True)
+    )
+    assert plain is not None
+    assert bridged is not None
+    assert plain.has_data.tolist() == [1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
+    assert bridged.has_data.tolist() == [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]
+    assert bridged.log_ratios[2] == pytest.approx(0.3, abs=0.1)

@@ -13,6 +13,7 @@ from hermes_sim.perf.operators.gemm import LAUNCH_S
 from tests.unit.hardware.shipped import devices
 from tests.unit.models.shipped_models import models
 from tests.unit.perf.engines import ESTIMATE, engine, plain_device, tiny_model
+from tests.unit.perf.test_attention_residual import corrected_device
 
 FITTED = {"title": "test", "where": "test", "kind": "fitted"}
 PRODUCTS = {"qkv", "out", "gate_up", "down"}
@@ -25,7 +26,7 @@ def measured_device(kind: dict[str, str]) -> Any:
     has_data[2] = False
     values = np.where(has_data, 0.1, 0.0)
     table = ResidualTable(axes=axes, values=encode(values, has_data))
-    residuals = Residuals(device="plain", tables={"gemm_bf16": table}, source=ESTIMATE)  # type: ignore[arg-type]
+    residuals = Residuals(device="plain", tables={"gemm_bf16": table}, source=ESTIMATE)
     return plain_device(source=kind).model_copy(update={"residuals": residuals})
 
 
@@ -62,3 +63,27 @@ def test_products_of_a_model_in_blocks_have_coefficients_of_their_own() -> None:
     assert launches["router"] == device.cost_model.gemm["bf16"].launch_s
     logits = cost.sampling_operators
     assert logits.gemm_table[0, LAUNCH_S] == device.cost_model.gemm["bf16"].launch_s
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        ({"num_decode": 4, "decode_context_sum": 1200, "num_tokens": 4}, "interpolated"),
+        ({"num_decode": 4, "decode_context_sum": 24000, "num_tokens": 4}, "analytic"),
+        ({"num_decode": 4, "decode_context_sum": 1200, "num_draft_tokens": 4, "num_tokens": 8}, "analytic"),
+        (
+            {"num_prefill": 1, "num_tokens": 300, "prefill_context_sum": 300, "prefill_token_pairs": 45150},
+            "interpolated",
+        ),
+        (
+            {"num_prefill": 1, "num_tokens": 300, "prefill_context_sum": 900, "prefill_token_pairs": 225150},
+            "analytic",
+        ),
+    ],
+)
+def test_attention_among_measured_batches_is_interpolated(batch: dict[str, int], expected: str) -> None:
+    """Contexts of 64 to 1024 tokens were measured, whole prompts of as many; no drafts and no chunks of history."""
+    cost = engine(models()["llama_3_8b"], corrected_device())
+    lines = cost.operator_table(num_sampled=1, decode_context_max=batch.get("decode_context_sum", 0) // 4, **batch)
+    found = {line.operator: line.provenance for line in lines if "attention" in line.operator and line.seconds > 0.0}
+    assert set(found.values()) == {expected}
