@@ -54,12 +54,8 @@ RESIDUAL_GRIDS: Final[tuple[dict[str, float], ...]] = (
 )
 """Grids to choose a residual table from: axis -> knots per octave."""
 
-WARM: Final[tuple[Coefficient, ...]] = (
-    Coefficient("benchmark_warm_bytes", 4e7, 1e6, 2e8, 1e7),
-    Coefficient("benchmark_warm_exponent", 4.0, 1.0, 16.0),
-    Coefficient("benchmark_warm_cost", 0.3, 0.0, 1.0),
-)
-"""The benchmark runs one layer again and again: small experts stay in the cache."""
+LARGEST_WARM: Final = 1.1
+"""In last-level caches: larger layers come from memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,10 @@ def fit_experts(device: Device, name: str, table: pd.DataFrame) -> ExpertFit:
         return predict_benchmark(device, name, _efficiency(values), rows)
 
     values = fit_coefficients(
-        (*COEFFICIENTS, *WARM), lambda values: predict(values, shapes[chosen]), measured_s[chosen], num_starts=1
+        (*COEFFICIENTS, *_warm(device)),
+        lambda values: predict(values, shapes[chosen]),
+        measured_s[chosen],
+        num_starts=1,
     )
     analytic_s = predict(values, shapes)
     groups = table.groupby(list(SHAPE)).ngroup().to_numpy()
@@ -165,8 +164,20 @@ def predict_benchmark(device: Device, name: str, efficiency: ExpertEfficiency, s
     return out
 
 
+def _warm(device: Device) -> tuple[Coefficient, ...]:
+    """The benchmark runs one layer again and again: small experts stay in the cache, if the device has one."""
+    if device.cache is None:
+        return ()
+    largest = LARGEST_WARM * device.cache.capacity_bytes
+    return (
+        Coefficient("benchmark_warm_bytes", 0.5 * largest, 1e6, largest, 1e7),
+        Coefficient("benchmark_warm_exponent", 6.0, 2.0, 16.0),
+        Coefficient("benchmark_warm_cost", 0.3, 0.05, 1.0),
+    )
+
+
 def _efficiency(values: dict[str, float]) -> ExpertEfficiency:
-    own: dict[str, Any] = {coefficient.name: values[coefficient.name] for coefficient in (*COEFFICIENTS, *WARM)}
+    own: dict[str, Any] = values
     return ExpertEfficiency.model_construct(**own)
 
 
