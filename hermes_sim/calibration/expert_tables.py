@@ -21,6 +21,9 @@ KEYS: Final = ("dtype", "kernel", "num_tokens", *SHAPE, "distribution")
 UNGATED: Final = frozenset({(1856, 128, 6), (5120, 512, 22), (2688, 512, 22)})
 """(width, experts, experts per token) of models whose experts have one input matrix (Nemotron 3, squared ReLU)."""
 
+ALWAYS_GATED: Final = "vllm_fused_moe"
+"""Kernel that was measured with two input matrices for every model: vLLM 0.14's, as its times show."""
+
 
 def read_expert_table(path: Path) -> pd.DataFrame:
     """One row a shape: KEYS, and `measured_s` as the median over repeats. num_tokens before routing."""
@@ -38,6 +41,29 @@ def read_expert_table(path: Path) -> pd.DataFrame:
         measured_s=table["latency_ms"] * 1e-3,
     ).dropna(subset=["dtype"])
     return pd.DataFrame(table.groupby(list(KEYS), as_index=False)["measured_s"].median())
+
+
+OTHER_KERNELS: Final = ("min_latency", "nongated", "modular", "marlin", "triton", "cutlass")
+"""What tells the kernels of one format apart in a library's names for them."""
+
+FEWEST_ROWS: Final = 400
+"""Another kernel than the main one gets coefficients of its own from so many rows on."""
+
+
+def kernel_suffix(kernel: str) -> str:
+    """`_triton`, `_marlin` ... of a kernel's name; nothing where it has no known part."""
+    return next((f"_{part}" for part in OTHER_KERNELS if part in kernel), "")
+
+
+def tables_by_kernel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of one format by suffix: nothing for the main kernel, then those of others that have enough rows."""
+    main = main_kernel(table)
+    others = table[table["kernel"] != main["kernel"].iloc[0]]
+    found = {"": main}
+    for suffix, rows in others.groupby(others["kernel"].map(kernel_suffix)):
+        if suffix and len(rows) >= FEWEST_ROWS:
+            found[str(suffix)] = rows.reset_index(drop=True)
+    return found
 
 
 def main_kernel(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.expert_draws import timed_rank
-from hermes_sim.calibration.expert_tables import SHAPE, UNGATED
+from hermes_sim.calibration.expert_tables import ALWAYS_GATED, SHAPE, UNGATED
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
 from hermes_sim.calibration.residual import fit_residual, octave_knots
 from hermes_sim.calibration.split import held_out
@@ -18,13 +19,8 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import peak_flops_per_s
-from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, pack
-from hermes_sim.perf.operators.experts import (
-    WARM_BYTES,
-    expert_stream_seconds,
-    grouped_product_seconds,
-    passed_rows,
-)
+from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, pack, plain_format
+from hermes_sim.perf.operators.experts import expert_stream_seconds, grouped_product_seconds, passed_rows
 from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,71 +46,76 @@ COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("expert_s", 1e-9, 0.0, 1e-6, 1e-7),
     Coefficient("cache_speedup", 1.5, 1.0, 8.0),
 )
-RESIDUAL_AXES: Final = {"tokens": 0.5, "active": 0.5, "width": 0.5, "hidden": 1.0}
-"""Axis of a residual table -> knots per octave."""
+RESIDUAL_GRIDS: Final[tuple[dict[str, float], ...]] = (
+    {"tokens": 0.5, "active": 0.5, "width": 0.5, "hidden": 0.5},
+    {"tokens": 0.5, "active": 0.5, "width": 1.0, "hidden": 1.0},
+    {"tokens": 1.0, "active": 0.5, "width": 0.5, "hidden": 0.5},
+    {"tokens": 0.35, "active": 1.0, "width": 0.5, "hidden": 1.0},
+)
+"""Grids to choose a residual table from: axis -> knots per octave."""
 
-COLD_CACHES: Final = 1.0
-"""Weights of more than so many last-level caches come from memory."""
-
-WARM: Final = Coefficient("warm_bytes", 1e7, 0.0, 1e8, 1e7)
-"""The benchmark runs one layer again and again: small experts stay in the cache. Not part of the serving model."""
+LARGEST_WARM: Final = 1.1
+"""In last-level caches: larger layers come from memory."""
 
 
-def fit_experts(device: Device, name: str, table: pd.DataFrame) -> tuple[ExpertEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients of a format; errors on fitted and held-out layer shapes, the benchmark's warm cache included."""
+@dataclass(frozen=True, slots=True)
+class ExpertFit:
+    """What one table of layers of experts gives, with errors on the shapes it saw and on those it did not.
+
+    Errors are of the benchmark, its warm cache included.
+    """
+
+    efficiency: ExpertEfficiency
+    fitted: ErrorSummary
+    held_out: ErrorSummary
+    residual: ResidualTable | None
+    """None where it would not help unseen shapes."""
+    corrected_fitted: ErrorSummary
+    """With the residual table."""
+    corrected_held_out: ErrorSummary
+
+
+def fit_experts(device: Device, name: str, table: pd.DataFrame) -> ExpertFit:
+    """Coefficients of a format, then the table of what they leave, both from the fitted layer shapes alone."""
     held = held_out(*(table[column] for column in SHAPE))
     shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
     chosen = thin(~held)
 
     def predict(values: dict[str, float], rows: FloatArray) -> FloatArray:
-        return predict_shapes(device, name, _efficiency(values), rows, values["warm_bytes"])
+        return predict_benchmark(device, name, _efficiency(values), rows)
 
-    values = fit_coefficients((*COEFFICIENTS, WARM), lambda values: predict(values, shapes[chosen]), measured_s[chosen])
-    predicted_s = predict(values, shapes)
-    efficiency = _efficiency(values)
-    return efficiency, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
-
-
-def fit_expert_residual(
-    device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame
-) -> ResidualTable | None:
-    """What the fitted rows leave over, over tokens, active experts, width and hidden size; None where it does not help.
-
-    Small experts of the benchmark come from a cache, served ones do not: rows whose weights could fit it are left out.
-    """
-    held = held_out(*(table[column] for column in SHAPE))
-    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
-    features = residual_features(shapes)
-    chosen = thin(~held & _is_cold(device, name, features))
-    log_ratio = np.log(measured_s / predict_shapes(device, name, efficiency, shapes, 0.0))
-    used = {axis: features[axis][chosen] for axis in RESIDUAL_AXES}
+    values = fit_coefficients(
+        (*COEFFICIENTS, *_warm(device)),
+        lambda values: predict(values, shapes[chosen]),
+        measured_s[chosen],
+        num_starts=1,
+    )
+    analytic_s = predict(values, shapes)
     groups = table.groupby(list(SHAPE)).ngroup().to_numpy()
-    knots = {axis: octave_knots(used[axis], per_octave) for axis, per_octave in RESIDUAL_AXES.items()}
-    return fit_residual(used, log_ratio[chosen], knots, groups[chosen])
+    log_ratio = np.log(measured_s / analytic_s)
+    residual = _fit_residual(shapes[chosen], log_ratio[chosen], groups[chosen])
+    corrected_s = analytic_s
+    if residual is not None:
+        corrected_s = analytic_s * np.exp(residuals_at(residual, residual_features(shapes))[0])
+
+    def errors(seconds: FloatArray) -> tuple[ErrorSummary, ErrorSummary]:
+        return summarize(seconds[~held], measured_s[~held]), summarize(seconds[held], measured_s[held])
+
+    return ExpertFit(_efficiency(values), *errors(analytic_s), residual, *errors(corrected_s))
 
 
-def corrected_errors(
-    device: Device, name: str, efficiency: ExpertEfficiency, residual: ResidualTable, table: pd.DataFrame
-) -> tuple[ErrorSummary, ErrorSummary]:
-    """Errors with the residual table, on fitted and held-out layer shapes whose weights no cache holds."""
-    held = held_out(*(table[column] for column in SHAPE))
-    shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
+def _fit_residual(
+    shapes: FloatArray, log_ratio: FloatArray, groups: npt.NDArray[np.integer[Any]]
+) -> ResidualTable | None:
+    """The best of the grids by cross-validation; None where none helps shapes that were left out."""
     features = residual_features(shapes)
-    cold = _is_cold(device, name, features)
-    log_ratios, _ = residuals_at(residual, {axis: features[axis] for axis in residual.axes})
-    predicted_s = predict_shapes(device, name, efficiency, shapes, 0.0) * np.exp(log_ratios)
-    sides = (~held & cold, held & cold)
-    fitted, kept = (summarize(predicted_s[side], measured_s[side]) for side in sides)
-    return fitted, kept
-
-
-def _is_cold(device: Device, name: str, features: dict[str, FloatArray]) -> npt.NDArray[np.bool_]:
-    """Rows whose weights cannot be in the last-level cache."""
-    if device.cache is None:
-        return np.ones(len(features["active"]), bool)
-    weights = features["active"] * features["width"] * features["hidden"] * WEIGHT_BYTES[name.removeprefix("trtllm_")]
-    cold: npt.NDArray[np.bool_] = weights > COLD_CACHES * device.cache.capacity_bytes
-    return cold
+    found: list[tuple[float, int, ResidualTable]] = []
+    for number, grid in enumerate(RESIDUAL_GRIDS):
+        knots = {axis: octave_knots(features[axis], per_octave) for axis, per_octave in grid.items()}
+        table = fit_residual(features, log_ratio, knots, groups)
+        if table is not None and table.after_frac is not None:
+            found.append((table.after_frac, number, table))
+    return min(found)[2] if found else None
 
 
 def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
@@ -124,26 +125,8 @@ def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
 
 def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
     """Seconds of measured layers with weights from memory, as served."""
-    return predict_shapes(device, name, efficiency, expert_shapes(table), 0.0)
-
-
-def predict_measured(device: Device, table: pd.DataFrame) -> FloatArray:
-    """Seconds of the rows of a `moe` kernel table of this device, any engine and dtype, with what is shipped.
-
-    NaN where a row cannot be expressed: a distribution that is not known, a dtype without coefficients.
-    """
-    out = np.full(len(table), np.nan)
-    keys = ["num_tokens", "num_experts", "num_experts_per_token", "moe_ep", "distribution"]
-    ranks = [timed_rank(*row) for row in table[keys].itertuples(index=False, name=None)]
-    known = np.array([rank is not None for rank in ranks])
-    names = np.where(table["engine"] == "trtllm", TRTLLM, "") + table["dtype"].astype(str).to_numpy(object)
-    for name in sorted(set(names[known])):
-        plain = name.removeprefix(TRTLLM)
-        efficiency = expert_efficiency(device, name) if plain in WEIGHT_BYTES else None
-        if efficiency is not None:
-            rows = known & (names == name)
-            out[rows] = predict_experts(device, plain, efficiency, table[rows])
-    return out
+    served = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
+    return predict_benchmark(device, name, served, expert_shapes(table))
 
 
 def expert_shapes(table: pd.DataFrame) -> FloatArray:
@@ -158,37 +141,54 @@ def expert_shapes(table: pd.DataFrame) -> FloatArray:
         unknown = sorted({row for row, rank in zip(table["distribution"], ranks, strict=True) if rank is None})
         raise ValueError(f"distributions of rows over experts that are not known: {', '.join(unknown)}")
     kinds = zip(table["width"], table["num_experts"], table["num_experts_per_token"], strict=True)
-    inputs = np.where([kind in UNGATED for kind in kinds], 1.0, 2.0)
+    is_single = np.array([kind in UNGATED for kind in kinds], bool) & (table["kernel"] != ALWAYS_GATED).to_numpy()
+    inputs = np.where(is_single, 1.0, 2.0)
     return np.column_stack(
         [table["num_tokens"], table["hidden"], width, table["num_experts_per_token"], inputs, np.array(ranks, float)]
     ).astype(np.float64)
 
 
-def predict_shapes(
-    device: Device, name: str, efficiency: ExpertEfficiency, shapes: FloatArray, warm_bytes: float
-) -> FloatArray:
-    """Seconds of the rows of `expert_shapes`; warm_bytes > 0 predicts a benchmark that repeats one layer."""
-    plain = name.removeprefix("trtllm_")
+def predict_benchmark(device: Device, name: str, efficiency: ExpertEfficiency, shapes: FloatArray) -> FloatArray:
+    """Seconds of the rows of `expert_shapes` in a benchmark that repeats one layer."""
+    plain = plain_format(name)
     coefficients = pack(device, peak_flops_per_s(device, PEAK_DTYPES[plain]), efficiency)
-    coefficients[WARM_BYTES] = warm_bytes
+    bytes_per_weight = np.full(len(shapes), WEIGHT_BYTES[plain])
+    if efficiency.benchmark_warm_bytes > 0.0:
+        features = residual_features(shapes)
+        weights = features["active"] * features["width"] * features["hidden"] * (shapes[:, 4] + 1.0) * bytes_per_weight
+        size = np.log(weights / efficiency.benchmark_warm_bytes)
+        kept_frac = 1.0 / (1.0 + np.exp(efficiency.benchmark_warm_exponent * size))
+        bytes_per_weight *= 1.0 - kept_frac * (1.0 - efficiency.benchmark_warm_cost)
     out = np.empty(len(shapes))
-    _fill(shapes, WEIGHT_BYTES[plain], coefficients, out)
+    _fill(shapes, bytes_per_weight, coefficients, out)
     return out
 
 
+def _warm(device: Device) -> tuple[Coefficient, ...]:
+    """The benchmark runs one layer again and again: small experts stay in the cache, if the device has one."""
+    if device.cache is None:
+        return ()
+    largest = LARGEST_WARM * device.cache.capacity_bytes
+    return (
+        Coefficient("benchmark_warm_bytes", 0.5 * largest, 1e6, largest, 1e7),
+        Coefficient("benchmark_warm_exponent", 6.0, 2.0, 16.0),
+        Coefficient("benchmark_warm_cost", 0.3, 0.05, 1.0),
+    )
+
+
 def _efficiency(values: dict[str, float]) -> ExpertEfficiency:
-    own: dict[str, Any] = {coefficient.name: values[coefficient.name] for coefficient in COEFFICIENTS}
+    own: dict[str, Any] = values
     return ExpertEfficiency.model_construct(**own)
 
 
 @compiled
-def _fill(shapes: FloatArray, bytes_per_weight: float, coefficients: FloatArray, out: FloatArray) -> None:
+def _fill(shapes: FloatArray, bytes_per_weight: FloatArray, coefficients: FloatArray, out: FloatArray) -> None:
     for row in range(len(shapes)):
         tokens, hidden, width, per_token, inputs, num_rows, active, is_even = shapes[row]
         passed = passed_rows(num_rows, tokens * per_token, coefficients)
         out[row] = expert_stream_seconds(tokens, ACTIVATION_BYTES * passed * (inputs + 1.0) * width, coefficients)
         out[row] += expert_stream_seconds(tokens, ACTIVATION_BYTES * (passed + tokens) * hidden, coefficients)
         for n, k in ((inputs * width, hidden), (hidden, width)):
-            weights = active * n * k * bytes_per_weight
+            weights = active * n * k * bytes_per_weight[row]
             moved = ACTIVATION_BYTES * num_rows * (n + k)
             out[row] += grouped_product_seconds(num_rows, active, n, k, weights, moved, is_even > 0.0, coefficients)[0]

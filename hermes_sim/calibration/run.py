@@ -25,8 +25,8 @@ from hermes_sim.calibration.collectives import (
 )
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
-from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
-from hermes_sim.calibration.experts import corrected_errors, fit_expert_residual, fit_experts
+from hermes_sim.calibration.expert_tables import read_expert_table, tables_by_kernel
+from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.fit import ErrorSummary, fit_error
 from hermes_sim.calibration.gemm import (
     DYNAMIC_SCALE,
@@ -439,21 +439,23 @@ def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, Col
 def _experts(
     data_folder: Path, name: str, device: Device
 ) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ResidualTable], list[FitReport]]:
-    """By format; the main kernel of each library."""
+    """By format; the main kernel of each library, and others that were measured often."""
     efficiencies: dict[ExpertFormat, ExpertEfficiency] = {}
     residuals, reports = {}, []
     for library, prefix in EXPERT_LIBRARIES.items():
         path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{library}_moe.parquet"
-        for dtype, rows in read_expert_table(path).groupby("dtype"):
-            form: Any = f"{prefix}{dtype}"
-            found, fitted, held = fit_experts(device, form, main_kernel(rows))
-            efficiencies[form] = found.model_copy(update={"in_sample": fit_error(fitted), "held_out": fit_error(held)})
-            reports.append(FitReport(name, f"experts {form}", fitted, held))
-            residual = fit_expert_residual(device, form, found, main_kernel(rows))
-            if residual is not None:
-                corrected = corrected_errors(device, form, found, residual, main_kernel(rows))
-                residuals[f"experts_{form}"] = _with_errors(residual, *corrected)
-                reports.append(FitReport(name, f"experts {form} corrected", *corrected))
+        for dtype, table in read_expert_table(path).groupby("dtype"):
+            for suffix, rows in tables_by_kernel(table).items():
+                form: Any = f"{prefix}{dtype}{suffix}"
+                if form not in get_args(ExpertFormat):
+                    continue
+                fit = fit_experts(device, form, rows)
+                efficiencies[form] = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
+                reports.append(FitReport(name, f"experts {form}", fit.fitted, fit.held_out))
+                if fit.residual is not None:
+                    corrected = fit.corrected_fitted, fit.corrected_held_out
+                    residuals[f"experts_{form}"] = _with_errors(fit.residual, *corrected)
+                    reports.append(FitReport(name, f"experts {form} corrected", *corrected))
     return efficiencies, residuals, reports
 
 

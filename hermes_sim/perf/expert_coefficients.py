@@ -50,6 +50,13 @@ def expert_format(dtype: Dtype, bytes_per_weight: float) -> ExpertFormat:
     return "bf16" if bytes_per_weight > 0.75 * DTYPE_BYTES["fp8"] else "mxfp4"
 
 
+def plain_format(name: str) -> str:
+    """The format alone of an entry `[trtllm_]format[_kernel]`; the name itself where it holds no known one."""
+    own = name.removeprefix(TRTLLM)
+    known = [plain for plain in PEAK_DTYPES if own == plain or own.startswith(f"{plain}_")]
+    return max(known, key=len, default=own)
+
+
 def expert_efficiency(device: Device, name: str) -> ExpertEfficiency | None:
     """The format's own coefficients, else those of the nearest format, of the same library first; None without any."""
     table: Mapping[str, ExpertEfficiency] = {str(own): one for own, one in device.cost_model.experts.items()}

@@ -16,13 +16,15 @@ import pandas as pd
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
-from hermes_sim.calibration.experts import expert_shapes, predict_shapes
+from hermes_sim.calibration.expert_tables import kernel_suffix
+from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseKind
+from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
@@ -36,8 +38,9 @@ from hermes_sim.perf.coefficients import (
     supported_dtype,
 )
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
-from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency
+from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
+from hermes_sim.perf.residual import residuals_at
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
 from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
@@ -162,20 +165,38 @@ def _experts(device: Device, table: pd.DataFrame) -> Predicted:
     columns = ["num_tokens", "num_experts", "num_experts_per_token", "moe_ep", "distribution"]
     known = np.array([timed_rank(*row) is not None for row in table[columns].itertuples(index=False, name=None)], bool)
     found.refuse(~known, "no model of this distribution of tokens over experts")
-    for (dtype, engine), rows in _groups(table, "dtype", "engine"):
-        rows = rows & known
-        name = f"{TRTLLM}{dtype}" if engine == "trtllm" else dtype
-        efficiency = expert_efficiency(device, name) if dtype in PEAK_DTYPES else None
-        if efficiency is None or supported_dtype(device, PEAK_DTYPES[dtype]) is None:
-            found.refuse(rows, f"no coefficients of experts in {dtype}")
+    library = np.where(table["engine"] == "trtllm", TRTLLM, "")
+    names = library + table["dtype"].astype(str).to_numpy(object) + table["kernel"].map(kernel_suffix).to_numpy(object)
+    for name in sorted(set(names)):
+        rows = (names == name) & known
+        plain = plain_format(name)
+        usual = f"{TRTLLM if name.startswith(TRTLLM) else ''}{plain}"
+        form = name if name in device.cost_model.experts else usual
+        efficiency = expert_efficiency(device, form) if plain in PEAK_DTYPES else None
+        if efficiency is None or supported_dtype(device, PEAK_DTYPES[plain]) is None:
+            found.refuse(rows, f"no coefficients of experts in {plain}")
         elif rows.any():
-            shapes = expert_shapes(table[rows])
-            counted = table["num_active_experts"].to_numpy(np.float64)[rows]
-            shapes[:, ACTIVE_EXPERTS] = np.where(np.isfinite(counted), counted, shapes[:, ACTIVE_EXPERTS])
-            own = device.cost_model.experts.get(cast(Any, name))
-            band = _band(own.in_sample, own.held_out) if own is not None else None
-            found.put(rows, predict_shapes(device, name, efficiency, shapes, 0.0), band)
+            _put_experts(found, rows, table, device, form, efficiency)
     return found
+
+
+def _put_experts(
+    found: Predicted, rows: BoolArray, table: pd.DataFrame, device: Device, form: str, efficiency: ExpertEfficiency
+) -> None:
+    """Layers of one format, as the benchmark saw them; the residual table only beside the format's own coefficients."""
+    shapes = expert_shapes(table[rows])
+    counted = table["num_active_experts"].to_numpy(np.float64)[rows]
+    shapes[:, ACTIVE_EXPERTS] = np.where(np.isfinite(counted), counted, shapes[:, ACTIVE_EXPERTS])
+    if efficiency.in_sample is None:  # of another device, whose cache is another
+        efficiency = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
+    seconds = predict_benchmark(device, form, efficiency, shapes)
+    own = device.cost_model.experts.get(cast(ExpertFormat, form))
+    residual = device.residuals.tables.get(f"experts_{form}") if device.residuals and own is not None else None
+    band = _band(own.in_sample, own.held_out) if own is not None else None
+    if residual is not None:
+        seconds = seconds * np.exp(residuals_at(residual, residual_features(shapes))[0])
+        band = _band(residual.in_sample, residual.held_out) or band
+    found.put(rows, seconds, band)
 
 
 def _stream(device: Device, table: pd.DataFrame) -> Predicted:

@@ -33,8 +33,7 @@ TOKEN_S = 12  # choosing and sorting, per token
 EXPERT_S = 13  # per expert that has rows
 CACHE_BYTES = 14  # rows up to this size are still in the last-level cache
 CACHE_SPEEDUP = 15  # bandwidth of that cache over the memory's, >= 1
-WARM_BYTES = 16  # a benchmark that repeats one layer finds weights below this size in the cache; 0 when serving
-NUM_EXPERT_COEFFICIENTS = 17
+NUM_EXPERT_COEFFICIENTS = 16
 
 TILE_ROWS = (16, 32, 64, 128, 128)
 TILE_COLUMNS = (64, 64, 128, 128, 256)
@@ -61,8 +60,6 @@ def grouped_product_seconds(
     of mean r are 1 / (1 - exp(-tile / r)): one for a few rows, r / tile + 1/2 for many. Rising in both.
     """
     rows_per_expert = num_rows / num_active
-    if weight_bytes < coefficients[WARM_BYTES]:
-        weight_bytes *= weight_bytes / coefficients[WARM_BYTES]
     memory_s = (weight_bytes + row_bytes) / (coefficients[BANDWIDTH] * coefficients[MEMORY_FRAC])
     core_flops_per_s = coefficients[PEAK] * coefficients[COMPUTE_FRAC] / coefficients[NUM_CORES]
     best_s = math.inf
