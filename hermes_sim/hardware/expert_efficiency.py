@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hermes_sim.core.schema import Description, Fraction, NonNegativeFloat, Seconds
+from hermes_sim.core.schema import Bytes, Description, Fraction, NonNegativeFloat, Seconds
 from hermes_sim.hardware.fit_error import FitError
 
 ExpertFormat = Literal[
@@ -48,7 +48,7 @@ class ExpertEfficiency(Description):
     """Per expert that has rows."""
     cache_speedup: float = Field(default=1.0, ge=1.0)
     """Bandwidth of the last-level cache over the memory's, for rows that fit it."""
-    benchmark_warm_bytes: NonNegativeFloat = 0.0
+    benchmark_warm_bytes: Bytes = Field(default=0.0, alias="benchmark_warm")
     """The tables' benchmark repeats one layer: half of the weights of a layer this large are still in the cache. Served
     layers find none."""
     benchmark_warm_exponent: NonNegativeFloat = 4.0
