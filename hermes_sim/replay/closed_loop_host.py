@@ -43,8 +43,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(1.016e-3, 0.2569, 1e-5, tpot_band=(0.856, 1.316), ttft_band=(0.494, 9.95)),
-    "trtllm": HostTerms(0.0, 7.896e-3, 0.0, tpot_band=(0.614, 1.269), ttft_band=(0.562, 1.997)),
-    "vllm_v1": HostTerms(0.0, 0.01702, 8.256e-6, tpot_band=(0.853, 1.131), ttft_band=(0.689, 1.594)),
+    "sglang": HostTerms(1.118e-3, 0.2655, 1e-5, tpot_band=(0.865, 1.356), ttft_band=(0.503, 14.58)),
+    "trtllm": HostTerms(0.0, 6.146e-3, 0.0, tpot_band=(0.585, 1.199), ttft_band=(0.539, 1.938)),
+    "vllm_v1": HostTerms(0.0, 8.783e-3, 7.731e-6, tpot_band=(0.874, 1.213), ttft_band=(0.746, 1.578)),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""

@@ -12,11 +12,11 @@ _PRESET_KEY: Final = "engine_preset"
 
 STAGE_RATES_FIT: Final = (
     "fitted to stage-rate runs of Llama-3.1-8B (kubernetes-sigs/inference-perf, inference-sim), vLLM 0.11 and 0.15, by "
-    "calibration/host_open_loop.py; median error there 2% of ITL, 5% of TTFT"
+    "calibration/host_open_loop.py; median error there 5% of ITL, 6% of TTFT"
 )
 STEP_TIMES_FIT: Final = (
     "fitted to step times of Mutinifni/splitwise-sim (commit 8f99e7dc9b40), TP 8, by calibration/host_open_loop.py; "
-    "mean error there 9% of prompts, 3% of tokens"
+    "mean error there 8% of prompts, 3% of tokens"
 )
 
 
@@ -83,11 +83,11 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             ),
             "host.graph_capture": _stated(True, "vllm/config/compilation.py, CompilationConfig.cudagraph_mode"),
             "host.max_captured_seqs": _stated(512, "vllm/config/vllm.py, _set_cudagraph_sizes: at most 512"),
-            "host.per_step": _fitted("186.3 us", STAGE_RATES_FIT),
-            "host.per_sequence": _fitted("4.296 us", STAGE_RATES_FIT),
-            "host.sort_bytes_per_logit": _fitted(129.7, STAGE_RATES_FIT),
-            "host.sort_cycles_per_logit": _fitted(5.992, STAGE_RATES_FIT),
-            "host.detokenize": _fitted({"per_message": "5.653 ms"}, STAGE_RATES_FIT),
+            "host.per_step": _fitted("205 us", STAGE_RATES_FIT),
+            "host.per_sequence": _fitted("3.958 us", STAGE_RATES_FIT),
+            "host.sort_bytes_per_logit": _fitted(111.3, STAGE_RATES_FIT),
+            "host.sort_cycles_per_logit": _fitted(5.435, STAGE_RATES_FIT),
+            "host.detokenize": _fitted({"per_message": "4.975 ms"}, STAGE_RATES_FIT),
         },
     ),
     "vllm_v0": EnginePreset(
@@ -255,12 +255,12 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             "kv_cache.prefix_caching": _stated(False, "came with vLLM 0.3"),
             "kv_cache.swap_space": _stated("4 GiB", "vllm/engine/arg_utils.py, EngineArgs.swap_space"),
             "parallel.kernels": _stated("nccl", "vllm/model_executor/parallel_utils: torch.distributed"),
-            "parallel.compute_slowdown": _fitted(1.388, STEP_TIMES_FIT),
+            "parallel.compute_slowdown": _fitted(1.385, STEP_TIMES_FIT),
             "host.graph_capture": _stated(False, "captured graphs came with vLLM 0.2.7"),
-            "host.per_step": _fitted("11.84 ms", STEP_TIMES_FIT),
-            "host.per_sequence": _fitted("321.2 us", STEP_TIMES_FIT),
-            "host.launch_factor": _fitted(4.432, STEP_TIMES_FIT),
-            "host.prompt_launch_factor": _fitted(2.014, STEP_TIMES_FIT),
+            "host.per_step": _fitted("10.49 ms", STEP_TIMES_FIT),
+            "host.per_sequence": _fitted("321.7 us", STEP_TIMES_FIT),
+            "host.launch_factor": _fitted(4.744, STEP_TIMES_FIT),
+            "host.prompt_launch_factor": _fitted(1.958, STEP_TIMES_FIT),
         },
     ),
 }

@@ -12,6 +12,7 @@ from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
+from hermes_sim.hardware.residual import Residuals
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
@@ -29,6 +30,7 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "workload": WorkloadFile,
     "pipeline": Pipeline,
     "class": ClassCoefficients,
+    "residuals": Residuals,
 }
 
 D = TypeVar("D", bound=Description)

@@ -18,7 +18,7 @@ from hermes_sim.core.words import near_match, with_article
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.yaml_reader import read_yaml
 
-FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study", "class"]
+FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study", "class", "residuals"]
 
 FOLDERS: Final[dict[FileKind, str]] = {
     "device": "hardware_profiles/devices",
@@ -29,6 +29,7 @@ FOLDERS: Final[dict[FileKind, str]] = {
     "pipeline": "workloads/pipelines",
     "study": "workloads/studies",
     "class": "hardware_profiles/classes",
+    "residuals": "hardware_profiles/residuals",
 }
 _SUFFIXES: Final = (".yaml", ".yml")
 _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
@@ -40,6 +41,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),
+    "residuals": frozenset({"tables"}),
 }
 """Top-level keys that only this kind of file has."""
 
@@ -61,7 +63,7 @@ class Entry:
 
 def plural(kind: FileKind) -> str:
     """As commands and messages name all files of a kind."""
-    return {"study": "studies", "class": "classes"}.get(kind, f"{kind}s")
+    return {"study": "studies", "class": "classes", "residuals": "residuals"}.get(kind, f"{kind}s")
 
 
 def library_root() -> Path:
@@ -132,6 +134,9 @@ def _entry(path: Path) -> Entry | None:
         return None  # `hermes-sim check` says why
     name = document.data.get("name")
     title = document.data.get("title")
+    device = document.data.get("device")
+    if title is None and isinstance(device, str):
+        title = f"Residual tables of {device}"
     return Entry(
         path,
         name if isinstance(name, str) else path.stem,
