@@ -40,6 +40,9 @@ def calibrate(
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 where a device file differs from what is fitted here.")
     ] = False,
+    served: Annotated[
+        bool, typer.Option("--served", help="Fit host terms of engines to served runs instead, all kernels frozen.")
+    ] = False,
     figure: Annotated[
         Path | None, typer.Option(help="Draw predicted against measured times (--measured).", metavar="FILE")
     ] = None,
@@ -53,9 +56,42 @@ def calibrate(
             raise HermesError("--check and --only belong to the shipped fits: leave out --measured, or them")
         _own(device or [], measured, figure, write=write)
         return
+    if served:
+        if device or only or write or check:
+            raise HermesError(
+                "--served prints what engines' hosts take: no --device, --only, --write or --check with it"
+            )
+        _served(data_folder(data))
+        return
     if figure is not None:
         raise HermesError("--figure draws one's own measurements: needs --measured TABLE")
     _shipped(device, data_folder(data), only, write=write, check=check)
+
+
+def _served(folder: Path) -> None:
+    """Host, front-end and launch terms, as in scenario/engine_presets.py and replay/closed_loop_host.py."""
+    from hermes_sim.calibration.host_closed_loop import fit_host_terms
+    from hermes_sim.calibration.host_open_loop import FITS
+
+    typer.echo(_line(HEAD))
+    terms = []
+    for preset, fit in FITS.items():
+        found = fit(folder)
+        if found is not None:
+            terms.append(f"{preset}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.terms.items()))
+            for what, errors in found.errors.items():
+                typer.echo(_line((preset, f"{what}, open loop", "fitted", *_errors(errors))))
+    for closed in fit_host_terms(folder):
+        own = closed.terms
+        terms.append(
+            f"{closed.preset}, closed loop: between_steps_s {own.between_steps_s:.4g}, "
+            f"front_end_s {own.front_end_s:.4g}, per_token_s {own.per_token_s:.4g}"
+        )
+        for metric, sides in (("TPOT", closed.tpot), ("TTFT", closed.ttft)):
+            for side, errors in sides.items():
+                typer.echo(_line((closed.preset, f"{metric}, closed loop", side, *_errors(errors))))
+    for line in terms:
+        typer.echo(line)
 
 
 def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, write: bool) -> None:

@@ -26,7 +26,9 @@ by file name, by `name`, by alias. YAML here is what it looks like: `1e9` is a n
 repeated key is an error.
 """
 
-_ORDER: Final[tuple[FileKind, ...]] = ("cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model")
+_ORDER: Final[tuple[FileKind, ...]] = (
+    "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model",
+)  # fmt: skip
 
 
 def reference_markdown() -> str:
