@@ -9,8 +9,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from hermes_sim import cli
@@ -51,6 +53,10 @@ def commands() -> Iterator[tuple[str, str]]:
 COMMANDS = sorted({command: place for place, command in commands()}.items())
 
 
+MINUTES = ("calibrate", "profile", "validate")
+"""Commands that measure, or fit and compare what was measured."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the files that the pages speak of."""
@@ -60,6 +66,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(f"{name}.yaml").write_text(device.text)
     Path("my_cluster.yaml").write_text((REPOSITORY / "hardware_profiles" / "clusters" / "a100x8.yaml").read_text())
     Path("config.json").write_text(json.dumps(LLAMA_3_70B))
+    Path("my_chip.yaml").write_text(device.text.replace("my_npu", "my_chip"))
+    points = ["operator,device,dtype,m,n,k,measured_s"]
+    points += [f"gemm,my_chip,bf16,{m},4096,4096,{2e-5 + m * 1e-7}" for m in (1, 16, 256, 1024, 4096)]
+    for name in ("my_points.csv", "table.csv"):
+        Path(name).write_text("\n".join(points) + "\n")
     for name in ("AzureLLMInferenceTrace_conv.csv", "AzureLLMInferenceTrace_conv.csv.gz"):
         write_azure(Path(name))
     return tmp_path
@@ -81,6 +92,9 @@ def test_python_runs(block: Block, folder: Path) -> None:
 def test_commands_work(command: str, place: str, folder: Path) -> None:
     """As written, but for words in capitals and a run cut to twenty requests."""
     arguments = [EXAMPLE_FILES.get(word, word) for word in shlex.split(command)[1:]]
+    if arguments[0] in MINUTES and "--measured" not in arguments:
+        check_options(arguments)
+        return
     if "--workload" in arguments:
         traces = [word for word in arguments if "trace.path=" in word]
         arguments += [] if traces else ["--set", "workload.traffic.num_requests=20"]
@@ -91,6 +105,17 @@ def test_commands_work(command: str, place: str, folder: Path) -> None:
     if "--workload" in arguments:
         summary = json.loads((folder / "run" / "summary.json").read_text(encoding="utf-8"))
         assert summary["requests"]["num_finished"] == summary["requests"]["num"] == 20
+
+
+def check_options(arguments: list[str]) -> None:
+    """A command of minutes, or of data that are not here: that it has the options it is shown with."""
+    known: Any = typer.main.get_command(cli.app)
+    options: set[str] = set()
+    for word in arguments:
+        known = getattr(known, "commands", {}).get(word, known)
+    for parameter in known.params:
+        options |= {*parameter.opts, *parameter.secondary_opts}
+    assert {word for word in arguments if word.startswith("--")} <= options, arguments
 
 
 def test_make_targets_exist() -> None:
