@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.words import shown
+from hermes_sim.hardware.residual import Residuals
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.library import kind_of_folder, library_root
+from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.yaml_reader import read_yaml
 
 RESIDUALS_FOLDER: Final = "hardware_profiles/residuals"
@@ -20,13 +23,25 @@ def attach_residuals(document: Document) -> None:
 
     Raises ConfigError for a file that is not there or cannot be read.
     """
-    path = _named_file(document) if KEY in document.data else _shipped_file(document)
+    if KEY not in document.data:
+        shipped = _shipped_file(document)
+        if shipped is not None:
+            status = shipped.stat()
+            document.data[KEY] = _read_once(shipped, status.st_mtime_ns, status.st_size)
+        return
+    path = _named_file(document)
     if path is None:
         return
     tables = read_yaml(path)
     document.data[KEY] = tables.data
     for key_path, origin in tables.origins.items():
         document.origins[KEY, *key_path] = origin
+
+
+@lru_cache(maxsize=32)
+def _read_once(path: Path, changed_ns: int, num_bytes: int) -> Residuals:
+    """Tables of a shipped file: tens of thousands of numbers that every scenario with the device would read again."""
+    return validate(Residuals, read_yaml(path))
 
 
 def _named_file(document: Document) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
 }
 NUM_WORST: Final = 5
 """Rows shown for each experiment and metric."""
+
+COMPARISONS_BETWEEN_COLLECTIONS: Final = 10
+"""A run that has ended is a few objects in a circle with tens of megabytes: too few for Python to look for them."""
 
 Progress = Callable[[str], None]
 
@@ -124,6 +128,8 @@ class ServingAccuracy:
 
 def validate_serving(folder: Path, only: str | None = None, progress: Progress | None = None) -> ServingAccuracy:
     """Replays every serving table under the folder. only: an experiment's name, or a part of a file's path."""
+    gc.collect()
+    gc.freeze()  # what is there stays; looking through it again and again would take longer than the replays
     found: list[tuple[str, Replays]] = []
     for reader in readers():
         comparisons: list[Comparison] = []
@@ -138,6 +144,8 @@ def validate_serving(folder: Path, only: str | None = None, progress: Progress |
             for one in reader.replay(table, name):
                 if isinstance(one, Comparison):
                     comparisons.append(one)
+                    if len(comparisons) % COMPARISONS_BETWEEN_COLLECTIONS == 0:
+                        gc.collect()
                 elif isinstance(one, Unexpressed):
                     unexpressed.append(one)
                 else:
