@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hermes_sim.core.tables import RunTables
-from hermes_sim.perf.step_kernel import LAUNCH_FLOOR_S
+from hermes_sim.perf.step_kernel import LAUNCH_FLOOR_S, PROMPT_LAUNCH_FLOOR_S
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
 from hermes_sim.sim.coordinator import Coordinator
@@ -46,7 +46,7 @@ class TestHost:
         for graph_capture, num_long in [(True, 1), (False, 3)]:
             scenario = load_scenario(s.cluster(s.llm(host={"graph_capture": graph_capture})), s.workload())
             lowered = lower(scenario, request_table([0.0], [64], [3]))
-            lowered.state.cost_attention[0, LAUNCH_FLOOR_S] = 1.0
+            lowered.state.cost_attention[0, [LAUNCH_FLOOR_S, PROMPT_LAUNCH_FLOOR_S]] = 1.0
             Coordinator(lowered).run()
             # the prompt's step is never captured, decodes are
             assert lowered.state.num_steps[0] == 3
