@@ -42,7 +42,7 @@ def score_unseen(tables: KernelTables) -> pd.DataFrame:
         donor = donor_of(device, fitted)
         if donor is None:
             continue
-        stranger = device.model_copy(update={"cost_model": donor.cost_model})
+        stranger = device.model_copy(update={"cost_model": donor.cost_model, "residuals": None})
         for operator in OPERATORS:
             if operator in tables:
                 rows = _rows(tables[operator], name, donor)
@@ -52,8 +52,9 @@ def score_unseen(tables: KernelTables) -> pd.DataFrame:
 
 
 def fitted_devices(tables: KernelTables) -> dict[str, Device]:
-    """Devices of the tables whose cost model was fitted to measurements of their own."""
-    names = sorted({str(name) for table in tables.values() for name in table["device"].unique()})
+    """Devices of the tables whose cost model was fitted to their own kernels, measured one by one in graphs."""
+    graphs = [table.loc[table["timing"] == "graph", "device"] for name, table in tables.items() if name in OPERATORS]
+    names = sorted({str(name) for devices in graphs for name in devices.unique()})
     devices = known_devices(names)
     return {name: device for name, device in devices.items() if device.cost_model.source.kind == "fitted"}
 
