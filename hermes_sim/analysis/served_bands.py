@@ -1,8 +1,9 @@
 """How far served latencies lie from simulated ones: 90% bands by engine, from measured runs that fitted nothing.
 
-Split conformal prediction (Vovk, Gammerman, Shafer 2005): the 5% and 95% quantiles of measured / simulated over one
-half of the runs kept out of every fit; validation counts how many of the other half lie inside. The numbers are in
-served_bands.json, written by `python -m hermes_sim.validation.served_bands`.
+Quantiles (5% and 95%) of measured / simulated over served runs of models that no fit has seen, as in split conformal
+prediction (Vovk, Gammerman, Shafer 2005). The numbers are in served_bands.json, which says what they are of;
+`python -m hermes_sim.validation.served_bands DATA` makes them anew from one half of all kept-out runs, for the other
+half to judge.
 """
 
 from __future__ import annotations
