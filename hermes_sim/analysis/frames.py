@@ -50,22 +50,26 @@ def run_frames(tables: RunTables) -> dict[str, pd.DataFrame]:
 
 
 def with_latencies(requests: pd.DataFrame) -> pd.DataFrame:
-    """Adds ttft_s, engine_ttft_s, tpot_s and e2e_s.
+    """Adds ttft_s, ttfat_s, engine_ttft_s, tpot_s and e2e_s.
 
     TTFT = first_token_s - arrival_s as the client sees it: from sending the request to receiving the first message,
     so that queueing, retrieval, tokenising and detokenising are included; NaN without output tokens. The engine's TTFT
-    ends with the engine's step. E2E = finish_s - arrival_s of finished requests, at the client too.
-    TPOT = (finish_s - first_token_s) / (tokens - 1) of finished requests, tokens being those of the longest sample;
-    NaN for fewer than two tokens.
+    ends with the engine's step. TTFAT = first_answer_token_s - arrival_s: thoughts do not count. E2E = finish_s -
+    arrival_s of finished requests, at the client too. TPOT = (finish_s - first_token_s) / (tokens - 1) of finished
+    requests, tokens being those of the longest sample; NaN for fewer than two tokens. Where a request takes several
+    passes of a language model, with tools or retrieval between them: decode_s / (tokens - passes).
     """
     arrival_s = floats(requests, "arrival_s")
     first_token_s = floats(requests, "first_token_s")
     finish_s = np.where(is_finished(requests), floats(requests, "finish_s"), np.nan)
-    num_gaps = floats(requests, "num_longest_sample_tokens") - 1
+    num_passes = floats(requests, "num_passes")
+    decode_s = np.where(num_passes > 1, floats(requests, "decode_s"), finish_s - first_token_s)
+    num_gaps = floats(requests, "num_longest_sample_tokens") - np.maximum(num_passes, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        tpot_s = np.where(num_gaps >= 1, (finish_s - first_token_s) / num_gaps, np.nan)
+        tpot_s = np.where((num_gaps >= 1) & ~np.isnan(finish_s), decode_s / num_gaps, np.nan)
     return requests.assign(
         ttft_s=first_token_s - arrival_s,
+        ttfat_s=floats(requests, "first_answer_token_s") - arrival_s,
         engine_ttft_s=floats(requests, "engine_first_token_s") - arrival_s,
         tpot_s=tpot_s,
         e2e_s=finish_s - arrival_s,

@@ -66,7 +66,7 @@ def itl_mean_s(requests: pd.DataFrame) -> float:
     """
     tpot_s = floats(requests, "tpot_s")
     has_gap = ~np.isnan(tpot_s)
-    num_gaps = (floats(requests, "num_longest_sample_tokens") - 1)[has_gap]
+    num_gaps = (floats(requests, "num_longest_sample_tokens") - floats(requests, "num_passes"))[has_gap]
     return _per(float((tpot_s[has_gap] * num_gaps).sum()), float(num_gaps.sum()))
 
 

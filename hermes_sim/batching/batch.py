@@ -8,6 +8,7 @@ import numpy as np
 
 from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import ENDED
+from hermes_sim.state.sequences import final_output
 
 # Places in the description of a batch (state.scratch_batch, state.lane_batch).
 NUM_TOKENS = 0
@@ -38,7 +39,7 @@ def tokens_to_do(state: Any, e: int, slot: int) -> int:
     """Prompt + generated - computed (rule 1: no phases); `pending` are tokens that steps in flight will bring."""
     row = state.slot_row[e, slot]
     generated = np.int64(state.row_generated[row]) + state.slot_pending[e, slot]
-    if state.slot_pending[e, slot] > 0 and generated >= state.row_output[row]:
+    if state.slot_pending[e, slot] > 0 and generated >= final_output(state, row):
         return np.int64(0)
     return state.row_prompt[row] + generated - state.slot_computed[e, slot]
 

@@ -27,6 +27,7 @@ from hermes_sim.state.blocks import (
 )
 from hermes_sim.state.clients import charge_prompt
 from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, pop
+from hermes_sim.state.sequences import final_output
 
 MOST_LOOKED_AT = 128
 """longest_prefix: rows of the line that are compared (SGLang falls back to the order of arrival beyond 128)."""
@@ -64,7 +65,7 @@ def choose_head(state: Any, e: int, queue: int) -> None:
 @compiled
 def blocks_to_come(state: Any, e: int, row: int, num_owned: int) -> int:
     """Blocks that a sequence will need beyond those it owns if it generates all its output."""
-    total = np.int64(state.row_prompt[row]) + max(np.int64(state.row_output[row]), 1) - 1
+    total = np.int64(state.row_prompt[row]) + max(final_output(state, row), 1) - 1
     block_tokens = state.block_tokens[e]
     return max((total + block_tokens - 1) // block_tokens - num_owned, np.int64(0))
 

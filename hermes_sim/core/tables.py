@@ -23,10 +23,15 @@ REQUESTS: dict[str, str] = {
     "arrival_s": "float64",
     "first_token_s": "float64",  # absolute, as the client receives it
     "engine_first_token_s": "float64",  # absolute, end of the engine's step
+    "first_answer_token_s": "float64",  # absolute, as the client receives it: thoughts come before it
     "finish_s": "float64",  # absolute, as the client receives the last token
-    "num_prompt_tokens": "int64",  # as the language model saw it: documents and images included, after clipping
+    "decode_s": "float64",  # from first to last token of every pass whose tokens the client sees, added up
+    "num_prompt_tokens": "int64",  # longest that a language model read: documents and images included, after clipping
     "num_image_tokens": "int64",  # of these, tokens that stand for images
-    "num_output_tokens": "int64",  # of all samples together
+    "num_output_tokens": "int64",  # that the client sees, thoughts included, of all samples together
+    "num_thought_tokens": "int64",  # of these, reasoning before the answer
+    "num_note_tokens": "int64",  # generated for the system's own use, beside them
+    "num_passes": "int64",  # passes of a language model whose tokens the client sees
     "num_samples": "int64",  # answers generated from the one prompt
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
@@ -34,6 +39,7 @@ REQUESTS: dict[str, str] = {
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
+    "quality": "float64",  # proxy that the model which gave the answer states; NaN: none
     "cost_usd": "float64",  # share of its engines' rent over the whole run, by engine_s
 }
 """Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
@@ -41,6 +47,7 @@ REQUESTS: dict[str, str] = {
 VISITS: dict[str, str] = {
     "request": "int64",
     "stage": "category",
+    "round": "int64",  # of the repeat that the stage is in, from 0
     "kind": "category",
     "engine": "category",  # "llm[0]"; "" where the visit was skipped or never placed
     "arrival_s": "float64",

@@ -13,6 +13,7 @@ from hermes_sim.scenario.engine_checks import Placed
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
+from hermes_sim.scenario.visited import Visited, visited_stages
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.stages.stage import Stage
 
@@ -22,14 +23,14 @@ Finding = tuple[KeyPath, str]
 def check_hosting(scenario: Scenario, engines: Sequence[Placed]) -> Iterator[Finding]:
     """Every stage has an engine that serves its kind, hosts its model and has the memory for it."""
     for index, pipeline in enumerate(scenario.workload.pipelines):
-        for position, stage in enumerate(pipeline.stages):
+        for place, stage in pipeline.leaves():
             for path, message in _hosting(scenario, stage, engines):
-                yield ("pipelines", index, "stages", position, *path), message
+                yield ("pipelines", index, *place, *path), message
 
 
 def check_stage_routing(scenario: Scenario) -> Iterator[Finding]:
     """`routing_per_stage` of the cluster names stages, or kinds of stages, that the workload has."""
-    stages = [stage for pipeline in scenario.workload.pipelines for stage in pipeline.stages]
+    stages = [stage for pipeline in scenario.workload.pipelines for _, stage in pipeline.leaves()]
     names = [name for stage in stages for name in (stage.name, stage_kind(stage))]
     for name in scenario.cluster.routing_per_stage:
         if name not in names:
@@ -41,18 +42,33 @@ def check_stage_routing(scenario: Scenario) -> Iterator[Finding]:
 def check_hand_overs(scenario: Scenario, engines: Sequence[Placed], layout: Layout) -> Iterator[Finding]:
     """Between the engines of consecutive stages there is a route, and a decode runs the model of its prefill."""
     for index, pipeline in enumerate(scenario.workload.pipelines):
-        stages = {stage.name: stage for stage in pipeline.stages}
-        for position, stage in enumerate(pipeline.stages):
-            for previous in stage.after:
-                sources = hosts(scenario, stages[previous], engines)
-                targets = hosts(scenario, stage, engines)
+        paths = {id(stage): path for path, stage in pipeline.leaves()}
+        stages = visited_stages(pipeline)
+        seen: set[tuple[int, int]] = set()
+        for stage in stages:
+            for previous in _working(stages, stage.after):
+                pair = (id(previous.stage), id(stage.stage))
+                if pair in seen or stage.stage.runs_on == "nowhere":
+                    continue
+                seen.add(pair)
+                sources = hosts(scenario, previous.stage, engines)
+                targets = hosts(scenario, stage.stage, engines)
                 message = _missing_route(sources, targets, layout)
                 if message is not None:
-                    path = ("pipelines", index, "stages", position, "after")
-                    yield path, f"{previous!r} cannot hand over to {stage.name!r}: {message}"
-                if (stage_kind(stages[previous]), stage_kind(stage)) == ("prefill", "decode"):
+                    path = ("pipelines", index, *paths[id(stage.stage)], "after")
+                    yield path, f"{previous.name!r} cannot hand over to {stage.name!r}: {message}"
+                if (previous.kind, stage.kind) in {("prefill", "decode"), ("decode", "decode")}:
                     for message in _other_model(sources, targets):
-                        yield ("pipelines", index, "stages", position), message
+                        yield ("pipelines", index, *paths[id(stage.stage)]), message
+
+
+def _working(stages: Sequence[Visited], places: Sequence[int]) -> Iterator[Visited]:
+    """The stages of these places; for those that take no time, the ones before them."""
+    for place in places:
+        if stages[place].stage.runs_on == "nowhere":
+            yield from _working(stages, stages[place].after)
+        else:
+            yield stages[place]
 
 
 def hosts(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> list[Placed]:
@@ -63,6 +79,8 @@ def hosts(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> list[P
 
 def _hosting(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> Iterator[Finding]:
     kind = stage_kind(stage)
+    if stage.runs_on == "nowhere":
+        return
     serving = [placed for placed in engines if kind in placed.engine.serves]
     if not serving:
         offers = "; ".join(f"{placed.engine.name}: {listed(placed.engine.serves)}" for placed in engines)

@@ -184,8 +184,8 @@ def _engine_models(cluster: ClusterFile) -> list[Named]:
 
 def _stage_models(workload: WorkloadFile) -> list[Named]:
     return [
-        (name, ("pipelines", i, "stages", j, "model"))
-        for i, pipeline in enumerate(workload.pipelines)
-        for j, stage in enumerate(pipeline.stages)
+        (name, ("pipelines", index, *path, "model"))
+        for index, pipeline in enumerate(workload.pipelines)
+        for path, stage in pipeline.leaves()
         for name in stage.model_names()
     ]

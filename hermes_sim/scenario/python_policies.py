@@ -79,7 +79,7 @@ def _with_routing(
     if not isinstance(routing, Mapping):
         given = _given_routing("", routing, problems)
         return cluster.model_copy(update={"routing": given, "routing_per_stage": {}})
-    stages = [stage for pipeline in scenario.workload.pipelines for stage in pipeline.stages]
+    stages = [stage for pipeline in scenario.workload.pipelines for _, stage in pipeline.leaves()]
     known = list(dict.fromkeys([*(stage.name for stage in stages), *(stage_kind(stage) for stage in stages)]))
     for name in routing:
         if name not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from hermes_sim.core.schema import Description, Name, NonNegativeInt, PositiveFl
 from hermes_sim.scenario.measure import Measure
 from hermes_sim.scenario.slo import Slo
 from hermes_sim.stages import STAGES
+from hermes_sim.stages.repeat import Repeat
 from hermes_sim.stages.stage import Stage
 from hermes_sim.workload.traffic import Traffic
 
@@ -38,6 +40,15 @@ class Pipeline(Description):
     """Share of the requests that take this pipeline, relative to the others."""
     stages: tuple[Annotated[Stage, one_of(STAGES, "stage kind")], ...] = Field(min_length=1)
     """If a workload leaves them out: those of the library's pipeline of that name."""
+
+    def leaves(self) -> Iterator[tuple[tuple[str | int, ...], Stage]]:
+        """Key path and stage of all that work is done in: those of rounds instead of the rounds."""
+        for index, stage in enumerate(self.stages):
+            if isinstance(stage, Repeat):
+                for position, inner in enumerate(stage.stages):
+                    yield ("stages", index, "stages", position), inner
+            else:
+                yield ("stages", index), stage
 
 
 def _or_name(schema: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from hermes_sim.state.arrays import (
 from hermes_sim.state.blocks import release, seal
 from hermes_sim.state.clients import client_enters
 from hermes_sim.state.queues import push_back, push_new
+from hermes_sim.state.sequences import final_output
 
 IntArray = npt.NDArray[np.int64]
 
@@ -163,8 +164,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     if state.row_flags[row] & WATCHED:
         state.num_watched[e] += 1
     after = state.row_continues_as[row]
-    if after >= 0 and state.row_flags[after] & WATCHED:
-        state.num_watched[e] += 1
+    while after >= 0:
+        if state.row_flags[after] & WATCHED:
+            state.num_watched[e] += 1
+        after = state.row_continues_as[after]
     if state.engine_kind[e] == JOBS:
         push_back(state, queue, row)
         if state.queue_length[queue] == state.max_batch_size[e]:
@@ -188,7 +191,7 @@ def add_load(state: Any, e: int, row: int) -> None:
     if state.engine_kind[e] == JOBS:
         state.load_tokens[e] += np.int64(state.row_units[row])
         return
-    num_left = np.int64(state.row_output[row]) - state.row_generated[row]
+    num_left = final_output(state, row) - state.row_generated[row]
     state.load_output_tokens[e] += num_left
     if state.row_generated[row] > 0:  # the KV of its prompt comes from elsewhere
         state.load_tokens[e] += num_left

@@ -14,6 +14,7 @@ from hermes_sim.routing.in_loop import IN_LOOP
 from hermes_sim.sim.advance import push_arrivals
 from hermes_sim.sim.lower import ARRIVALS_AT_A_TIME, Lowered
 from hermes_sim.sim.plans import PipelinePlan
+from hermes_sim.state.sequences import final_outputs
 
 
 def can_be_laid_out(lowered: Lowered, longest: list[int]) -> bool:
@@ -26,7 +27,7 @@ def can_be_laid_out(lowered: Lowered, longest: list[int]) -> bool:
     if not all(_is_one_sequence(plan) for plan in lowered.pipelines):
         return False
     rows = lowered.first_row[:-1]
-    num_tokens = (state.row_prompt[rows].astype(np.int64) + np.maximum(state.row_output[rows] - 1, 0)).max()
+    num_tokens = (state.row_prompt[rows] + np.maximum(final_outputs(state, rows) - 1, 0)).max()
     candidates = {int(e) for plan in lowered.pipelines for e in plan.stages[0].candidates}
     return bool(num_tokens <= min(longest[e] for e in candidates))
 

@@ -70,7 +70,7 @@ def find_stage(lowered: Lowered, label: str) -> Stage:
     """Stage by `pipeline.stage`."""
     pipeline, name = label.split(".", 1)
     plan = next(plan for plan in lowered.pipelines if plan.name == pipeline)
-    return next(stage.stage for stage in plan.stages if stage.stage.name == name)
+    return next(stage.stage for stage in plan.stages if stage.name == name)
 
 
 def representative_batches(lowered: Lowered, e: int) -> dict[str, dict[str, int]]:

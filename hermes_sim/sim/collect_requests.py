@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
+from hermes_sim.sim.collect_passes import Written, written
 from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_request
 from hermes_sim.sim.collect_visits import named, of_all_samples
-from hermes_sim.sim.coordinator import REJECTED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 
@@ -30,7 +31,6 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
     lowered, state = coordinator.lowered, coordinator.state
     requests = lowered.requests
     number = requests.num_requests
-    rejected = coordinator.status == REJECTED
 
     def largest(values: Array, *kinds: str) -> IntArray:
         return per_request(stages, values, np.maximum, out=np.zeros(number, np.int64), kinds=kinds)
@@ -39,12 +39,8 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         zeros = np.zeros(number, np.int64)
         return per_request(stages, values, np.add, out=zeros) if values.any() else zeros
 
-    num_output_tokens = largest(of_all_samples(lowered, state.row_generated, np.add), *BY_LANGUAGE_MODEL)
-    num_output_tokens[rejected] = 0
-    longest = num_output_tokens
-    if len(lowered.row_parent) > 0:
-        longest = largest(state.row_generated, *BY_LANGUAGE_MODEL)
-        longest[rejected] = 0
+    wrote = written(coordinator, stages, finish_s)
+    num_seen_tokens = wrote.num_tokens["answer"] + wrote.num_tokens["thought"]
     shares = state.row_shares  # a sample that ends adds its own to its visit
     engine_s = shares[:, ENGINE_TIME]
     return {
@@ -54,58 +50,62 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
         "arrival_s": coordinator.arrival_s,
-        **request_moments_s(coordinator, stages, finish_s, num_output_tokens > 0),
-        "num_prompt_tokens": largest(state.row_prompt, "prefill"),
+        **request_moments_s(coordinator, stages, finish_s, wrote),
+        "num_prompt_tokens": largest(np.where(lowered.skipped, 0, state.row_prompt[: lowered.num_visits]), "prefill"),
         "num_image_tokens": constant(0, number) if requests.num_image_tokens is None else requests.num_image_tokens,
-        "num_output_tokens": num_output_tokens,
+        "num_output_tokens": num_seen_tokens,
+        "num_thought_tokens": wrote.num_tokens["thought"],
+        "num_note_tokens": wrote.num_tokens["note"],
+        "num_passes": wrote.num_passes,
         "num_samples": num_samples(lowered, state.row_request),
-        "num_longest_sample_tokens": longest,
+        "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
         "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
         "num_clipped_tokens": lowered.num_clipped,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
         "energy_j": per_request(stages, shares[:, ENERGY], np.add, out=np.zeros(number)),
         "engine_s": per_request(stages, engine_s, np.add, out=np.zeros(number)),
+        "quality": wrote.quality,
         "cost_usd": cost_usd(stages, engines["cost_usd"], state.row_engine, engine_s, number),
     }
 
 
 def request_moments_s(
-    coordinator: Coordinator, stages: Sequence[StageRows], finish_s: FloatArray, has_token: npt.NDArray[np.bool_]
+    coordinator: Coordinator, stages: Sequence[StageRows], finish_s: FloatArray, wrote: Written
 ) -> Table:
-    """First token and end of each request: at the engine, and one message later at the client.
+    """First tokens and end of each request: at the engine, and one message later at the client.
 
     An engine's first token is the end of the step that computed the last part of the prompt. The client gets it, and
-    the last one, when its detokeniser has sent it.
+    the last one, when its detokeniser has sent it. Tokens that the client never sees do not count.
     """
-    number = len(has_token)
+    number = len(wrote.first_s)
     last_s = per_request(stages, finish_s, np.fmax, out=np.full(number, -np.inf))
-    first_s = per_request(stages, finish_s, np.fmin, out=np.full(number, np.inf), kinds=("prefill",))
-    never = ~(has_token & np.isfinite(first_s))
-    seen_s, finished_s = first_s, last_s
+    never = (wrote.num_passes == 0) | ~np.isfinite(wrote.first_s)
+    finished_s = last_s
     if coordinator.front_end.detokenize_s.any():
-        seen_s, finished_s = at_client_s(coordinator, stages, finish_s, last_s)
-        seen_s[never] = np.nan
-    first_s[never] = np.nan
-    finished_s[(coordinator.status == REJECTED) | ~np.isfinite(last_s)] = np.nan
-    return {"first_token_s": seen_s, "engine_first_token_s": first_s, "finish_s": finished_s}
+        finished_s = last_s + last_message_s(coordinator, stages, finish_s, last_s)
+    finished_s[coordinator.is_rejected | ~np.isfinite(last_s)] = np.nan
+    return {
+        "first_token_s": np.where(never, np.nan, wrote.seen_first_s),
+        "engine_first_token_s": np.where(never, np.nan, wrote.first_s),
+        "first_answer_token_s": np.where(never | np.isinf(wrote.first_answer_s), np.nan, wrote.first_answer_s),
+        "decode_s": wrote.decode_s,
+        "finish_s": finished_s,
+    }
 
 
-def at_client_s(
+def last_message_s(
     coordinator: Coordinator, stages: Sequence[StageRows], finish_s: FloatArray, last_s: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """([num_requests] first token, end) with the messages that bring them; last_s: ends without them."""
+) -> FloatArray:
+    """[num_requests] of the message that brings the end, where it is a language model's; last_s: ends without it."""
     message_s = np.append(coordinator.front_end.detokenize_s, 0.0)
     row_engine = coordinator.state.row_engine
-    seen_s, last_message_s = np.full(len(last_s), np.inf), np.zeros(len(last_s))
+    found = np.zeros(len(last_s))
     for stage in stages:
-        if stage.kind not in BY_LANGUAGE_MODEL:
-            continue
-        ended_s, to_client_s = finish_s[stage.rows], message_s[row_engine[stage.rows]]
-        if stage.kind == "prefill":
-            seen_s[stage.requests] = np.fmin(seen_s[stage.requests], ended_s + to_client_s)
-        of_last_s = np.where(ended_s == last_s[stage.requests], to_client_s, 0.0)
-        last_message_s[stage.requests] = np.maximum(last_message_s[stage.requests], of_last_s)
-    return seen_s, last_s + last_message_s
+        if stage.kind in BY_LANGUAGE_MODEL:
+            to_client_s = message_s[row_engine[stage.rows]]
+            of_last_s = np.where(finish_s[stage.rows] == last_s[stage.requests], to_client_s, 0.0)
+            found[stage.requests] = np.maximum(found[stage.requests], of_last_s)
+    return found
 
 
 def constant(value: int, number: int) -> IntArray:

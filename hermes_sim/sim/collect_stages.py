@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.plans import StagePlan
 
 Array = npt.NDArray[Any]
 Index = slice | npt.NDArray[np.int64]
@@ -26,8 +27,10 @@ BY_LANGUAGE_MODEL = ("prefill", "decode")
 class StageRows:
     """One stage of one pipeline."""
 
+    pipeline: int
     name: str
     kind: str
+    plan: StagePlan
     requests: Index
     """Those that go through the pipeline."""
     rows: Index
@@ -45,7 +48,7 @@ def stage_rows(lowered: Lowered) -> tuple[StageRows, ...]:
             rows: Index = slice(place, lowered.num_visits, len(plan.stages))
             if isinstance(requests, np.ndarray):
                 rows = lowered.first_row[requests] + place
-            found.append(StageRows(stage.stage.name, stage_kind(stage.stage), requests, rows))
+            found.append(StageRows(number, stage.name, stage_kind(stage.stage), stage, requests, rows))
     return tuple(found)
 
 

@@ -58,6 +58,7 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
     return {
         "request": state.row_request[:number].astype(np.int64),
         "stage": stage_names,
+        "round": rounds(stages, number),
         "kind": stage_names if kinds == names else of_stages(stages, kinds, number),
         "engine": named([replica.name for replica in lowered.replicas], state.row_engine[:number]),
         "arrival_s": arrival_s,
@@ -80,6 +81,16 @@ def of_stages(stages: Sequence[StageRows], texts: Sequence[str], num_visits: int
     column = np.empty(num_visits, object)
     for stage, text in zip(stages, texts, strict=True):
         column[stage.rows] = text
+    return column
+
+
+def rounds(stages: Sequence[StageRows], num_visits: int) -> npt.NDArray[np.int64]:
+    """[num_visits] round of each visit's stage."""
+    if not any(stage.plan.round for stage in stages):
+        return np.broadcast_to(np.int64(0), num_visits)
+    column = np.zeros(num_visits, np.int64)
+    for stage in stages:
+        column[stage.rows] = stage.plan.round
     return column
 
 

@@ -17,7 +17,7 @@ from hermes_sim.sim.disaggregated import HandOver
 from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.front_end import FrontEnd
-from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.lower import Lowered, planned_outputs
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import StagePlan
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
@@ -29,6 +29,7 @@ from hermes_sim.sim.step_log import StepLog
 from hermes_sim.sim.stuck import refuse_waiting
 from hermes_sim.sim.traffic import TrafficSource
 from hermes_sim.state.arrays import GRANTED, NEED_SCHEDULE, WATCHED
+from hermes_sim.state.sequences import final_outputs
 
 FINISHED, REJECTED, UNFINISHED = 0, 1, 2
 
@@ -59,7 +60,7 @@ class Coordinator:
         self._first_row, self._pipeline_of = plain(lowered.first_row), plain(lowered.request_pipeline)
         self._skipped, self._draws = plain(lowered.skipped), plain(lowered.draws)
         self._status = plain(self.status)
-        self._prompt, self._output = plain(self.state.row_prompt), plain(self.state.row_output)
+        self._prompt, self._final = plain(self.state.row_prompt), plain(planned_outputs(lowered))
         self._capacity = [most_tokens(replica) for replica in lowered.replicas]
         self._pending = self._pending_predecessors()
         self._open_ends = np.array([len(plan.terminals) for plan in lowered.pipelines])[lowered.request_pipeline]
@@ -170,7 +171,7 @@ class Coordinator:
         for number, plan in enumerate(lowered.pipelines):
             members = np.flatnonzero(lowered.request_pipeline == number)
             for place, stage in enumerate(plan.stages):
-                pending[lowered.first_row[members] + place] = stage.num_predecessors
+                pending[lowered.first_row[members] + place] = len(stage.predecessors)
         return pending
 
     def _start_visit(self, request: int, place: int, time_s: float, rank: int) -> None:
@@ -180,6 +181,10 @@ class Coordinator:
             self.end_visit(request, place, time_s, rank)
             return
         plan = self.lowered.pipelines[self._pipeline_of[request]].stages[place]
+        if plan.stage.runs_on == "nowhere":
+            self._pass(request, plan, row, time_s, rank)
+            self.end_visit(request, place, time_s, rank)
+            return
         engine = self.choose(request, plan, place, row, time_s, rank)
         if plan.stage.runs_on == "tokens":
             if not self.fits(plan, engine, row):
@@ -191,6 +196,22 @@ class Coordinator:
             if self.front_end.any_tokenizers and self._is_tokenized_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
+
+    def _pass(self, request: int, plan: StagePlan, row: int, time_s: float, rank: int) -> None:
+        """A stage that takes no time; a route by load decides which stages the request will pass."""
+        state = self.state
+        state.row_arrival_s[row] = state.row_start_s[row] = state.row_finish_s[row] = time_s
+        if not plan.choices:
+            return
+        loads = []
+        for choice in plan.choices:
+            if self._exact is None and len(choice.engines) > 0:
+                pull_all(self.handle, choice.engines, time_s, rank)
+            loads.append(float(state.load_tokens[choice.engines].sum()) / choice.capacity)
+        chosen = plan.choices[loads.index(min(loads))]
+        first = self._first_row[request]
+        for place in chosen.left_out:
+            self._skipped[first + place] = self.lowered.skipped[first + place] = True
 
     def push(self, engine: int, queue: int, row: int, time_s: float, rank: int) -> None:
         """The visit joins the engine's line."""
@@ -214,9 +235,8 @@ class Coordinator:
 
     def fits(self, plan: StagePlan, engine: int, row: int) -> bool:
         """Whether the engine could ever hold the whole sequence."""
-        num_tokens = self._prompt[row]
-        if plan.decode is None or engine in plan.same_engine:
-            num_tokens += max(self._output[row] - 1, 0)
+        decodes_here = plan.decode is None or engine in plan.same_engine
+        num_tokens = self._prompt[row] + max((self._final[row] if decodes_here else 1) - 1, 0)
         return bool(num_tokens <= self._capacity[engine])
 
     def set_key(self, request: int, engine: int, row: int, *, decodes: bool) -> None:
@@ -247,7 +267,7 @@ class Coordinator:
     def _count_load(self, engine: int, row: int, sign: int) -> None:
         """What a push adds to an engine's load: the prompt, and an output token a step after it."""
         state = self.state
-        num_output = self._output[row]
+        num_output = int(final_outputs(state, np.array([row]))[0])
         state.load_requests[engine] += sign
         state.load_output_tokens[engine] += sign * num_output
         state.load_tokens[engine] += sign * (self._prompt[row] + max(num_output - 1, 0))
@@ -285,7 +305,8 @@ class Coordinator:
             return
         for successor in stage.successors:
             row = first + successor
-            joined = successor == stage.decode and self.state.row_continues_as[first + place] == row
+            takes_over = successor in (stage.decode, stage.more_decode)
+            joined = takes_over and self.state.row_continues_as[first + place] == row
             if joined and not self._skipped[row]:
                 continue
             self._pending[row] -= 1
@@ -319,6 +340,11 @@ class Coordinator:
         complete = np.logical_and.reduceat(ended, lowered.first_row[:-1])
         self.status[complete & (self.status == UNFINISHED)] = FINISHED
         refuse_waiting(lowered, np.flatnonzero(self.status == UNFINISHED), ended)
+
+    @property
+    def is_rejected(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[num_requests]"""
+        return np.asarray(self.status == REJECTED)
 
     # ----- progress
 

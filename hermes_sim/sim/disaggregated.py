@@ -34,19 +34,22 @@ class HandOver:
             state.row_continues_as[row] = decode_row
             return
         state.row_flags[row] |= WATCHED
-        if state.row_output[row] > 1:
+        if state.row_output[decode_row] > 1:
             state.row_flags[row] |= HOLDS_KV
-        state.row_output[row] = min(int(state.row_output[row]), 1)
 
     def start_decode(self, request: int, prefill_row: int, decode: int, time_s: float) -> None:
         """Prefill has ended elsewhere: choose an engine, reserve blocks there, send the KV, then decode."""
         state, coordinator = self._state, self._coordinator
         row = int(self._lowered.first_row[request]) + decode
+        stages = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages
         if state.row_output[row] <= 1:
-            self._end_with_first_token(row, time_s)
-            coordinator.end_visit(request, decode, time_s, HAND_OFF)
+            last: int | None = decode
+            while last is not None:
+                place, last = last, stages[last].more_decode
+                self._end_with_first_token(row - decode + place, time_s)
+            coordinator.end_visit(request, place, time_s, HAND_OFF)
             return
-        plan = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages[decode]
+        plan = stages[decode]
         engine = coordinator.choose(request, plan, decode, row, time_s, HAND_OFF)
         state.row_generated[row] = 1
         state.row_last_token_s[row] = time_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -208,15 +209,32 @@ def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: Req
 
     for plan in plans:
         for stage in plan.stages:
-            for successor in stage.successors:
+            for successor in working(plan, stage.successors, "successors"):
                 connect(stage.candidates, plan.stages[successor].candidates)
             if stage.decode is not None and stage.may_split:
                 # blocks granted over there let the KV leave from here, which frees blocks here
                 connect(plan.stages[stage.decode].candidates, stage.candidates)
     if requests.closed_loop is not None or (requests.previous >= 0).any():
         # the end of a request starts another, of any pipeline
-        lasts = {int(e) for plan in plans for last in plan.terminals for e in plan.stages[last].candidates}
-        connect(lasts, {int(e) for plan in plans for first in plan.roots for e in plan.stages[first].candidates})
+        lasts = {e for plan in plans for e in engines_of(plan, working(plan, plan.terminals, "predecessors"))}
+        connect(lasts, {e for plan in plans for e in engines_of(plan, working(plan, plan.roots, "successors"))})
     for middle in range(num_groups):
         reach |= np.outer(reach[:, middle], reach[middle])
     state.feeds[:] = reach
+
+
+def working(plan: PipelinePlan, places: Iterable[int], onwards: Literal["successors", "predecessors"]) -> set[int]:
+    """These stages; instead of those that take no time and have no engine, the next ones onwards that have."""
+    found: set[int] = set()
+    for place in places:
+        stage = plan.stages[place]
+        if stage.stage.runs_on == "nowhere":
+            found |= working(plan, getattr(stage, onwards), onwards)
+        else:
+            found.add(place)
+    return found
+
+
+def engines_of(plan: PipelinePlan, places: Iterable[int]) -> set[int]:
+    """Engines that serve any of these stages."""
+    return {int(e) for place in places for e in plan.stages[place].candidates}

@@ -11,8 +11,7 @@ from hermes_sim.batching import TokenBatching
 from hermes_sim.core.rng import stream
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.window import measured_window
-from hermes_sim.scenario.workload import stage_kind
-from hermes_sim.sim.lengths import Lengths, passes
+from hermes_sim.sim.lengths import Lengths
 from hermes_sim.sim.plans import PipelinePlan
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.sim.sample_rows import Samples
@@ -23,30 +22,18 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 
-def draw_rows(
-    scenario: Scenario, lengths: Lengths, plans: Sequence[PipelinePlan]
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """One number per visit for routing, and which visits are left out because of a stage's probability.
-
-    A visit that one engine only can serve has no number. A decode is left out with its prefill.
-    """
-    num_requests = len(lengths.num_prompt)
+def draw_rows(scenario: Scenario, lengths: Lengths, plans: Sequence[PipelinePlan]) -> FloatArray:
+    """One number per visit for routing; a visit that one engine only can serve has none."""
+    num_requests = len(lengths.num_clipped)
     draws = np.zeros(len(lengths.row_request))
-    skipped = np.zeros(len(lengths.row_request), bool)
-    for number, pipeline in enumerate(scenario.workload.pipelines):
+    for number, plan in enumerate(plans):
         members = np.flatnonzero(lengths.request_pipeline == number)
-        for place, stage in enumerate(pipeline.stages):
-            plan = plans[number].stages[place]
-            rows = lengths.first_row[members] + place
-            if len(plan.candidates) > 1:
-                drawn = stream(scenario.seed, f"routing {pipeline.name}.{stage.name}").random(num_requests)
-                draws[rows] = drawn[members]
-            if stage.probability < 1.0:
-                left_out = ~passes(scenario, pipeline, stage, num_requests)[members]
-                skipped[rows] |= left_out
-                if plan.decode is not None:
-                    skipped[lengths.first_row[members] + plan.decode] |= left_out
-    return draws, skipped
+        for place, stage in enumerate(plan.stages):
+            if len(stage.candidates) > 1:
+                name = stage.name if stage.round == 0 else f"{stage.name} {stage.round}"
+                drawn = stream(scenario.seed, f"routing {plan.name}.{name}").random(num_requests)
+                draws[lengths.first_row[members] + place] = drawn[members]
+    return draws
 
 
 def fill_rows(
@@ -60,8 +47,11 @@ def fill_rows(
     """What each visit and each sample brings, who watches its end, the identity of its prompt blocks."""
     number = len(lengths.row_request)
     state.row_request[:number] = lengths.row_request
-    state.row_prompt[:number] = lengths.num_prompt[lengths.row_request]
-    state.row_output[:number] = lengths.num_output[lengths.row_request]
+    state.row_prompt[:number] = lengths.row_prompt
+    state.row_output[:number] = lengths.row_output
+    if (lengths.row_text >= 0).any():
+        state.row_text[:number] = lengths.row_text
+        state.row_common[:number] = lengths.row_common
     if requests.priority.any():  # memory that is never written to is never taken
         state.row_priority[:number] = requests.priority[lengths.row_request]
     if clients.any():
@@ -76,30 +66,27 @@ def fill_rows(
         for place, stage_plan in enumerate(plan.stages):
             rows = lengths.first_row[members] + place
             stage = stage_plan.stage
-            watchers = [s for s in stage_plan.successors if s != stage_plan.decode]
+            watchers = [s for s in stage_plan.successors if s not in (stage_plan.decode, stage_plan.more_decode)]
             if watchers:
                 state.row_flags[rows] |= WATCHED
             if place in plan.terminals:
                 state.row_flags[rows[has_follower[members]]] |= WATCHED
             if stage.runs_on == "jobs":
                 state.row_units[rows] = stage.units(requests.num_prompt_tokens)[members]
-                seconds = stage.service_times_s(requests.num_requests, scenario.seed)
+                seconds = stage.service_times_s(requests.num_requests, scenario.seed, stage_plan.round)
                 if seconds is not None:
                     state.row_seconds[rows] = seconds[members]
-            elif stage_plan.decode is None and stage_kind(stage) == "prefill":
-                state.row_output[rows] = np.minimum(state.row_output[rows], 1)
-            elif stage_plan.decode is not None:
-                decode_rows = lengths.first_row[members] + stage_plan.decode
-                state.row_output[rows] = state.row_output[decode_rows]
-                if set(stage_plan.candidates) <= stage_plan.same_engine:
-                    state.row_continues_as[rows] = decode_rows
+            elif stage_plan.decode is not None and set(stage_plan.candidates) <= stage_plan.same_engine:
+                state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.decode
+            elif stage_plan.more_decode is not None:
+                state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.more_decode
     state.itl_window_s[:] = gap_window_s(scenario, requests)
     count = requests.num_requests
     if (requests.prefix_group >= 0).any():
         state.content_group[:count] = requests.prefix_group
         state.content_group_tokens[:count] = np.where(requests.prefix_group >= 0, requests.prefix_tokens, 0)
     if (requests.session >= 0).any():
-        state.content_session[:count] = np.where(lengths.num_added > 0, -1, requests.session)
+        state.content_session[:count] = np.where(lengths.has_added, -1, requests.session)
     if len(requests.hash_ids) > 0:
         state.hash_offsets[: count + 1] = requests.hash_offsets
         state.hash_ids[: len(requests.hash_ids)] = requests.hash_ids
@@ -117,6 +104,8 @@ def fill_samples(state: EngineArrays, num_visits: int, samples: Samples) -> None
     state.row_output[rows] = samples.output
     for column in (state.row_request, state.row_prompt, state.row_priority, state.row_client):
         column[rows] = column[parent]
+    state.row_text[rows] = np.arange(num_visits, num_visits + len(parent))
+    state.row_common[rows] = state.row_prompt[parent]
 
 
 def client_rows(requests: RequestTable, replicas: Sequence[Replica]) -> IntArray:

@@ -112,8 +112,9 @@ def rows_that_go_on(lowered: Lowered) -> npt.NDArray[np.bool_]:
     for number, plan in enumerate(lowered.pipelines):
         members = np.flatnonzero(lowered.request_pipeline == number)
         for stage in plan.stages:
-            if stage.decode is not None:
-                goes_on[lowered.first_row[members] + stage.decode] = True
+            following = stage.decode if stage.decode is not None else stage.more_decode
+            if following is not None:
+                goes_on[lowered.first_row[members] + following] = True
     return goes_on
 
 

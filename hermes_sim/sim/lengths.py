@@ -1,4 +1,4 @@
-"""Tokens of every request as the language model sees them, and one row for each of its visits."""
+"""Tokens of every visit as the language model sees them, and the layout of rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hermes_sim.core.errors import SimulationError
 from hermes_sim.core.rng import stream
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
+from hermes_sim.scenario.visited import Visited
 from hermes_sim.scenario.workload import Pipeline
-from hermes_sim.sim.sample_rows import Samples, draw_samples
-from hermes_sim.stages.stage import Stage
+from hermes_sim.sim.passes import passing
+from hermes_sim.sim.sample_rows import Members, Samples, draw_samples
+from hermes_sim.sim.token_counts import TokenCounts, token_counts
 from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
@@ -43,13 +45,22 @@ def draw_pipelines(pipelines: Sequence[Pipeline], requests: RequestTable, seed: 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of every request as the language model sees them, and the layout of rows."""
+    """Tokens of every visit, and the layout of rows: those of a request one after the other, stage by stage."""
 
-    num_prompt: IntArray
-    num_output: IntArray
+    row_prompt: IntArray
+    """[num_visits] tokens to read before the first is written."""
+    row_output: IntArray
+    """[num_visits] tokens written when the visit ends, those of visits before it in the same sequence included."""
+    row_text: IntArray
+    """[num_visits] -1: all that the visit reads and writes is the one text of its request, which only grows; else the
+    number of a text of its own, which has the first row_common tokens in common with that."""
+    row_common: IntArray
+    skipped: npt.NDArray[np.bool_]
+    """[num_visits] that chance or its length leads the request around."""
     num_clipped: IntArray
-    num_added: IntArray
-    """Tokens of retrieved documents in the prompt, before clipping."""
+    """[num_requests] tokens cut off because of a model's limit."""
+    has_added: npt.NDArray[np.bool_]
+    """[num_requests] whether stages add to the prompt."""
     request_pipeline: IntArray
     first_row: IntArray
     row_request: npt.NDArray[np.int32]
@@ -59,55 +70,63 @@ class Lengths:
     @property
     def longest_sequence(self) -> int:
         """Prompt and output tokens of the longest one."""
-        longest = int((self.num_prompt + self.num_output).max(initial=1))
-        of_samples = self.num_prompt[self.row_request[self.samples.visit]] + self.samples.longest
+        longest = int((self.row_prompt + self.row_output).max(initial=1))
+        of_samples = self.row_prompt[self.samples.visit] + self.samples.longest
         return max(longest, int(of_samples.max(initial=1)))
 
     @staticmethod
-    def of(scenario: Scenario, requests: RequestTable, request_pipeline: IntArray) -> Lengths:
-        """Add retrieved documents, clip at the model's limit, count what was cut; lay out one row per visit.
+    def of(
+        scenario: Scenario,
+        requests: RequestTable,
+        request_pipeline: IntArray,
+        walks: Sequence[Sequence[Visited]],
+    ) -> Lengths:
+        """Contexts and outputs of every pass of a language model, clipped at the model's limit, what was cut counted;
+        one row per visit.
 
         An empty prompt still has one token to compute (the beginning of the sequence).
         """
         pipelines = scenario.workload.pipelines
-        added = np.zeros(requests.num_requests, np.int64)
-        for number, pipeline in enumerate(pipelines):
-            members = request_pipeline == number
-            for stage in pipeline.stages:
-                if stage.added_prompt_tokens() > 0:
-                    passing = members & passes(scenario, pipeline, stage, requests.num_requests)
-                    added[passing] += stage.added_prompt_tokens()
-        limit = np.array([context_limit(scenario, pipeline) for pipeline in pipelines], np.int64)
-        wanted_prompt = np.maximum(requests.num_prompt_tokens + added, 1)
-        limits = limit[request_pipeline]
-        num_output = np.minimum(requests.num_output_tokens, limits - 1)
-        num_prompt = np.minimum(wanted_prompt, limits - num_output)
-        num_clipped = (wanted_prompt - num_prompt) + (requests.num_output_tokens - num_output)
-        num_stages = np.array([len(pipeline.stages) for pipeline in pipelines], np.int64)
+        number = requests.num_requests
+        num_stages = np.array([len(stages) for stages in walks], np.int64)
         per_request = num_stages[request_pipeline]
         first_row = np.concatenate(([0], np.cumsum(per_request))).astype(np.int64)
-        row_request = np.repeat(np.arange(requests.num_requests, dtype=np.int32), per_request)
+        row_request = np.repeat(np.arange(number, dtype=np.int32), per_request)
         row_stage = (np.arange(first_row[-1]) - first_row[row_request]).astype(np.int16)
-        samples = draw_samples(pipelines, request_pipeline, first_row, num_output, limits - num_prompt, scenario.seed)
+        rows = TokenCounts(*(np.zeros(len(row_stage), np.int64) for _ in range(4)))
+        rows.text[:] = -1
+        skipped = np.zeros(len(row_stage), bool)
+        num_clipped = np.zeros(number, np.int64)
+        has_added = np.zeros(number, bool)
+        samples = []
+        for place, (pipeline, stages) in enumerate(zip(pipelines, walks, strict=True)):
+            members = np.flatnonzero(request_pipeline == place)
+            passes = passing(pipeline.name, stages, requests, scenario.seed)[:, members]
+            limit = context_limit(scenario, stages)
+            counts, clipped = token_counts(pipeline.name, stages, requests, members, passes, limit, scenario.seed)
+            num_clipped[members] = clipped
+            for stage, visited in enumerate(stages):
+                of_stage = first_row[members] + stage
+                for column, values in zip(rows, counts, strict=True):
+                    column[of_stage] = values[stage]
+                rows.text[of_stage] = np.where(counts.text[stage] < 0, -1, first_row[members] + counts.text[stage])
+                skipped[of_stage] = ~passes[stage]
+                if visited.stage.added_prompt_tokens() > 0:
+                    has_added[members] |= passes[stage]
+            samples.append(Members(pipeline.name, stages, members, first_row[members], limit))
         return Lengths(
-            num_prompt, num_output, num_clipped, added, request_pipeline, first_row, row_request, row_stage, samples,
+            *rows, skipped, num_clipped, has_added, request_pipeline, first_row, row_request, row_stage,
+            draw_samples(samples, rows.prompt, rows.output, number, scenario.seed),
         )  # fmt: skip
 
 
-def context_limit(scenario: Scenario, pipeline: Pipeline) -> int:
+def context_limit(scenario: Scenario, stages: Sequence[Visited]) -> int:
     """Longest sequence every language model that may serve this pipeline can hold."""
     limits = [
         scenario.models[engine.model].max_model_len
-        for stage in pipeline.stages
-        if stage.runs_on == "tokens"
-        for engine in serving_engines(scenario, stage)
+        for visited in stages
+        if visited.stage.runs_on == "tokens"
+        for engine in serving_engines(scenario, visited.stage)
         if engine.model is not None
     ]
     return min(limits, default=LONGEST_STEP_TOKENS)
-
-
-def passes(scenario: Scenario, pipeline: Pipeline, stage: Stage, num_requests: int) -> npt.NDArray[np.bool_]:
-    """Which requests a stage's probability lets through; a request's draw does not depend on the others."""
-    if stage.probability >= 1.0:
-        return np.ones(num_requests, bool)
-    return stream(scenario.seed, f"probability {pipeline.name}.{stage.name}").random(num_requests) < stage.probability

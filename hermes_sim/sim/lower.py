@@ -12,6 +12,7 @@ from hermes_sim.batching import DynamicBatching
 from hermes_sim.hardware.network import Network
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import max_draft_tokens
 from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds, fill_groups
@@ -49,7 +50,7 @@ class Lowered:
     row_parent: IntArray
     """[num_samples] decode visit of each further sample; their rows come after those of all visits."""
     skipped: npt.NDArray[np.bool_]
-    """[num_visits] drawn not to pass through (stage probability)."""
+    """[num_visits] not passed through: by chance, by length, by rounds; a route by load adds to it during the run."""
     draws: FloatArray
     """[num_visits] the visit's own uniform number, for routing; 0 where there is one engine."""
     num_clipped: IntArray
@@ -68,10 +69,11 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     network = Network(scenario.cluster.nodes, scenario.links, scenario.cluster.network)
     pipelines = scenario.workload.pipelines
     request_pipeline = draw_pipelines(pipelines, requests, scenario.seed)
-    lengths = Lengths.of(scenario, requests, request_pipeline)
+    walks = {pipeline.name: visited_stages(pipeline) for pipeline in pipelines}
+    lengths = Lengths.of(scenario, requests, request_pipeline, tuple(walks.values()))
     replicas = tuple(ReplicaBuilder(scenario, network, lengths).build())
-    queues = Queues.of(scenario, replicas)
-    plans = tuple(plan_pipeline(scenario, pipeline, replicas, queues) for pipeline in pipelines)
+    queues = Queues.of(scenario, walks, replicas)
+    plans = tuple(plan_pipeline(scenario, name, stages, replicas, queues) for name, stages in walks.items())
     groups = engine_groups(replicas)
     slots = [num_slots(replica.engine, num_samples(plans, e)) for e, replica in enumerate(replicas)]
     clients = client_rows(requests, replicas)
@@ -81,7 +83,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     fill_groups(state, replicas, groups)
     fill_curves(state, scenario, replicas, queues, requests)
     fill_feeds(state, plans, requests)
-    draws, skipped = draw_rows(scenario, lengths, plans)
+    draws = draw_rows(scenario, lengths, plans)
     fill_rows(state, scenario, requests, lengths, plans, clients)
     state.seal_private_late[0] = prompts_are_private(plans)
     return Lowered(
@@ -94,7 +96,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         first_row=lengths.first_row,
         row_stage=lengths.row_stage,
         row_parent=lengths.samples.parent,
-        skipped=skipped,
+        skipped=lengths.skipped,
         draws=draws,
         num_clipped=lengths.num_clipped,
         state=state,
@@ -188,3 +190,16 @@ def accept_size(replica: Replica) -> int:
     if speculative is None:
         return 1
     return len(speculative.acceptance.table(speculative.num_draft_tokens, speculative.tree_width))
+
+
+def planned_outputs(lowered: Lowered) -> IntArray:
+    """[num_rows] tokens generated when the last visit ends that shares a row's sequence, wherever it runs."""
+    final = lowered.state.row_output.astype(np.int64)
+    for number, plan in enumerate(lowered.pipelines):
+        first = lowered.first_row[:-1][lowered.request_pipeline == number]
+        for place in reversed(range(len(plan.stages))):
+            stage = plan.stages[place]
+            following = stage.decode if stage.decode is not None else stage.more_decode
+            if following is not None:
+                final[first + place] = final[first + following]
+    return np.asarray(final, np.int64)

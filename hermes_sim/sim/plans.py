@@ -13,9 +13,11 @@ from hermes_sim.routing import RoutingConfig
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
-from hermes_sim.scenario.workload import Pipeline, stage_kind
+from hermes_sim.scenario.visited import Visited
 from hermes_sim.sim.replicas import Replica
+from hermes_sim.sim.sequences import goes_on_as, sequence_from
 from hermes_sim.stages.decode import Decode
+from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
 
 FloatArray = npt.NDArray[np.float64]
@@ -23,12 +25,25 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class LoadChoice:
+    """An outcome of a route that decides by load."""
+
+    capacity: float
+    """Of its engines, relative to those of the other outcomes."""
+    engines: IntArray
+    left_out: tuple[int, ...]
+    """Stages that a request with this outcome does not pass."""
+
+
+@dataclass(frozen=True, slots=True)
 class StagePlan:
     """One stage of a pipeline, as the coordinator walks it."""
 
     stage: Stage
+    name: str
+    round: int
     successors: tuple[int, ...]
-    num_predecessors: int
+    predecessors: tuple[int, ...]
     candidates: IntArray
     """Engines that serve it."""
     queues: Mapping[int, int]
@@ -39,6 +54,11 @@ class StagePlan:
     """Prefill: the decode stage that follows directly, if any."""
     same_engine: frozenset[int]
     """Prefill: candidates that serve that decode stage too."""
+
+    more_decode: int | None
+    """Decode: the decode that goes on in its sequence, if any."""
+    choices: tuple[LoadChoice, ...]
+    """Route by load: what it chooses between."""
 
     @property
     def may_split(self) -> bool:
@@ -66,7 +86,7 @@ class Queues:
     stages: tuple[Stage | None, ...]
 
     @staticmethod
-    def of(scenario: Scenario, replicas: Sequence[Replica]) -> Queues:
+    def of(scenario: Scenario, walks: Mapping[str, Sequence[Visited]], replicas: Sequence[Replica]) -> Queues:
         owners: list[tuple[int, str]] = []
         stages: list[Stage | None] = []
         first: list[int] = []
@@ -76,11 +96,12 @@ class Queues:
                 owners.append((e, ""))
                 stages.append(None)
                 continue
-            for pipeline in scenario.workload.pipelines:
-                for stage in pipeline.stages:
-                    if stage.runs_on == "jobs" and replica.engine in serving_engines(scenario, stage):
-                        owners.append((e, f"{pipeline.name}.{stage.name}"))
-                        stages.append(stage)
+            for pipeline, walk in walks.items():
+                served = (one for one in walk if one.round == 0 and one.stage.runs_on == "jobs")
+                for visited in served:  # all rounds of a stage wait in one line
+                    if replica.engine in serving_engines(scenario, visited.stage):
+                        owners.append((e, f"{pipeline}.{visited.name}"))
+                        stages.append(visited.stage)
             if len(owners) == first[-1]:  # nothing in this workload is for it
                 owners.append((e, ""))
                 stages.append(None)
@@ -91,57 +112,84 @@ class Queues:
         return range(self.first[e], last)
 
 
-def plan_pipeline(scenario: Scenario, pipeline: Pipeline, replicas: Sequence[Replica], queues: Queues) -> PipelinePlan:
+def plan_pipeline(
+    scenario: Scenario, name: str, stages: Sequence[Visited], replicas: Sequence[Replica], queues: Queues
+) -> PipelinePlan:
     """Successors, candidates and routers of every stage."""
-    stages = list(pipeline.stages)
-    place = {stage.name: number for number, stage in enumerate(stages)}
-    after = [[place[name] for name in stage.after] for stage in stages]
-    successors = [tuple(n for n, before in enumerate(after) if s in before) for s in range(len(stages))]
-    candidates = []
-    for stage in stages:
-        names = {engine.name for engine in serving_engines(scenario, stage)}
-        candidates.append([e for e, replica in enumerate(replicas) if replica.engine.name in names])
+    successors = [tuple(n for n, later in enumerate(stages) if place in later.after) for place in range(len(stages))]
+    candidates = [candidates_of(scenario, visited.stage, replicas) for visited in stages]
     plans = []
-    for number, stage in enumerate(stages):
-        decode = None
-        if stage_kind(stage) == "prefill":
-            decode = next(
-                (
-                    n
-                    for n in successors[number]
-                    if stage_kind(stages[n]) == "decode" and after[n] == [number] and stages[n].probability == 1.0
-                ),
-                None,
-            )
+    for place, visited in enumerate(stages):
+        stage = visited.stage
+        following = goes_on_as(stages, place)
+        decode = following if visited.kind == "prefill" else None
         routing = scenario.cluster.routing_per_stage.get(
-            stage.name, scenario.cluster.routing_per_stage.get(stage_kind(stage), scenario.cluster.routing)
+            stage.name, scenario.cluster.routing_per_stage.get(visited.kind, scenario.cluster.routing)
         )
-        label = f"{pipeline.name}.{stage.name}"
+        label = f"{name}.{visited.name}"
         plans.append(
             StagePlan(
                 stage=stage,
-                successors=successors[number],
-                num_predecessors=len(after[number]),
-                candidates=np.array(candidates[number], np.int64),
+                name=visited.name,
+                round=visited.round,
+                successors=successors[place],
+                predecessors=visited.after,
+                candidates=np.array(candidates[place], np.int64),
                 queues={
                     e: next((q for q in queues.of_engine(e) if queues.owners[q][1] == label), queues.first[e])
-                    for e in candidates[number]
+                    for e in candidates[place]
                 },
                 router=routing.router(),
                 options=router_options(routing),
                 decode=decode,
-                same_engine=frozenset(candidates[number]) & frozenset(candidates[decode])
+                same_engine=frozenset(candidates[place]) & frozenset(candidates[decode])
                 if decode is not None
                 else frozenset(),
+                more_decode=following if visited.kind == "decode" else None,
+                choices=load_choices(stages, place, candidates),
             )
         )
-    check_samples(pipeline.name, plans)
+    check_samples(name, plans)
     return PipelinePlan(
-        name=pipeline.name,
+        name=name,
         stages=tuple(plans),
-        roots=tuple(n for n, before in enumerate(after) if not before),
+        roots=tuple(n for n, one in enumerate(stages) if not one.after),
         terminals=tuple(n for n in range(len(stages)) if not successors[n]),
     )
+
+
+def candidates_of(scenario: Scenario, stage: Stage, replicas: Sequence[Replica]) -> list[int]:
+    """Engines that can take visits to a stage."""
+    if stage.runs_on == "nowhere":
+        return []
+    names = {engine.name for engine in serving_engines(scenario, stage)}
+    return [e for e, replica in enumerate(replicas) if replica.engine.name in names]
+
+
+def load_choices(stages: Sequence[Visited], place: int, candidates: Sequence[Sequence[int]]) -> tuple[LoadChoice, ...]:
+    """Outcomes of a route that decides by load; none for all other stages."""
+    route = stages[place].stage
+    if not isinstance(route, Route) or route.by != "load":
+        return ()
+    choices = []
+    for outcome, capacity in route.outcomes.items():
+        left_out = left_out_by(stages, place, outcome)
+        wanted = [n for n, one in enumerate(stages) if any((place, outcome) in group for group in one.when)]
+        engines = {e for n in wanted if n not in left_out for e in candidates[n]}
+        choices.append(LoadChoice(capacity, np.array(sorted(engines), np.int64), tuple(left_out)))
+    return tuple(choices)
+
+
+def left_out_by(stages: Sequence[Visited], place: int, outcome: str) -> list[int]:
+    """Stages that a request does not pass if the route at `place` has this outcome."""
+    found: list[int] = []
+    for number, one in enumerate(stages):
+        for group in one.when:
+            others = [route in found or (route == place and name != outcome) for route, name in group]
+            if all(others):
+                found += sequence_from(stages, number)
+                break
+    return list(dict.fromkeys(found))
 
 
 def check_samples(pipeline: str, plans: Sequence[StagePlan]) -> None:

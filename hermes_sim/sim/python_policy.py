@@ -28,6 +28,7 @@ from hermes_sim.sim.advance import apply_decisions
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.state.arrays import HAS_KV, EngineArrays
 from hermes_sim.state.blocks import count_hits, num_missing_blocks, num_pool_blocks
+from hermes_sim.state.sequences import final_outputs
 
 IntArray = npt.NDArray[np.int64]
 
@@ -226,7 +227,7 @@ def _in_slots(state: EngineArrays, e: int, slots: IntArray) -> Iterator[Sequence
     """Sequences in slots: running, or waiting with their KV. None has tokens pending, as under async scheduling."""
     rows = state.slot_row[e, slots]
     columns = [
-        slots, rows, state.row_prompt[rows], state.row_output[rows], state.row_generated[rows],
+        slots, rows, state.row_prompt[rows], final_outputs(state, rows), state.row_generated[rows],
         state.slot_computed[e, slots], state.slot_blocks[e, slots], state.row_priority[rows], state.row_arrival_s[rows],
     ]  # fmt: skip
     for slot, row, prompt, output, generated, computed, num_blocks, priority, arrival_s in zip(
@@ -262,7 +263,7 @@ def _without_slot(state: EngineArrays, e: int, row: int) -> SequenceView:
     return SequenceView(
         row=row,
         num_prompt=prompt,
-        num_output=int(state.row_output[row]),
+        num_output=int(final_outputs(state, np.array([row]))[0]),
         num_generated=generated,
         num_computed=swapped,
         num_blocks=0,

@@ -12,6 +12,7 @@ from hermes_sim.perf.step_cost import LlmCost, StepBatch
 from hermes_sim.scenario.slo import LatencyLimit, Slo
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.state.arrays import EngineArrays
+from hermes_sim.state.sequences import final_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class QueueKeys:
         """`arrival_s`: of the request; `decodes`: the prompt is computed already."""
         state, order = self._state, self._orders[engine]
         if order == "sjf":
-            state.row_key[row] = state.row_prompt[row] + state.row_output[row]
+            state.row_key[row] = state.row_prompt[row] + final_outputs(state, np.array([row]))[0]
         elif order == "least_slack":
             alone_s = 0.0 if decodes else self.alone_s(engine, int(state.row_prompt[row]))
             state.row_key[row] = arrival_s + self._deadline.slack_s(alone_s)

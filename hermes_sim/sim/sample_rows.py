@@ -12,10 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.rng import stream
-from hermes_sim.scenario.workload import Pipeline
+from hermes_sim.scenario.visited import Visited
 from hermes_sim.stages.decode import Decode
 
 IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Requests of one pipeline."""
+
+    pipeline: str
+    stages: Sequence[Visited]
+    requests: IntArray
+    """[num_members]"""
+    first_row: IntArray
+    """[num_members] row of the first stage."""
+    limit: int
+    """Longest sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +57,32 @@ class Samples:
 
 
 def draw_samples(
-    pipelines: Sequence[Pipeline],
-    request_pipeline: IntArray,
-    first_row: IntArray,
-    num_output: IntArray,
-    room: IntArray,
-    seed: int,
+    pipelines: Sequence[Members], row_prompt: IntArray, row_output: IntArray, num_requests: int, seed: int
 ) -> Samples:
-    """Lengths of all samples: a request's own, and those of other requests of its pipeline, drawn at random.
+    """Lengths of all samples: a request's own, and those of other requests of its pipeline, drawn at random; with
+    `join` cut off where the visit ends.
 
-    `room`: [num_requests] output tokens that the context limit leaves behind the prompt. A request without output has
-    no samples. One draw a sample, which depends on no other request's.
+    row_prompt, row_output: [num_visits]. A visit without output has no samples. One draw a sample, which depends on no
+    other request's.
     """
     visits, lengths = [], []
-    for number, pipeline in enumerate(pipelines):
-        answered = np.flatnonzero((request_pipeline == number) & (num_output > 0))
-        for place, stage in enumerate(pipeline.stages):
-            if not isinstance(stage, Decode) or stage.num_samples == 1 or len(answered) == 0:
+    for members in pipelines:
+        for place, visited in enumerate(members.stages):
+            stage = visited.stage
+            if not isinstance(stage, Decode) or stage.num_samples == 1:
                 continue
-            draws = stream(seed, f"samples {pipeline.name}.{stage.name}").random(
-                (len(request_pipeline), stage.num_samples - 1)
-            )
-            others = num_output[answered][(draws[answered] * len(answered)).astype(np.int64)]
-            others = np.minimum(others, room[answered, None])
-            visits.append(first_row[answered] + place)
-            lengths.append(-np.sort(-np.concatenate((num_output[answered, None], others), axis=1), axis=1))
+            rows = members.first_row + place
+            answered = row_output[rows] > 0
+            rows, requests = rows[answered], members.requests[answered]
+            if len(rows) == 0:
+                continue
+            name = f"samples {members.pipeline}.{visited.stream_name}"
+            draws = stream(seed, name).random((num_requests, stage.num_samples - 1))[requests]
+            others = row_output[rows][(draws * len(rows)).astype(np.int64)]
+            others = np.minimum(others, (members.limit - row_prompt[rows])[:, None])
+            of_all = -np.sort(-np.concatenate((row_output[rows, None], others), axis=1), axis=1)
+            visits.append(rows)
+            lengths.append(np.minimum(of_all, of_all[:, -stage.num_joined, None]))
     return Samples(
         visit=joined(visits),
         longest=joined([each[:, 0] for each in lengths]),

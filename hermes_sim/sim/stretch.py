@@ -30,7 +30,7 @@ from hermes_sim.sim.pricing import SHORTEST_STEP_S
 from hermes_sim.sim.ranks import STEP_DONE
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
-from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations
+from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations, hand_over
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
 from hermes_sim.state.blocks import grow, seal
 from hermes_sim.state.clients import charge_output
@@ -276,7 +276,10 @@ def end_run(state: Any, e: int, time_s: float) -> None:
         if state.row_generated[row] >= state.row_output[row]:
             for share in range(NUM_SHARES):
                 state.row_shares[row, share] += state.shares[e, share] - state.slot_base[e, slot, share]
-            end_sequence(state, e, slot, row, time_s)
+            while state.row_continues_as[row] >= 0 and state.row_generated[row] >= state.row_output[row]:
+                row = hand_over(state, e, slot, row, time_s)
+            if state.row_generated[row] >= state.row_output[row]:
+                end_sequence(state, e, slot, row, time_s)
     close_ranks(state, e)
     set_next_start(state, e)
 

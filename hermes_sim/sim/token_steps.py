@@ -97,8 +97,9 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
             if finished and summed:
                 for share in range(NUM_SHARES):
                     state.row_shares[row, share] += state.shares[e, share] - state.slot_base[e, slot, share]
-            if state.row_continues_as[row] >= 0:
+            while finished and state.row_continues_as[row] >= 0:
                 row = hand_over(state, e, slot, row, time_s)
+                finished = state.row_generated[row] >= state.row_output[row]
                 if state.row_num_samples[row] > 1:
                     fork_samples(state, e, slot, row, time_s, True)
             if not by_sums and not finished:
@@ -266,10 +267,9 @@ def count_step(state: Any, e: int, lane: int, num_sampled: int) -> None:
 
 @compiled
 def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
-    """Prefill is over and decode goes on in the same engine: the sequence now stands for the decode visit."""
+    """A visit has ended and its sequence goes on in the same engine: it now stands for the visit after it."""
     after = np.int64(state.row_continues_as[row])
     state.row_prompt[after] = state.row_prompt[row]
-    state.row_output[after] = state.row_output[row]
     state.row_generated[after] = state.row_generated[row]
     state.row_priority[after] = state.row_priority[row]
     state.row_key[after] = state.row_key[row]
@@ -281,6 +281,8 @@ def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
     state.row_slot[after] = slot
     state.row_slot[row] = -1
     state.slot_row[e, slot] = after
+    for share in range(NUM_SHARES):
+        state.slot_base[e, slot, share] = state.shares[e, share]
     close_visit(state, e, row, time_s)
     return after
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.embed import Embed
 from hermes_sim.stages.prefill import Prefill
+from hermes_sim.stages.repeat import STAGES, Repeat
 from hermes_sim.stages.rerank import Rerank
 from hermes_sim.stages.retrieve import Retrieve
+from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
 from hermes_sim.stages.timed import Timed
 
-STAGES: dict[str, type[Stage]] = {
+STAGES |= {
     "decode": Decode,
     "embed": Embed,
     "prefill": Prefill,
+    "repeat": Repeat,
     "rerank": Rerank,
     "retrieve": Retrieve,
+    "route": Route,
     "timed": Timed,
 }
 

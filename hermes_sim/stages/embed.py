@@ -16,7 +16,7 @@ from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
 class Embed(Stage):
     """Encodes the query. Units: tokens."""
 
-    runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
+    runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
 
     kind: Literal["embed"] = "embed"
     model: str

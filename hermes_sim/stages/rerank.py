@@ -16,7 +16,7 @@ from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
 class Rerank(Stage):
     """One sequence for each candidate: query and passage together. Units: tokens of all candidates."""
 
-    runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
+    runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
 
     kind: Literal["rerank"] = "rerank"
     model: str

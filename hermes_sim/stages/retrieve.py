@@ -16,7 +16,7 @@ from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
 class Retrieve(Stage):
     """Searches an index of document vectors. Units: queries."""
 
-    runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
+    runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
 
     kind: Literal["retrieve"] = "retrieve"
     index: Annotated[Index, one_of(INDEX_KINDS, "index kind")]

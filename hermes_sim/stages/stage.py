@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hermes_sim.core.schema import Description, Fraction
 from hermes_sim.models.architecture import ModelArchitecture
@@ -19,20 +19,32 @@ Models = Mapping[str, ModelArchitecture]
 """Architectures by the names that the input files use."""
 
 
+def _one_or_several(value: Any) -> Any:
+    """`route.small` is short for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Outcome = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*\.[A-Za-z][A-Za-z0-9_-]*$")]
+"""`stage.outcome` of a route."""
+
+
 class Stage(Description):
     """One stage of a pipeline.
 
     A job stage overrides `units` and `work`; the work of token stages follows from the step that their engine runs.
     """
 
-    runs_on: ClassVar[Literal["tokens", "jobs"]]
-    """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches."""
+    runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]]
+    """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches; nowhere: takes no time."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     after: tuple[str, ...] = ()
     """Stages that must have ended."""
     probability: Fraction = 1.0
     """Chance that a request passes through; otherwise the stage takes no time."""
+    when: Annotated[tuple[Outcome, ...], BeforeValidator(_one_or_several)] = ()
+    """Outcomes of routes before it (`route.small`), one of which a request must have had to pass through; any if not
+    given."""
 
     def units(self, num_prompt_tokens: IntArray) -> FloatArray:
         """Units of work of each request: tokens, queries ...; the stage says which. [num_requests], as the result."""
@@ -42,8 +54,8 @@ class Stage(Description):
         """Operators of one batch that holds `total_units` units in jobs of `units_per_job` each."""
         return ()
 
-    def service_times_s(self, num_requests: int, seed: int) -> FloatArray | None:
-        """Times that the stage itself states, [num_requests]; None where the work decides."""
+    def service_times_s(self, num_requests: int, seed: int, round: int) -> FloatArray | None:
+        """Times that the stage itself states, [num_requests] in this round; None where the work decides."""
         return None
 
     def added_prompt_tokens(self) -> int:

@@ -16,12 +16,12 @@ class Timed(Stage):
     A batch lasts as long as its longest job (`max_batch_size: 1` keeps jobs apart).
     """
 
-    runs_on: ClassVar[Literal["tokens", "jobs"]] = "jobs"
+    runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
 
     kind: Literal["timed"] = "timed"
     service_time: Annotated[ServiceTime, one_of(SERVICE_TIMES, "service time kind")]
 
-    def service_times_s(self, num_requests: int, seed: int) -> FloatArray:
-        """One draw a request: row i of a seed is the same whatever the number of requests."""
-        uniforms = stream(seed, f"stage/{self.name}").random(num_requests)
+    def service_times_s(self, num_requests: int, seed: int, round: int) -> FloatArray:
+        """One draw a request and round: row i of a seed is the same whatever the number of requests."""
+        uniforms = stream(seed, f"stage/{self.name}", round).random(num_requests)
         return self.service_time.quantiles_s(uniforms)

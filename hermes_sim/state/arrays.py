@@ -293,6 +293,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_request": (_I4, ("rows",), 0),
     "row_prompt": (_I4, ("rows",), 0),
     "row_output": (_I4, ("rows",), 0),
+    "row_text": (_I4, ("rows",), -1),
+    "row_common": (_I4, ("rows",), 0),
     "row_generated": (_I4, ("rows",), 0),
     "row_priority": (_I4, ("rows",), 0),
     "row_order": (_I8, ("rows",), 0),
