@@ -10,6 +10,7 @@ from hermes_sim.batching.batch import PART_OF_PROMPT
 from hermes_sim.state.arrays import ENDED, HAS_KV, HOLDS_KV, TOKENS, EngineArrays
 from hermes_sim.state.hashes import find_block
 from hermes_sim.state.queues import FAIR_SHARE
+from hermes_sim.state.sequences import final_outputs
 
 LONGEST_LINE = 100_000
 
@@ -170,7 +171,8 @@ def _check_loads(arrays: EngineArrays, e: int) -> None:
             inside.add(row)
     left = outputs = swapped = 0
     for row in inside:
-        slot, prompt, output = int(arrays.row_slot[row]), int(arrays.row_prompt[row]), int(arrays.row_output[row])
+        slot, prompt = int(arrays.row_slot[row]), int(arrays.row_prompt[row])
+        output = int(final_outputs(arrays, np.array([row]))[0])
         done = int(arrays.slot_done[e, slot]) if slot >= 0 else int(arrays.row_swapped[row])
         if row in reserve_rows(arrays, e):
             done = prompt + int(arrays.row_generated[row]) - 1

@@ -295,6 +295,7 @@ class CompiledEngine:
                        arrays.row_key):  # fmt: skip
             column[prefill] = column[row]
         arrays.row_continues_as[prefill] = row
+        arrays.row_output[prefill] = min(int(arrays.row_output[row]), 1)
         arrays.row_first_sample[row] = samples[0][0]
         arrays.row_num_samples[row] = arrays.row_open_samples[row] = len(samples) + 1
         for number, (sample, num_output) in enumerate(samples):
@@ -302,6 +303,7 @@ class CompiledEngine:
             arrays.row_parent[sample] = row
             arrays.row_request[sample] = arrays.row_request[row]
             arrays.row_prompt[sample], arrays.row_output[sample] = num_prompt, num_output
+            arrays.row_text[sample], arrays.row_common[sample] = sample, num_prompt
         return prefill
 
     # -- steps

@@ -30,7 +30,7 @@ LEAST_SHOWN_S = 1e-9
 """Rounding leaves shorter queues than this behind."""
 LEAST_SHOWN_FRAC = 0.01
 """Links less used than this are left to links.parquet."""
-LATENCY_NAMES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
+LATENCY_NAMES = {"ttft": "TTFT", "ttfat": "TTFAT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
 RESOURCE_NAMES = {"compute": "compute", "memory": "memory bandwidth", "network": "the network", "host": "the host"}
 PROVENANCE_NAMES = {
     "measured": "measured",
@@ -54,6 +54,7 @@ def render(summary: Summary) -> str:
     blocks = [
         _latency(summary),
         _ttft_parts(summary),
+        _written(summary),
         _stages(summary),
         _throughput(summary),
         _engines(summary),
@@ -93,6 +94,8 @@ def latency_rows(summary: Summary) -> list[list[str]]:
     """Header row, then one row per latency: name, mean, p50, p90, p99, its objectives; more of these below it."""
     rows = [["latency", *COLUMNS, "SLO"]]
     for name, shown in LATENCY_NAMES.items():
+        if name not in summary["latency"]:
+            continue
         values = [summary["latency"][name][f"{column}_s"] for column in COLUMNS]
         unit = human.time_unit(values)
         first, *others = [_objective(line) for line in summary["slo"]["objectives"] if line["latency"] == name] or [""]
@@ -145,6 +148,22 @@ def _ttft_parts(summary: Summary) -> Iterator[str]:
     ]
     if parts:
         yield from _labelled("where TTFT goes", parts)
+
+
+def _written(summary: Summary) -> Iterator[str]:
+    """Where requests take several passes, think, or are answered by one of several models."""
+    requests = summary["requests"]
+    finished = max(requests["num_finished"], 1)
+    parts = []
+    if requests["num_passes"] > finished:
+        parts.append(f"{human.digits(requests['num_passes'] / finished)} passes")
+    for kind in ("thought", "note"):
+        if requests[f"num_{kind}_tokens"]:
+            parts.append(f"{human.digits(requests[f'num_{kind}_tokens'] / finished)} {kind} tokens")
+    if requests["mean_quality"] is not None:
+        parts.append(f"answer quality {human.digits(requests['mean_quality'])}")
+    if parts:
+        yield from _labelled("a request takes", parts)
 
 
 def _stages(summary: Summary) -> Iterator[str]:

@@ -24,7 +24,8 @@ from hermes_sim.analysis.trust import provenance_fracs, speed_sources, weakest_s
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
 
-LATENCIES = ("ttft", "tpot", "e2e")
+LATENCIES = ("ttft", "ttfat", "tpot", "e2e")
+LATENCY_ORDER = ("ttft", "ttfat", "tpot", "itl", "e2e", "engine_ttft")
 
 
 def summarize(results: Results) -> dict[str, Any]:
@@ -86,6 +87,10 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
         "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),
+        "num_thought_tokens": int(requests["num_thought_tokens"][is_finished(requests)].sum()),
+        "num_note_tokens": int(requests["num_note_tokens"][is_finished(requests)].sum()),
+        "num_passes": int(requests["num_passes"][is_finished(requests)].sum()),
+        "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
         "num_samples": int(requests["num_samples"].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
@@ -97,8 +102,10 @@ def _latency(results: Results) -> dict[str, Any]:
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
     latency["itl"] = metrics.itl_percentiles(results.itl, measured)
+    if not measured["num_thought_tokens"].any() and not results.scenario.workload.slo.ttfat:
+        del latency["ttfat"]  # the first token is the answer's
     latency["engine_ttft"] = metrics.latency_percentiles(floats(finished, "engine_ttft_s"))
-    return {name: latency[name] for name in ("ttft", "tpot", "itl", "e2e", "engine_ttft")}
+    return {name: latency[name] for name in LATENCY_ORDER if name in latency}
 
 
 def _slo(results: Results, verdicts: list[Verdict]) -> dict[str, Any]:

@@ -162,6 +162,52 @@ TERMS: dict[str, Term] = _terms(
         ("time to first token", "engine ttft"),
     ),
     Term(
+        "TTFAT",
+        "Time to first answer token: first_answer_token_s - arrival_s. Reasoning models write thoughts before the "
+        "answer; TTFT ends with the first token of either. Without thoughts both are the same.",
+        ("TTFT", "thought"),
+        ("time to first answer token", "first answer token"),
+    ),
+    Term(
+        "thought",
+        "Output tokens of a decode that `writes: thought`: reasoning that the client sees before the answer. They are "
+        "part of num_output_tokens. Those of a decode that `writes: note` (a rewritten query, a grade) are not: the "
+        "client never sees them.",
+        ("TTFAT", "pass", "tokens"),
+        ("thought tokens", "note", "note tokens", "reasoning"),
+    ),
+    Term(
+        "pass",
+        "One prompt that a language model reads and what it writes then: a prefill with the decodes behind it. "
+        "num_passes of a request counts those whose tokens the client sees. decode_s adds up the time from first to "
+        "last token of each; where there are several, with retrieval or tools between them, TPOT is decode_s / (tokens "
+        "- passes).",
+        ("TPOT", "round", "thought"),
+        ("passes", "decode time"),
+    ),
+    Term(
+        "round",
+        "A `repeat` sends a request several times through the same stages; a visit's round says which time it is, "
+        "from 0.",
+        ("visit", "pass"),
+        ("rounds", "repeat", "hop"),
+    ),
+    Term(
+        "route",
+        "A stage that gives every request one of several outcomes: by chance, by the length of its prompt, by load. "
+        "Later stages say `when` they run. A cascade asks a small model first and a large one `when` the small one is "
+        "not sure.",
+        ("quality", "pass"),
+        ("outcome", "cascade", "when"),
+    ),
+    Term(
+        "quality",
+        "Proxy for how good an answer is: what the decode that gave it states for its model (accuracy on a benchmark, "
+        "say). An input, not a result: it stands beside latency and cost where a route chooses between models.",
+        ("route",),
+        ("answer quality", "mean quality"),
+    ),
+    Term(
         "front end",
         "What stands between client and engine: tokenisers before it (tokenize_s of a visit, waiting for one "
         "included), detokenisers and streaming behind it. Without host.tokenize and host.detokenize in the cluster "

@@ -12,7 +12,7 @@ from hermes_sim.core.units import parse_quantity
 from hermes_sim.core.words import shown
 
 Statistic = Literal["mean", "p50", "p90", "p95", "p99"]
-LatencyName = Literal["ttft", "tpot", "itl", "e2e"]
+LatencyName = Literal["ttft", "ttfat", "tpot", "itl", "e2e"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Slo(Description):
 
     ttft: dict[Statistic, Limit] = Field(default_factory=dict)
     """Time to first token, e.g. {p99: 2 s}."""
+    ttfat: dict[Statistic, Limit] = Field(default_factory=dict)
+    """Time to first token of the answer, behind the thoughts."""
     tpot: dict[Statistic, Limit] = Field(default_factory=dict)
     """Time per output token after the first."""
     itl: dict[Statistic, Limit] = Field(default_factory=dict)
@@ -75,7 +77,7 @@ class Slo(Description):
     def limits(self) -> list[tuple[LatencyName, Statistic, LatencyLimit]]:
         """All of them, in the order of the file."""
         by_latency: dict[LatencyName, dict[Statistic, LatencyLimit]] = {
-            "ttft": self.ttft, "tpot": self.tpot, "itl": self.itl, "e2e": self.e2e,
+            "ttft": self.ttft, "ttfat": self.ttfat, "tpot": self.tpot, "itl": self.itl, "e2e": self.e2e,
         }  # fmt: skip
         return [
             (latency, statistic, limit) for latency, limits in by_latency.items() for statistic, limit in limits.items()

@@ -54,7 +54,7 @@ class Stage(Description):
         """Operators of one batch that holds `total_units` units in jobs of `units_per_job` each."""
         return ()
 
-    def service_times_s(self, num_requests: int, seed: int, round: int) -> FloatArray | None:
+    def service_times_s(self, num_requests: int, seed: int, round: int = 0) -> FloatArray | None:
         """Times that the stage itself states, [num_requests] in this round; None where the work decides."""
         return None
 

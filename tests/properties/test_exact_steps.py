@@ -23,6 +23,26 @@ FEW_BLOCKS = {"num_gpu_blocks": 260}
 """Less than a batch of the usual traffic wants."""
 BUSY = s.workload(traffic=s.traffic(rate="30 /s", num_requests=60))
 TWO_SAMPLES = {**s.DECODE, "num_samples": 3}
+THOUGHTS = [
+    {**s.DECODE, "name": "think", "writes": "thought", "num_output_tokens": {"kind": "lognormal", "mean": 60, "cv": 1}},
+    {**s.DECODE, "after": ["think"]},
+]
+HOP = [
+    {**s.RETRIEVE, "after": []}, {**s.PREFILL, "after": ["retrieve"]},
+    {**s.DECODE, "name": "write", "num_output_tokens": 20},
+]  # fmt: skip
+ROUNDS = [
+    s.PREFILL, *THOUGHTS,
+    {"name": "hop", "kind": "repeat", "after": ["decode"], "rounds": {"kind": "uniform", "low": 0, "high": 3},
+     "stages": HOP},
+]  # fmt: skip
+CASCADE = [
+    {"name": "route", "kind": "route", "by": "load", "outcomes": {"small": 1, "large": 2}},
+    {"name": "ask_small", "kind": "prefill", "model": "llama_3_8b", "after": ["route"], "when": "route.small"},
+    {"name": "small", "kind": "decode", "model": "llama_3_8b", "after": ["ask_small"]},
+    {"name": "ask_large", "kind": "prefill", "model": "qwen-2-7b", "after": ["route"], "when": "route.large"},
+    {"name": "large", "kind": "decode", "model": "qwen-2-7b", "after": ["ask_large"]},
+]
 SHARED = {"prefix": {"tokens": 256, "groups": 3, "share": 0.8}, "clients": {"count": 3, "skew": 1.0}}
 FIXED = {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40}
 DRAFTS = {"num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"}}
@@ -88,6 +108,20 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 400}),
         ),
         s.workload(s.PREFILL, TWO_SAMPLES, traffic=s.traffic(rate="20 /s", num_requests=60)),
+    ),
+    "thoughts and rounds": (
+        s.cluster(engine(), s.workers(["embed", "retrieve"])), s.workload(*ROUNDS, traffic=BUSY["traffic"]),
+    ),
+    "thoughts, async": (
+        s.cluster(engine(async_scheduling=True)), s.workload(s.PREFILL, *THOUGHTS, traffic=BUSY["traffic"]),
+    ),
+    "thoughts, decode elsewhere": (
+        s.cluster(s.llm("p", serves=["prefill"]), s.llm("d", serves=["decode"], kv_cache={"num_gpu_blocks": 500})),
+        s.workload(s.PREFILL, *THOUGHTS, traffic=s.traffic(rate="20 /s", num_requests=80)),
+    ),
+    "a cascade by load": (
+        s.cluster(engine("a"), s.llm("b", model="qwen-2-7b"), routing={"kind": "least_outstanding_tokens"}),
+        s.workload(*CASCADE, traffic=BUSY["traffic"]),
     ),
     "mixed": (
         s.cluster(s.llm("both"), s.llm("decoder", serves=["decode"]), s.llm("prefiller", serves=["prefill"])),

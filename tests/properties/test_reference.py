@@ -190,7 +190,7 @@ class Pair:
             prefill = self.prefill_row[arrival.row]
             arrays.row_continues_as[prefill] = arrival.row
             rows.append(prefill)
-            outputs.append(arrival.num_output)
+            outputs.append(min(arrival.num_output, 1))
             arrays.row_first_sample[arrival.row] = rows[1]
             arrays.row_num_samples[arrival.row] = arrays.row_open_samples[arrival.row] = len(arrival.samples) + 1
         for row, num_output in zip(rows, outputs, strict=True):
@@ -199,6 +199,7 @@ class Pair:
             arrays.row_key[row] = order_key(self.options.queue_order, arrival)
         for row, _ in arrival.samples:
             arrays.row_parent[row] = arrival.row
+            arrays.row_text[row], arrays.row_common[row] = row, arrival.num_prompt
 
     def _name_contents(self) -> None:
         """Blocks are named as the compiled engine names them."""

@@ -111,7 +111,7 @@ class TestLengths:
 
     def test_documents_are_added(self) -> None:
         state = lowered(RAG_CLUSTER, s.workload(*s.RAG), same(1, num_prompt=100)).state
-        assert state.row_prompt.tolist() == [100 + DOCUMENT_TOKENS] * 4
+        assert state.row_prompt[2:].tolist() == [100 + DOCUMENT_TOKENS] * 2
 
     def test_documents_of_a_skipped_stage_are_not_added(self) -> None:
         stages = [s.EMBED, {**s.RETRIEVE, "probability": 0.4}, {**s.PREFILL, "after": ["retrieve"]}, s.DECODE]
@@ -132,7 +132,8 @@ class TestLengths:
         requests = request_table([0.0] * 5, [8000, 8192, 9000, 10, 8191 - DOCUMENT_TOKENS], [192, 1, 100, 9000, 1])
         run = lowered(s.cluster(s.llm()), s.workload(), requests)
         assert run.state.row_prompt[::2].tolist() == [8000, 8191, 8092, 1, 8191 - DOCUMENT_TOKENS]
-        assert run.state.row_output[::2].tolist() == [192, 1, 100, 8191, 1]
+        assert run.state.row_output[::2].tolist() == [1] * 5
+        assert run.state.row_output[1::2].tolist() == [192, 1, 100, 8191, 1]
         assert run.num_clipped.tolist() == [0, 1, 9000 - 8092, 9 + 9000 - 8191, 0]
 
     def test_documents_are_cut_too(self) -> None:
