@@ -38,9 +38,11 @@ REQUESTS: dict[str, str] = {
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
+    "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps
+    "link_energy_j": "float64",  # of its transfers between engines
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
     "quality": "float64",  # proxy that the model which gave the answer states; NaN: none
-    "cost_usd": "float64",  # share of its engines' rent over the whole run, by engine_s
+    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s
 }
 """Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
 
@@ -62,6 +64,7 @@ VISITS: dict[str, str] = {
     "network_s": "float64",
     "host_s": "float64",
     "preempted_s": "float64",  # from a preemption to the step that scheduled it again
+    "energy_j": "float64",  # share of the energy of its steps, by tokens
 }
 
 ENGINES: dict[str, str] = {
@@ -111,6 +114,7 @@ LINKS: dict[str, str] = {
     "link": "category",
     "bytes": "float64",
     "num_transfers": "int64",
+    "energy_j": "float64",
     "busy_s": "float64",
     "utilization_frac": "float64",
 }

@@ -50,6 +50,7 @@ class Coordinator:
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         self.row_transfer_s = np.zeros(lowered.num_visits)
+        self.row_link_energy_j = np.zeros(lowered.num_visits)
         self.step_log = StepLog(lowered) if steps else None
         self._traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self._traffic.arrival_s

@@ -87,7 +87,9 @@ class HandOver:
             self._state.row_flags[row] |= HAS_KV
             coordinator.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
 
-        self._flows.start(self._lowered.network.group_route(source.endpoints, target.endpoints), num_bytes, arrived)
+        route = self._lowered.network.group_route(source.endpoints, target.endpoints)
+        coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)
+        self._flows.start(route, num_bytes, arrived)
 
     def _release(self, prefill_row: int, time_s: float, rank: int) -> None:
         """The prefill side's blocks are free."""

@@ -112,6 +112,7 @@ def tables() -> RunTables:
     requests = [
         {"pipeline": "rag", "status": "finished", "session": -1, "client": -1, "num_samples": 1,
          "num_longest_sample_tokens": row.get("num_output_tokens", 0), "engine_first_token_s": row["first_token_s"],
+         "first_answer_token_s": row["first_token_s"], "num_passes": 1,
          **row}
         for row in REQUESTS
     ]  # fmt: skip
@@ -121,7 +122,9 @@ def tables() -> RunTables:
         requests=table("requests", requests),
         visits=table("visits", visits),
         engines=table("engines", ENGINES),
-        links=table("links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "busy_s": 0.1}]),
+        links=table(
+            "links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "energy_j": 0.0, "busy_s": 0.1}]
+        ),
         operators=table("operators", OPERATORS),
         timeline=table("timeline", TIMELINE),
         itl_edges_s=np.array([0.0, 0.25, 0.75, 1.25]),
