@@ -123,7 +123,7 @@ def tables() -> RunTables:
         visits=table("visits", visits),
         engines=table("engines", ENGINES),
         links=table(
-            "links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "energy_j": 0.0, "busy_s": 0.1}]
+            "links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "busy_s": 0.1}]
         ),
         operators=table("operators", OPERATORS),
         timeline=table("timeline", TIMELINE),
