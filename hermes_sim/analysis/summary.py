@@ -82,8 +82,9 @@ def _requests(results: Results) -> dict[str, Any]:
     return {
         "num": len(requests),
         "num_measured": int(results.window.measured.sum()),
-        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished")},
+        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
         "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),

@@ -17,7 +17,7 @@ Table = dict[str, Column]
 REQUESTS: dict[str, str] = {
     "request": "int64",
     "pipeline": "category",
-    "status": "category",  # finished | rejected | unfinished
+    "status": "category",  # finished | rejected | unfinished | failed
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
     "arrival_s": "float64",
@@ -36,6 +36,7 @@ REQUESTS: dict[str, str] = {
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
+    "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
     "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps
@@ -80,6 +81,7 @@ ENGINES: dict[str, str] = {
     "network_s": "float64",
     "host_s": "float64",
     "duration_s": "float64",  # of the run
+    "on_s": "float64",  # of the run, that it was paid for
     "utilization_frac": "float64",  # busy / (duration x lanes)
     "flops": "float64",
     "bytes": "float64",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.scenario.availability_checks import check_availability
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
@@ -26,6 +27,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
+    problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]

@@ -19,7 +19,7 @@ from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-STATUS = np.array(["finished", "rejected", "unfinished"], object)
+STATUS = np.array(["finished", "rejected", "unfinished", "failed"], object)
 
 
 def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines: Table, finish_s: FloatArray) -> Table:
@@ -65,6 +65,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
         "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
         "num_clipped_tokens": lowered.num_clipped,
+        "num_retries": coordinator.retries.num_retries,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
         "energy_j": total_of(shares[:, ENERGY]),
         "idle_energy_j": spread(stages, other_j, state.row_engine, engine_s, number),

@@ -122,9 +122,7 @@ def tables() -> RunTables:
         requests=table("requests", requests),
         visits=table("visits", visits),
         engines=table("engines", ENGINES),
-        links=table(
-            "links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "busy_s": 0.1}]
-        ),
+        links=table("links", [{"link": "dgx/cpu-gpu", "bytes": 1e6, "num_transfers": 4, "busy_s": 0.1}]),
         operators=table("operators", OPERATORS),
         timeline=table("timeline", TIMELINE),
         itl_edges_s=np.array([0.0, 0.25, 0.75, 1.25]),
