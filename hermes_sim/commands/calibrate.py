@@ -12,8 +12,8 @@ from hermes_sim.commands.validate import data_folder
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
 if TYPE_CHECKING:
+    from hermes_sim.calibration.device_fit import FitReport
     from hermes_sim.calibration.own_device import OwnCalibration
-    from hermes_sim.calibration.run import FitReport
 
 DIFFERENT: Final = 1
 HEAD: Final = ("device", "kernel", "side", "median", "mean", "p90", "bias", "points")
@@ -145,8 +145,10 @@ def _shipped(
     devices: Sequence[str] | None, folder: Path, only: Sequence[str] | None, *, write: bool, check: bool
 ) -> None:
     """The fits that made the shipped device files, again."""
+    from hermes_sim.calibration.device_fit import FAMILIES
     from hermes_sim.calibration.layered_devices import LAYERED_DEVICES
-    from hermes_sim.calibration.run import FAMILIES, LINKS_FOLDER, calibrate, differences, link_differences
+    from hermes_sim.calibration.links import LINKS_FOLDER, link_differences
+    from hermes_sim.calibration.run import calibrate, differences
     from hermes_sim.calibration.tables import MEASURED_DEVICES
     from hermes_sim.core.shipped import shipped_root
 

@@ -31,8 +31,8 @@ from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
 from hermes_sim.calibration.experts import expert_shapes, predict_experts
 from hermes_sim.calibration.fit import ErrorSummary, summarize
 from hermes_sim.calibration.gemm import predict_gemm
+from hermes_sim.calibration.links import LINKS
 from hermes_sim.calibration.mla import latent_layers, read_mla
-from hermes_sim.calibration.run import LINKS
 from hermes_sim.calibration.split import held_out
 from hermes_sim.calibration.tables import (
     MEASURED_DEVICES,

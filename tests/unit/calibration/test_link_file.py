@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.calibration.link_file import BLOCK, read_link, render_collectives, replace_collectives
-from hermes_sim.calibration.run import link_differences
+from hermes_sim.calibration.links import link_differences
 from hermes_sim.core.shipped import shipped_root
 
 FOLDER = shipped_root() / "hardware_profiles" / "links"
