@@ -17,7 +17,6 @@ MOST_POINTS: Final = 1500
 """Of one panel: every k-th row."""
 COLUMNS: Final = 4
 COLORS: Final = {"fitted": "#9aa7b5", "held_out": "#1f6feb", "unseen_device": "#d1651a"}
-WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "device not fitted"}
 
 
 def scatter(scored: pd.DataFrame, panels: str, unit: str = "s") -> str:
