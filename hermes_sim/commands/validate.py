@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.core.whole_file import write_whole
 
 REGRESSED: Final = 1
 BESIDE: Final = Path("../shared/data")
@@ -71,13 +72,10 @@ def data_folder(given: Path | None) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: written beside and put in place. Raises HermesError."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Whole or not at all. Raises HermesError."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise HermesError(f"{path}: {error.strerror}") from error
 
 
