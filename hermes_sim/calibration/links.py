@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from hermes_sim.calibration.check import Check, check
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -19,7 +20,6 @@ from hermes_sim.calibration.collectives import (
     read_nccl,
 )
 from hermes_sim.calibration.device_fit import FitReport, with_errors
-from hermes_sim.calibration.differences import different_numbers
 from hermes_sim.calibration.fit import ErrorSummary
 from hermes_sim.calibration.link_file import read_link, replace_collectives
 from hermes_sim.calibration.tables import SYSTEMS
@@ -40,9 +40,13 @@ LinkFit = dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, E
 """Coefficients, errors on fitted sizes, errors on sizes kept out."""
 
 
-def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Collectives inside a node: the engines' own all-reduce in captured graphs, and NCCL's."""
+def calibrate_links(
+    data_folder: Path, links_folder: Path, links: Collection[str] | None = None, *, write: bool = False
+) -> Iterator[FitReport]:
+    """Collectives inside a node, on all links or some: the engines' own all-reduce in captured graphs, and NCCL's."""
     for device, (name, *_) in LINKS.items():
+        if links is not None and name not in links:
+            continue
         found = fit_link(data_folder, device)
         for library, kinds in found.items():
             for kind, (_, fitted, held) in kinds.items():
@@ -51,14 +55,11 @@ def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = Fals
             replace_collectives(links_folder / f"{name}.yaml", _collectives(found))
 
 
-def link_differences(data_folder: Path, links_folder: Path, devices: Collection[str] = tuple(LINKS)) -> list[str]:
-    """Coefficients of the link files that are not those their fits give, four digits: of these devices' links."""
-    found = []
-    for device in devices:
-        name = LINKS[device][0]
-        stated = read_link(links_folder / f"{name}.yaml").collectives
-        found += different_numbers(name, stated, _collectives(fit_link(data_folder, device)))
-    return found
+def check_link(data_folder: Path, links_folder: Path, name: str) -> Check:
+    """The file of a link beside its fit."""
+    device = next(device for device, (link, *_) in LINKS.items() if link == name)
+    stated = read_link(links_folder / f"{name}.yaml").collectives
+    return check(name, stated, _collectives(fit_link(data_folder, device)))
 
 
 def fit_link(data_folder: Path, device: str) -> LinkFit:

@@ -6,17 +6,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from hermes_sim.calibration.attention_kernels import (
     attention_residuals,
     attention_shares,
     calibrate_attention,
     calibrate_eager_attention,
 )
+from hermes_sim.calibration.check import Check, check
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.device_fit import FAMILIES, Calibration, Family, FitReport, with_errors
-from hermes_sim.calibration.differences import different_numbers
 from hermes_sim.calibration.expert_kernels import calibrate_experts
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.links import LINKS_FOLDER, calibrate_links
@@ -24,6 +22,7 @@ from hermes_sim.calibration.products import calibrate_product_kernels, calibrate
 from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.small_kernels import ELEMENTWISE_FROM, calibrate_elementwise
 from hermes_sim.calibration.tables import GEMM_DTYPES, MEASURED_DEVICES, read_gemm
+from hermes_sim.calibration.yaml_block import read_alone
 from hermes_sim.core.schema import Source
 from hermes_sim.hardware.device import cost_model_by_class
 from hermes_sim.hardware.residual import Residuals, ResidualTable
@@ -41,11 +40,12 @@ def calibrate(
     *,
     write: bool = False,
     devices: Collection[str] | None = None,
+    links: Collection[str] | None = None,
     families: Collection[Family] = FAMILIES,
 ) -> Iterator[FitReport]:
     """Fit measured devices, all or some, then the links between them; with `write` put what was found into the files.
 
-    families: which kernels; what is left out stays as the file has it. The links are fitted with all devices only.
+    families: which kernels; what is left out stays as the file has it.
     """
     for name in (*MEASURED_DEVICES, *LAYERED_DEVICES):
         if devices is not None and name not in devices:
@@ -55,17 +55,22 @@ def calibrate(
         yield from found.reports
         if write:
             write_calibration(devices_folder, name, found)
-    if devices is None:
-        yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, write=write)
+    yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, links, write=write)
 
 
-def differences(
-    data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
-) -> list[str]:
-    """Coefficients of a device file that are not those its fit gives, four digits: `device key: file, fit`."""
+def check_device(data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES) -> Check:
+    """The file of a device and its residual tables beside their fits."""
     fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
-    found = fit(data_folder, devices_folder, name, families).cost_model
-    return different_numbers(name, read_device(devices_folder / f"{name}.yaml").cost_model, found)
+    found = fit(data_folder, devices_folder, name, families)
+    tables = residual_tables(_residuals_file(devices_folder, name))
+    fitted = {table for table in tables if _family(table) in families}
+    return check(
+        name,
+        read_device(devices_folder / f"{name}.yaml").cost_model,
+        found.cost_model,
+        {table: tables[table] for table in fitted},
+        found.residuals,
+    )
 
 
 def calibrate_device(
@@ -128,19 +133,26 @@ def calibrate_layers(
 
 
 def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
-    """Put the cost model into the device's file, the residual tables beside it."""
+    """Put the cost model into the device's file, the residual tables beside it; tables of other families stay."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
-    path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
-    tables = kept_residuals(path, found.families) | found.residuals
+    path = _residuals_file(devices_folder, name)
+    kept = {table: one for table, one in residual_tables(path).items() if _family(table) not in found.families}
+    tables = kept | found.residuals
     write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
 
 
-def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
-    """Tables of a file whose family, the first word of their name, is not fitted anew."""
-    if not path.is_file():
-        return {}
-    written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
+def residual_tables(path: Path) -> dict[str, ResidualTable]:
+    """Those of a file by name; none where there is no file."""
+    return read_alone(Residuals, path).tables if path.is_file() else {}
+
+
+def _residuals_file(devices_folder: Path, name: str) -> Path:
+    return devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+
+
+def _family(table: str) -> str:
+    """Of a residual table: the first word of its name."""
+    return table.split("_", maxsplit=1)[0]
 
 
 def _source(name: str) -> Source:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.calibration.link_file import BLOCK, read_link, render_collectives, replace_collectives
-from hermes_sim.calibration.links import link_differences
+from hermes_sim.calibration.links import check_link
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.shipped import shipped_root
 
@@ -37,8 +37,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_a_link_file_is_as_fitted(data_folder: Path) -> None:
-    """And a number that is not is named."""
-    assert link_differences(data_folder, FOLDER, ["a100_sxm_80gb"]) == []
+    assert check_link(data_folder, FOLDER, "nvlink3").differences == ()
 
 
 def test_a_file_without_the_block_is_refused(tmp_path: Path) -> None:
