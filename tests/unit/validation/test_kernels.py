@@ -92,6 +92,8 @@ def test_the_page_needs_nothing_else_and_is_the_same_twice(accuracy: Accuracy) -
     assert text == page(accuracy.as_dict())
     assert "<svg" in text
     assert "<script" not in text
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme: dark" in text
     assert 'src="http' not in text
     assert 'href="http' not in text.replace('xlink:href="#', "")
 
