@@ -152,7 +152,7 @@ def _reasons(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return ""
     rows = [
-        f"<tr>{_cell(str(one.get('operator', one.get('experiment'))))}{_cell(one['reason'])}"
+        f"<tr>{_cell(str(one.get('operator', one.get('experiment'))))}{_cell(one['reason'], 'long')}"
         f"{_cell(format(one['rows'], ','), 'number')}</tr>"
         for one in records
     ]
