@@ -111,6 +111,16 @@ def test_only_what_is_asked_for(folder: Path) -> None:
     assert set(validate_kernels(folder, "mlp_a100").scored["table"]) == {"kernels/mlp_a100.csv"}
 
 
+def test_a_name_that_is_almost_one(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'l40s'"):
+        validate_folder(folder, "l40ss")
+
+
+def test_a_folder_without_measurements(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no table of measurements is in this folder"):
+        validate_folder(tmp_path)
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         validate_folder(tmp_path / "nowhere", "kernels")
