@@ -19,7 +19,7 @@ from hermes_sim.hardware.device_class import DeviceClass
 from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.perf.coefficients import gemm_efficiency, gemm_table
-from hermes_sim.perf.operators.gemm import LAUNCH_S, WARM_BYTES, corrected_gemm_seconds
+from hermes_sim.perf.operators.gemm import LAUNCH_S, corrected_gemm_seconds
 from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,8 +53,12 @@ Source: AIConfigurator, collector/trtllm/collect_gemm.py, which gives the layer 
 KERNEL_LAUNCH: Final = Coefficient("launch_s", 5e-6, 5e-7, 3e-5, 1e-6)
 """A product with the kernels that quantise its input may be several launches."""
 
-WARM: Final = Coefficient("warm_bytes", 8e6, 0.0, 1e8, 1e7)
-"""The benchmark repeats one product: a small one stays in the cache. Fitted, but not part of the serving model."""
+WARM: Final = (
+    Coefficient("benchmark_warm_frac", 0.15, 0.01, 1.0, 0.1),
+    Coefficient("benchmark_warm_cost", 0.5, 0.1, 1.0),
+)
+"""The benchmark repeats a few equal products in turn: weights of which all fit the cache stay there. Stated with the
+coefficients, but not part of the serving model."""
 
 COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("compute_frac", 0.85, 0.3, 1.0),
@@ -114,8 +118,6 @@ class GemmFit:
     """What one table of products gives, with errors on the shapes it saw and on those it did not."""
 
     efficiency: GemmEfficiency
-    warm_bytes: float
-    """Of the benchmark: no part of the serving model."""
     fitted: ErrorSummary
     held_out: ErrorSummary
     residual: ResidualTable | None
@@ -125,24 +127,21 @@ class GemmFit:
     corrected_held_out: ErrorSummary
 
 
-def fit_gemm(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients, and their errors on fitted and on held-out (n, k) shapes."""
-    efficiency, warm_bytes = _fit_coefficients(device, dtype, table)
-    return efficiency, *_errors(_predict_warm(device, dtype, efficiency, table, warm_bytes), table)
-
-
-def fit_gemm_with_residual(
-    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None
+def fit_gemm(
+    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None, *, repeated: bool = True
 ) -> GemmFit:
-    """Coefficients, then the table of what they leave, both from the fitted (n, k) shapes alone."""
-    efficiency, warm_bytes = _fit_coefficients(device, dtype, table, kernel)
-    analytic_s = _predict_warm(device, dtype, efficiency, table, warm_bytes, kernel)
+    """Coefficients, then the table of what they leave, both from the fitted (n, k) shapes alone.
+
+    repeated: whether the benchmark calls one product again and again, rather than all of a layer in turn.
+    """
+    efficiency = _fit_coefficients(device, dtype, table, kernel, repeated)
+    analytic_s = _predict_analytic(device, dtype, efficiency, table, kernel)
     residual = fit_gemm_residual(table, analytic_s)
     corrected_s = analytic_s
     if residual is not None:
         log_ratios, _ = residuals_at(residual, {name: table[name].to_numpy() for name in residual.axes})
         corrected_s = analytic_s * np.exp(log_ratios)
-    return GemmFit(efficiency, warm_bytes, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
+    return GemmFit(efficiency, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
 
 
 def without_dynamic_scale(efficiency: GemmEfficiency, plain: GemmEfficiency) -> GemmEfficiency:
@@ -169,31 +168,31 @@ def fit_gemm_residual(table: pd.DataFrame, analytic_s: FloatArray) -> ResidualTa
 
 
 def _fit_coefficients(
-    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None
-) -> tuple[GemmEfficiency, float]:
-    """Coefficients and the benchmark's warm bytes, with the dispatch that fits better."""
+    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None, repeated: bool
+) -> GemmEfficiency:
+    """Coefficients, with the dispatch that fits better."""
     rows = table[thin(~held_out(table["n"], table["k"]))]
     measured_s = rows["measured_s"].to_numpy()
     is_narrow = DTYPE_BYTES[dtype] < 2.0
     dispatches: list[GemmDispatch] = ["best"]
     if is_narrow and kernel is None and device.device_class in CUTLASS:
         dispatches.append(CUTLASS[device.device_class])
-    found: list[tuple[float, int, GemmEfficiency, float]] = []
+    found: list[tuple[float, int, GemmEfficiency]] = []
     for dispatch in dispatches:
         coefficients = (
             *(KERNEL_LAUNCH if one.name == KERNEL_LAUNCH.name and kernel else one for one in COEFFICIENTS),
-            WARM,
+            *(WARM if repeated and device.cache is not None else ()),
             *((SPLIT,) if dispatch == "best" else ()),
             *(QUANTIZE_COEFFICIENTS if is_narrow else ()),
         )
 
         def predict(values: dict[str, float], dispatch: GemmDispatch = dispatch) -> FloatArray:
-            return _predict_warm(device, dtype, _efficiency(values, dispatch), rows, values["warm_bytes"], kernel)
+            return _predict_analytic(device, dtype, _efficiency(values, dispatch), rows, kernel)
 
         values = fit_coefficients(coefficients, predict, measured_s)
         error = summarize(predict(values), measured_s).mean_frac
-        found.append((error, len(found), _efficiency(values, dispatch), values["warm_bytes"]))
-    return min(found)[2:]
+        found.append((error, len(found), _efficiency(values, dispatch)))
+    return min(found)[2]
 
 
 def _errors(predicted_s: FloatArray, table: pd.DataFrame) -> tuple[ErrorSummary, ErrorSummary]:
@@ -202,14 +201,29 @@ def _errors(predicted_s: FloatArray, table: pd.DataFrame) -> tuple[ErrorSummary,
 
 
 def predict_gemm(
-    device: Device, dtype: Dtype, table: pd.DataFrame, warm_bytes: float = 0.0, kernel: GemmKernel | None = None
+    device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None, *, benchmark: bool = False
 ) -> FloatArray:
     """Seconds of every row of m, n, k, residual table included where the device has one.
 
-    warm_bytes > 0 predicts a benchmark that repeats each product. kernel: one with coefficients of its own.
+    benchmark: as measured by one that repeats each product, where small weights come from the cache.
+    kernel: one with coefficients of its own.
     """
     m, n, k = (table[name].to_numpy(np.float64) for name in ("m", "n", "k"))
-    return predict_shapes(device, dtype, m, n, k, warm_bytes, kernel)
+    return predict_shapes(device, dtype, m, n, k, kernel, benchmark=benchmark)
+
+
+def predict_measured(device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None) -> FloatArray:
+    """The same, each row as it was measured, by its column timing.
+
+    A graph holds one product many times, which finds small weights in the cache; the products of a layer, called in
+    turn, all find theirs in memory, as in a server.
+    """
+    repeated = (table["timing"] == "graph").to_numpy()
+    found = np.empty(len(table))
+    for rows, benchmark in ((repeated, True), (~repeated, False)):
+        if rows.any():
+            found[rows] = predict_gemm(device, dtype, table[rows], kernel, benchmark=benchmark)
+    return found
 
 
 def predict_shapes(
@@ -218,12 +232,12 @@ def predict_shapes(
     m: FloatArray,
     n: FloatArray,
     k: FloatArray,
-    warm_bytes: float = 0.0,
     kernel: GemmKernel | None = None,
+    *,
+    benchmark: bool = False,
 ) -> FloatArray:
     """The same, for shapes as arrays."""
-    coefficients = gemm_table(device, [(dtype, kernel)])[0]
-    coefficients[WARM_BYTES] = warm_bytes
+    coefficients = gemm_table(device, [(dtype, kernel)], benchmark=benchmark)[0]
     if kernel is not None:
         coefficients[LAUNCH_S] += gemm_efficiency(device, dtype, kernel).dynamic_scale_s
     out = np.empty(len(m))
@@ -249,19 +263,14 @@ def _fill(
         )[0]  # fmt: skip
 
 
-def _predict_warm(
-    device: Device,
-    dtype: Dtype,
-    efficiency: GemmEfficiency,
-    table: pd.DataFrame,
-    warm_bytes: float,
-    kernel: GemmKernel | None = None,
+def _predict_analytic(
+    device: Device, dtype: Dtype, efficiency: GemmEfficiency, table: pd.DataFrame, kernel: GemmKernel | None
 ) -> FloatArray:
     """As the benchmark saw it, by coefficients alone."""
     update = {"gemm": {dtype: efficiency}} if kernel is None else {"gemm_kernels": {kernel: efficiency}}
     cost_model = device.cost_model.model_copy(update=update)
     analytic = device.model_copy(update={"cost_model": cost_model, "residuals": None})
-    return predict_gemm(analytic, dtype, table, warm_bytes, kernel)
+    return predict_gemm(analytic, dtype, table, kernel, benchmark=True)
 
 
 def _efficiency(values: dict[str, float], dispatch: GemmDispatch) -> GemmEfficiency:

@@ -32,7 +32,7 @@ from hermes_sim.calibration.gemm import (
     DYNAMIC_SCALE,
     KERNEL_DTYPES,
     GemmFit,
-    fit_gemm_with_residual,
+    fit_gemm,
     without_dynamic_scale,
 )
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
@@ -214,7 +214,7 @@ def calibrate_layers(
         found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
-        _products(found, device, {"bf16": products})
+        _products(found, device, {"bf16": products}, repeated=False)
     if "attention" in families and name in EAGER_ATTENTION:
         attention, reports = calibrate_eager_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": {}, **_shares(attention)}, reports)
@@ -249,11 +249,13 @@ def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, Residu
     return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
 
 
-def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
+def _products(
+    found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame], *, repeated: bool = True
+) -> None:
     """Dense products by dtype, with their residual tables."""
     efficiencies = dict(found.cost_model.gemm)
     for dtype, table in tables.items():
-        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm_with_residual(device, dtype, table))
+        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm(device, dtype, table, repeated=repeated))
     found.update({"gemm": efficiencies})
 
 
@@ -263,7 +265,7 @@ def _product_kernels(found: Calibration, device: Device, data_folder: Path) -> N
     for kernel in GEMM_KERNELS:
         table = read_gemm_kernel(data_folder, device.name, kernel)
         if table is not None:
-            fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
+            fit = fit_gemm(device, KERNEL_DTYPES[kernel], table, kernel)
             efficiencies[kernel] = _product(found, device.name, kernel, fit)
     if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
         whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]
