@@ -9,20 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
-from hermes_sim.calibration.residual import fit_residual
+from hermes_sim.calibration.bands import left_out_errors
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, fit_error, summarize, thin
+from hermes_sim.calibration.residual import NUM_FOLDS, fit_residual, shape_folds
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import DeviceClass
+from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmDispatch, GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.coefficients import gemm_efficiency, gemm_table
+from hermes_sim.perf.coefficients import gemm_efficiency, gemm_table, peak_flops_per_s
 from hermes_sim.perf.operators.gemm import LAUNCH_S, corrected_gemm_seconds
 from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 ACTIVATION_BYTES = 2.0
 """Inputs arrive and outputs leave in bf16, whatever the multiply's dtype."""
@@ -89,6 +92,8 @@ CUTLASS: Final[dict[DeviceClass, GemmDispatch]] = {
     "datacenter_blackwell": "rows_sm100",
 }
 """Who may choose the tile of a narrow dtype, beside the library's best choice; what fits better stays."""
+BLOCKS: Final[dict[DeviceClass, GemmDispatch]] = {"datacenter_ada": "blocks_sm89", "consumer_ada": "blocks_sm89"}
+"""The same of fp8 in blocks by TensorRT-LLM."""
 
 ROW_KNOTS: Final = (
     1, 2, 4, 8, 16, 32, 64, 96, 128, 129, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 32768,
@@ -109,8 +114,15 @@ RESIDUAL_GRIDS: Final[tuple[dict[str, tuple[float, ...]], ...]] = (
 """Knots of a table, coarse or fine in outputs and depths; what serves shapes left out better stays."""
 
 
+FASTEST_FACTOR: Final = 2.0
+"""How much faster than the data sheet allows a measured product may seem: boosted clocks, rounded times."""
+
 FEWEST_CORRECTED_SHAPES: Final = 20
 """(n, k) shapes without which a table would know those of a few models only."""
+
+
+MOST_LEFT_OUT: Final = 100
+"""(n, k) shapes up to which each of them pulls at the coefficients, so that errors on them say too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,8 @@ def fit_gemm(
     if residual is not None:
         log_ratios, _ = residuals_at(residual, {name: table[name].to_numpy() for name in residual.axes})
         corrected_s = analytic_s * np.exp(log_ratios)
+    left_out = _left_out(device, dtype, table[~held_out(table["n"], table["k"])], kernel, repeated)
+    efficiency = efficiency.model_copy(update={"left_out": left_out})
     return GemmFit(efficiency, *_errors(analytic_s, table), residual, *_errors(corrected_s, table))
 
 
@@ -175,8 +189,9 @@ def _fit_coefficients(
     measured_s = rows["measured_s"].to_numpy()
     is_narrow = DTYPE_BYTES[dtype] < 2.0
     dispatches: list[GemmDispatch] = ["best"]
-    if is_narrow and kernel is None and device.device_class in CUTLASS:
-        dispatches.append(CUTLASS[device.device_class])
+    others = CUTLASS if is_narrow and kernel is None else BLOCKS if kernel == "trtllm_fp8_block" else {}
+    if device.device_class in others:
+        dispatches.append(others[device.device_class])
     found: list[tuple[float, int, GemmEfficiency]] = []
     for dispatch in dispatches:
         coefficients = (
@@ -193,6 +208,26 @@ def _fit_coefficients(
         error = summarize(predict(values), measured_s).mean_frac
         found.append((error, len(found), _efficiency(values, dispatch)))
     return min(found)[2]
+
+
+def _left_out(
+    device: Device, dtype: Dtype, rows: pd.DataFrame, kernel: GemmKernel | None, repeated: bool
+) -> FitError | None:
+    """Errors of shapes by coefficients fitted without them; None where so many were measured that none of them counts.
+
+    rows: of the fitted side.
+    """
+    shapes = rows.groupby(["n", "k"]).ngroup().to_numpy()
+    num_shapes = int(shapes.max()) + 1
+    if not NUM_FOLDS <= num_shapes <= MOST_LEFT_OUT:
+        return None
+    folds, log_errors = shape_folds(shapes), np.zeros(len(rows))
+    for fold in np.unique(folds):
+        out = folds == fold
+        efficiency = _fit_coefficients(device, dtype, rows[~out], kernel, repeated)
+        predicted_s = _predict_analytic(device, dtype, efficiency, rows[out], kernel)
+        log_errors[out] = np.log(rows["measured_s"].to_numpy()[out] / predicted_s)
+    return fit_error(left_out_errors(log_errors, num_shapes))
 
 
 def _errors(predicted_s: FloatArray, table: pd.DataFrame) -> tuple[ErrorSummary, ErrorSummary]:
@@ -224,6 +259,18 @@ def predict_measured(device: Device, dtype: Dtype, table: pd.DataFrame, kernel: 
         if rows.any():
             found[rows] = predict_gemm(device, dtype, table[rows], kernel, benchmark=benchmark)
     return found
+
+
+def too_fast(device: Device, dtype: Dtype, table: pd.DataFrame, bytes_per_weight: float) -> BoolArray:
+    """Rows that no device of this data sheet can do in the measured time, by a factor of two: no time of a product.
+
+    Either the FLOPs at the dense peak take longer, or streaming weights that no cache holds.
+    """
+    m, n, k, measured_s = (table[name].to_numpy(np.float64) for name in ("m", "n", "k", "measured_s"))
+    compute_s = 2.0 * m * n * k / peak_flops_per_s(device, dtype)
+    cache_bytes = device.cache.capacity_bytes if device.cache else 0.0
+    memory_s = (bytes_per_weight * n * k - cache_bytes) / device.memory.bandwidth_bytes_per_s
+    return np.asarray(FASTEST_FACTOR * measured_s < np.maximum(compute_s, memory_s))
 
 
 def predict_shapes(

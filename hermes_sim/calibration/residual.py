@@ -45,6 +45,13 @@ def octave_knots(values: npt.ArrayLike, per_octave: float = 1.0) -> tuple[float,
     return tuple(float(knot) for knot in np.unique(np.round(2.0 ** np.linspace(low, high, count))))
 
 
+def shape_folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
+    _, number = np.unique(groups, return_inverse=True)
+    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
+
+
 def fit_residual(
     features: Mapping[str, npt.ArrayLike],
     log_ratio: npt.ArrayLike,
@@ -64,7 +71,7 @@ def fit_residual(
     ratio = np.clip(whole, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     design = _design([np.asarray(features[name], np.float64) for name in knots], list(knots.values()))
     rough = _roughness(list(knots.values()))
-    folds = _folds(np.asarray(groups))
+    folds = shape_folds(np.asarray(groups))
     before = float(np.abs(ratio).mean())
     left_out = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
     errors = [float(np.abs(ratio - found).mean()) for found in left_out]
@@ -130,13 +137,6 @@ def _roughness(knots: Sequence[Sequence[float]]) -> Any:
             values += [np.full(len(low), sign / gap) for sign in (1.0, 1.0, -1.0, -1.0)]
     entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))) if rows else None
     return coo_array(entries if entries else (index.size, index.size), shape=(index.size, index.size)).tocsr()
-
-
-def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
-    _, number = np.unique(groups, return_inverse=True)
-    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
-    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
 
 
 def _cross_validated(

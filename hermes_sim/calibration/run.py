@@ -33,6 +33,7 @@ from hermes_sim.calibration.gemm import (
     KERNEL_DTYPES,
     GemmFit,
     fit_gemm,
+    too_fast,
     without_dynamic_scale,
 )
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
@@ -47,7 +48,7 @@ from hermes_sim.calibration.tables import (
     read_gemm,
     read_gemm_kernel,
 )
-from hermes_sim.core.schema import Description, Dtype, Source
+from hermes_sim.core.schema import DTYPE_BYTES, Description, Dtype, Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 from hermes_sim.hardware.cost_model import CostModel
@@ -214,7 +215,8 @@ def calibrate_layers(
         found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
-        _products(found, device, {"bf16": products}, repeated=False)
+        possible = products[~too_fast(device, "bf16", products, DTYPE_BYTES["bf16"])]
+        _products(found, device, {"bf16": possible}, repeated=False)
     if "attention" in families and name in EAGER_ATTENTION:
         attention, reports = calibrate_eager_attention(device, data_folder)
         found.update({"attention": attention, "attention_kernels": {}, **_shares(attention)}, reports)

@@ -18,7 +18,7 @@ from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
 from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
-from hermes_sim.calibration.gemm import predict_measured
+from hermes_sim.calibration.gemm import predict_measured, too_fast
 from hermes_sim.calibration.run import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
@@ -77,6 +77,7 @@ class Predicted:
     def refuse(self, rows: npt.NDArray[np.bool_], why: str) -> None:
         """Rows that cannot be expressed."""
         self.reason[rows] = why
+        self.seconds[rows] = self.low[rows] = self.high[rows] = np.nan
 
 
 PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
@@ -86,6 +87,9 @@ PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
 
 HOST_TIME_FACTOR: Final = 5.0
 """Kernels of another library stand for a table only if its shortest product is not so many times longer than theirs."""
+
+ROUTER_FACTOR: Final = 4.0
+"""A router that takes so many times longer than its product is the choice of experts too, and several kernels."""
 
 
 def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
@@ -102,6 +106,12 @@ def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
             if kernel is None and name in PRODUCT_FORMATS:
                 found.refuse(rows, f"no model of a product in {name}")
                 continue
+            impossible = rows.copy()
+            impossible[rows] = too_fast(device, dtype, table[rows], bytes_per_weight)
+            found.refuse(impossible, "less than half the time that the peaks of the data sheet allow")
+            rows = rows & ~impossible
+            if not rows.any():
+                continue
             seconds = predict_measured(device, dtype, table[rows], kernel)
             shortest_s = float(table["measured_s"][rows].min())
             is_foreign = kernel is not None and not kernel.startswith(f"{engine}_")
@@ -109,6 +119,9 @@ def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
                 found.refuse(rows, f"no product takes less than {shortest_s * 1e6:.0f} us: launches from the host")
             else:
                 found.put(rows, seconds, _gemm_band(device, dtype, kernel))
+                routers = rows & (table["part"] == "router").to_numpy()
+                whole = routers & (table["measured_s"].to_numpy() > ROUTER_FACTOR * found.seconds)
+                found.refuse(whole, "a router's whole layer, several times as long as its product")
     return found
 
 
@@ -117,9 +130,7 @@ def _gemm_band(device: Device, dtype: Dtype, kernel: GemmKernel | None) -> FitEr
     residual = gemm_residual(device, dtype, kernel)
     if residual is not None and residual.band is not None:
         return residual.band
-    by_dtype = device.cost_model.gemm.get(dtype)
-    efficiency = gemm_efficiency(device, dtype, kernel) if kernel is not None else by_dtype
-    return _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
+    return gemm_efficiency(device, dtype, kernel).band
 
 
 def _attention(calls: Calls, phase: str) -> Predictor:

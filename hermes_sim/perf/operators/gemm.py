@@ -49,10 +49,12 @@ MAX_SPLITS = 16
 WARM_EXPONENT = 6.0
 """How sharply weights stop being found in the cache as they outgrow it."""
 
-DISPATCHES = ("best", "rows_sm89", "rows_sm90", "rows_sm100")
-"""Who chooses the tile: the library, well and with split sums; or rows and columns alone, as CUTLASS kernels of vLLM.
+DISPATCHES = ("best", "rows_sm89", "rows_sm90", "rows_sm100", "blocks_sm89")
+"""Who chooses the tile: the library, well and with split sums; or rows and columns alone, as CUTLASS kernels of vLLM
+(rows_*); or nobody, as TensorRT-LLM has one tile for fp8 in blocks on Ada.
 
-Source of the ladders: vLLM, csrc/quantization/w8a8/cutlass, scaled_mm dispatch of fp8 for sm89, sm90, sm100.
+Source of the ladders: vLLM, csrc/quantization/w8a8/cutlass, scaled_mm dispatch of fp8 for sm89, sm90, sm100;
+TensorRT-LLM, cpp/tensorrt_llm/kernels/cutlass_kernels/fp8_blockscale_gemm, gemm_dispatch_sm89.
 """
 LADDERS = (
     (
@@ -73,6 +75,9 @@ LADDERS = (
         (16, np.inf, 32, 128, 1, 4), (64, np.inf, 64, 128, 1, 4),
         (256, np.inf, 64, 128, 2, 1),
         (np.inf, np.inf, 128, 128, 2, 2),
+    ),
+    (
+        (np.inf, np.inf, 32, 128, 1, 1),
     ),
 )  # fmt: skip
 """[dispatch - 1][step]: rows up to, columns up to, tile_m, tile_n, rows and columns of tiles in a cluster, which are
