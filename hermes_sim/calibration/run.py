@@ -54,6 +54,7 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device, cost_model_by_class
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 from hermes_sim.perf.attention_residual import TOKENS, residual_name
@@ -102,6 +103,7 @@ class Calibration:
     families: Collection[Family] = FAMILIES
     """What is fitted anew; residual tables of the others stay."""
     residuals: dict[str, ResidualTable] = field(default_factory=dict)
+    expert_residuals: dict[str, ExpertResidual] = field(default_factory=dict)
     reports: list[FitReport] = field(default_factory=list)
 
     def update(self, values: Mapping[str, Any], reports: Iterable[FitReport] = ()) -> None:
@@ -199,7 +201,7 @@ def calibrate_device(
         priced = device.model_copy(update={"cost_model": found.cost_model})
         experts, corrections, reports = _experts(data_folder, name, priced)
         found.update({"experts": experts}, reports)
-        found.residuals |= corrections
+        found.expert_residuals = corrections
     found.update({"source": _source(name)})
     return found
 
@@ -237,16 +239,20 @@ def write_calibration(devices_folder: Path, name: str, found: Calibration) -> No
     """Put the cost model into the device's file, the residual tables beside it."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
     path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
-    tables = kept_residuals(path, found.families) | found.residuals
-    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
+    kept = kept_residuals(path, found.families)
+    tables = {**(kept.tables if kept else {}), **found.residuals}
+    experts = found.expert_residuals if "experts" in found.families or kept is None else kept.experts
+    source = found.cost_model.source
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), experts=experts, source=source))
 
 
-def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
-    """Tables of a file whose family, the first word of their name, is not fitted anew."""
+def kept_residuals(path: Path, families: Collection[Family]) -> Residuals | None:
+    """A file, less its tables whose family, the first word of their name, is fitted anew; None without a file."""
     if not path.is_file():
-        return {}
+        return None
     written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
+    kept = {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
+    return written.model_copy(update={"tables": kept})
 
 
 def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
@@ -438,10 +444,11 @@ def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, Col
 
 def _experts(
     data_folder: Path, name: str, device: Device
-) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ResidualTable], list[FitReport]]:
+) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ExpertResidual], list[FitReport]]:
     """By format; the main kernel of each library, and others that were measured often."""
     efficiencies: dict[ExpertFormat, ExpertEfficiency] = {}
-    residuals, reports = {}, []
+    residuals: dict[str, ExpertResidual] = {}
+    reports = []
     for library, prefix in EXPERT_LIBRARIES.items():
         path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{library}_moe.parquet"
         for dtype, table in read_expert_table(path).groupby("dtype"):
@@ -454,7 +461,7 @@ def _experts(
                 reports.append(FitReport(name, f"experts {form}", fit.fitted, fit.held_out))
                 if fit.residual is not None:
                     corrected = fit.corrected_fitted, fit.corrected_held_out
-                    residuals[f"experts_{form}"] = _with_errors(fit.residual, *corrected)
+                    residuals[form] = fit.residual
                     reports.append(FitReport(name, f"experts {form} corrected", *corrected))
     return efficiencies, residuals, reports
 

@@ -17,7 +17,7 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
-from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertLayer, ExpertResidual
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
     encoder_pass_operators,
@@ -29,6 +29,7 @@ from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import Product, gemm_kernel, gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
+from hermes_sim.perf.expert_residual import layer_correction
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
     NUM_COLLECTIVE_COEFFICIENTS,
@@ -47,7 +48,7 @@ from hermes_sim.perf.operators.experts import (
     passed_rows,
 )
 from hermes_sim.perf.operators.gemm import NUM_GEMM_COEFFICIENTS, corrected_gemm_seconds
-from hermes_sim.perf.residual import NO_RESIDUAL, residual_log_ratio, slice_residual
+from hermes_sim.perf.residual import NO_RESIDUAL, residual_log_ratio
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -130,7 +131,7 @@ class LoweredOperators:
     expert_rates: FloatArray
     """[ep, experts of a share] chance that a token chooses the expert; NO_RATES where all are alike."""
     expert_residual: FloatArray
-    """ln(measured / analytic) of a layer of experts over tokens and active experts, packed (perf/residual.py)."""
+    """ln(measured / analytic) of a layer of experts over tokens, packed (perf/residual.py)."""
     comm_overlap_frac: float = 0.0
     """Share of the network's time that other work of the same step can hide."""
 
@@ -172,11 +173,7 @@ class LoweredOperators:
             return residual_log_ratio(residual, row[ROWS_PER_TOKEN] * count, row[N], row[K], 1.0)[1]
         if row[KIND] not in (GROUPED_GEMM, EXPERT_STREAM):
             return 0.0
-        num_tokens = row[EXPERT_RANKS] * count
-        _, active = skewed_experts(self.expert_rates, num_tokens)
-        if active == 0.0:
-            active = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
-        return residual_log_ratio(self.expert_residual, num_tokens, active, 1.0, 1.0)[1]
+        return residual_log_ratio(self.expert_residual, row[EXPERT_RANKS] * count, 1.0, 1.0, 1.0)[1]
 
     @property
     def num_kernels(self) -> float:
@@ -328,7 +325,7 @@ def _lower(
             row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
     settings, table = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
-    residual = _layer_residual(table, few)
+    residual = _layer_residual(table, few, model.moe, ep)
     return LoweredOperators(names, rows, gemm_table(device, products), settings, expert_rates, residual)
 
 
@@ -345,8 +342,8 @@ def _place(products: list[Product], product: Product) -> int:
 
 def _with_experts(
     settings: FloatArray, device: Device, rows: FloatArray, operators: Sequence[Operator], kernels: KernelLibrary
-) -> tuple[FloatArray, ResidualTable | None]:
-    """Settings with the coefficients of the format in which the model's experts multiply, and its residual table."""
+) -> tuple[FloatArray, ExpertResidual | None]:
+    """Settings with the coefficients of the format in which the model's experts multiply, and what they leave over."""
     settings, table = settings.copy(), None
     for row, operator in zip(rows, operators, strict=True):
         if row[KIND] == GROUPED_GEMM:
@@ -356,12 +353,15 @@ def _with_experts(
     return settings, table
 
 
-def _layer_residual(table: ResidualTable | None, operators: Sequence[Operator]) -> FloatArray:
-    """The table over tokens and active experts, at the size of the model's experts on one device."""
-    down = [operator for operator in operators if operator.name == "experts_down"]
-    if table is None or not down:
+def _layer_residual(
+    table: ExpertResidual | None, operators: Sequence[Operator], moe: Moe | None, ep: int
+) -> FloatArray:
+    """Over tokens, for the model's experts on one device."""
+    down = next((operator for operator in operators if operator.name == "experts_down"), None)
+    if table is None or down is None or moe is None:
         return NO_RESIDUAL
-    return slice_residual(table, {"width": float(down[0].k), "hidden": float(down[0].n)})
+    num_local_experts = max(moe.num_experts / ep, 1.0)
+    return layer_correction(table, ExpertLayer(num_local_experts, down.k, down.n, moe.num_experts_per_token, ep))
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int) -> None:
@@ -411,15 +411,11 @@ def _all_to_all_seconds(num_bytes: float, settings: FloatArray) -> float:
 
 
 @compiled
-def _expert_ratio(row: FloatArray, num_tokens: float, expert_residual: FloatArray, skewed_distinct: float) -> float:
-    """Measured over analytic time of the layer of experts that the row belongs to; 1 without a table."""
+def _expert_ratio(row: FloatArray, num_tokens: float, expert_residual: FloatArray) -> float:
+    """Measured over analytic time of the layer of experts that the row belongs to; 1 without measured ones."""
     if expert_residual[0] == 0.0:
         return 1.0
-    all_tokens = row[EXPERT_RANKS] * num_tokens
-    active = skewed_distinct
-    if active == 0.0:
-        active = distinct_experts(all_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
-    return math.exp(residual_log_ratio(expert_residual, all_tokens, active, 1.0, 1.0)[0])
+    return math.exp(residual_log_ratio(expert_residual, row[EXPERT_RANKS] * num_tokens, 1.0, 1.0, 1.0)[0])
 
 
 @compiled
@@ -492,7 +488,7 @@ def row_seconds(
         else:
             seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
     if kind in (GROUPED_GEMM, EXPERT_STREAM):
-        seconds *= _expert_ratio(row, num_tokens, expert_residual, skewed_distinct)
+        seconds *= _expert_ratio(row, num_tokens, expert_residual)
     return row[COUNT] * seconds, resource
 
 

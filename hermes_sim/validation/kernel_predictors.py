@@ -17,7 +17,7 @@ from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
-from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
+from hermes_sim.calibration.experts import correction, expert_shapes, predict_benchmark
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.run import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
@@ -40,7 +40,6 @@ from hermes_sim.perf.coefficients import (
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
-from hermes_sim.perf.residual import residuals_at
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
 from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
@@ -191,10 +190,10 @@ def _put_experts(
         efficiency = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
     seconds = predict_benchmark(device, form, efficiency, shapes)
     own = device.cost_model.experts.get(cast(ExpertFormat, form))
-    residual = device.residuals.tables.get(f"experts_{form}") if device.residuals and own is not None else None
+    residual = device.residuals.experts.get(form) if device.residuals and own is not None else None
     band = _band(own.in_sample, own.held_out) if own is not None else None
     if residual is not None:
-        seconds = seconds * np.exp(residuals_at(residual, residual_features(shapes))[0])
+        seconds = seconds * np.exp(correction(residual, table[rows]))
         band = _band(residual.in_sample, residual.held_out) or band
     found.put(rows, seconds, band)
 
