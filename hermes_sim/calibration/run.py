@@ -35,7 +35,12 @@ from hermes_sim.calibration.gemm import (
     fit_gemm_with_residual,
     without_dynamic_scale,
 )
-from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
+from hermes_sim.calibration.layered_devices import (
+    LAYERED_DEVICES,
+    fit_layer_streams,
+    read_layer_products,
+    read_layer_streams,
+)
 from hermes_sim.calibration.link_file import read_link, replace_collectives
 from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.calibration.residual import write_residuals
@@ -58,6 +63,7 @@ from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 from hermes_sim.perf.attention_residual import TOKENS, residual_name
+from hermes_sim.perf.elementwise_coefficients import CHAINS
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -482,6 +488,11 @@ def _elementwise(
         own: Any = kind
         efficiencies[own] = found.model_copy(update=errors)
         reports.append(FitReport(measured, f"elementwise {kind}", fitted, held))
+    others = {kind: rows for kind, rows in read_layer_streams(data_folder, name).items() if kind in CHAINS}
+    for own, rows in others.items():
+        found, fitted, held = fit_elementwise(read_device(devices_folder / f"{name}.yaml"), rows)
+        efficiencies[own] = _with_errors(found, fitted, held)
+        reports.append(FitReport(name, f"elementwise {own}", fitted, held))
     norm, addition = efficiencies["norm"].memory_frac, efficiencies["residual_add"].memory_frac
     values = {
         "elementwise": efficiencies,

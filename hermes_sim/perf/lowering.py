@@ -314,7 +314,7 @@ def _lower(
         if row[KIND] == GEMM and first.name not in GROUPED_PRODUCTS:
             row[COEFFICIENTS] = _place(products, (first.dtype, _kernel(device, row, first, kernels)))
         if row[KIND] == STREAM:
-            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name)
+            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name, row[TOKEN_BYTES])
         if first.name in GROUPED_PRODUCTS:
             assert model.moe is not None
             _fill_groups(row, first, second, model.moe, ep, dp)

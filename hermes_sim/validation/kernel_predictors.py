@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
-from hermes_sim.calibration.elementwise import predict_elementwise
+from hermes_sim.calibration.elementwise import predict_elementwise, predict_stream
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
 from hermes_sim.calibration.experts import correction, expert_shapes, predict_benchmark
@@ -37,7 +37,7 @@ from hermes_sim.perf.coefficients import (
     gemm_residual,
     supported_dtype,
 )
-from hermes_sim.perf.elementwise_coefficients import stream_coefficients
+from hermes_sim.perf.elementwise_coefficients import measured_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
 from hermes_sim.scenario.files import read_description
@@ -200,17 +200,15 @@ def _put_experts(
 
 def _stream(device: Device, table: pd.DataFrame) -> Predicted:
     found = Predicted.nothing(len(table))
-    num_bytes = table["num_bytes"].to_numpy(np.float64)
     for name in table["kernel"].unique():
         rows = (table["kernel"] == name).to_numpy()
         kind = STREAMS.get(str(name))
         efficiency = device.cost_model.elementwise.get(kind) if kind is not None else None
         if efficiency is not None:
             band = _band(efficiency.in_sample, efficiency.held_out)
-            found.put(rows, predict_elementwise(device, efficiency, num_bytes[rows]), band)
+            found.put(rows, predict_elementwise(device, efficiency, table[rows]), band)
         else:
-            stream = stream_coefficients(device, FUSED.get(str(name), str(name)))
-            found.put(rows, stream.launch_s + num_bytes[rows] / stream.reached_bytes_per_s)
+            found.put(rows, predict_stream(measured_coefficients(device, kind), table[rows]))
     return found
 
 
@@ -333,13 +331,10 @@ BRIDGES: Final = {"a100_sxm_80gb": "nvlink3_bridge_hbm", "h100_sxm": "nvlink3_br
 PAIRS: Final = "nvlink_pairs"
 PAIR: Final = 2
 STREAMS: Final[Mapping[str, ElementwiseKind]] = {
-    "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
-    "activation": "activation", "gelu": "activation", "embedding": "embedding",
-    "sampler": "sampler",
+    **{kind: kind for kind in get_args(ElementwiseKind)},
+    "layernorm": "norm", "add": "residual_add", "gelu": "activation",
 }  # fmt: skip
 """Name of a measured stream -> kind of kernel; others are streams of no special kind."""
-FUSED: Final = {"add_norm": "norm"}
-"""Norm and addition in one kernel: the operator that a forward pass calls norm."""
 PREDICTORS: Final[dict[str, Predictor]] = {
     "gemm": _gemm,
     "attention_prefill": _attention(prompts, "prefill"),
