@@ -65,10 +65,12 @@ def fit_elementwise(device: Device, table: pd.DataFrame) -> tuple[ElementwiseEff
 
 
 def predict_elementwise(device: Device, efficiency: ElementwiseEfficiency, table: pd.DataFrame) -> FloatArray:
-    """Seconds of one kind of kernel for rows with num_bytes and num_tokens."""
-    row_bytes = table["num_bytes"].to_numpy(np.float64) / np.maximum(table["num_tokens"].to_numpy(np.float64), 1.0)
-    stream_s = predict_stream(kind_coefficients(device, efficiency), table)
-    return np.asarray(stream_s + efficiency.row_s_per_byte * row_bytes)
+    """Seconds of one kind of kernel for rows with num_bytes; their own latency too where num_tokens is stated."""
+    seconds = predict_stream(kind_coefficients(device, efficiency), table)
+    if "num_tokens" in table:
+        row_bytes = table["num_bytes"] / table["num_tokens"].clip(lower=1.0)
+        seconds = seconds + efficiency.row_s_per_byte * row_bytes.fillna(0.0).to_numpy(np.float64)
+    return np.asarray(seconds)
 
 
 def predict_stream(stream: Stream, table: pd.DataFrame) -> FloatArray:

@@ -98,12 +98,13 @@ def _curves(
     steps = np.diff(np.eye(size), axis=0)
     penalty = ROUGHNESS * steps.T @ steps + RIDGE * np.eye(size)
     hats = at_hats(np.log2(knots), position)
-    curves, weights = np.zeros((num_layers, size)), np.ones(len(ratio))
+    curves: FloatArray = np.zeros((num_layers, size))
+    weights = np.ones(len(ratio))
     for _ in range(NUM_ROUNDS):
         normal, right = np.tile(penalty, (num_layers, 1, 1)), np.zeros((num_layers, size))
         np.add.at(normal, number, weights[:, None, None] * hats[:, :, None] * hats[:, None, :])
         np.add.at(right, number, (weights * ratio)[:, None] * hats)
-        curves = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        curves = np.asarray(np.linalg.solve(normal, right[:, :, None])[:, :, 0], np.float64)
         error = np.abs(ratio - (hats * curves[number]).sum(axis=1))
         weights = SMALLEST_ERROR / np.maximum(error, SMALLEST_ERROR)
     curves[np.bincount(number, minlength=num_layers) == 0] = np.nan

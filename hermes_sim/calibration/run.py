@@ -205,9 +205,8 @@ def calibrate_device(
         found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
     if "experts" in families:
         priced = device.model_copy(update={"cost_model": found.cost_model})
-        experts, corrections, reports = _experts(data_folder, name, priced)
+        experts, found.expert_residuals, reports = _experts(data_folder, name, priced)
         found.update({"experts": experts}, reports)
-        found.expert_residuals = corrections
     found.update({"source": _source(name)})
     return found
 

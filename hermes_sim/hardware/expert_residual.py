@@ -41,7 +41,7 @@ class ExpertResidual(Description):
     tokens: tuple[PositiveFloat, ...] = Field(min_length=2)
     """Knots, ascending: tokens before they are routed."""
     layers: str
-    """Five whole numbers a layer: experts on the device, width of its share, hidden size, experts per token, devices."""
+    """Five whole numbers a layer: experts on the device, width of its share, hidden size, experts a token, devices."""
     uneven: str
     """Thousandths of ln(measured / analytic) where rows fall on experts by chance or by preference: knots of a layer
     side by side."""

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.expert_residual import ExpertLayer, ExpertResidual
+from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
     encoder_pass_operators,

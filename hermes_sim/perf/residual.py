@@ -33,7 +33,7 @@ def pack_residual(table: ResidualTable | None) -> FloatArray:
 
 
 def pack_curve(knots: Sequence[float], log_ratios: FloatArray, support: float) -> FloatArray:
-    """Flat array of one curve over the first axis; support: how much of it rests on measurements, the same all along."""
+    """Flat array of one curve over the first axis; support: how much of it rests on measurements, alike all along."""
     return _packed([np.log2(np.maximum(knots, 1.0))], log_ratios, np.full(len(knots), support))
 
 
