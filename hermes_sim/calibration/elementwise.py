@@ -65,11 +65,11 @@ def fit_elementwise(device: Device, table: pd.DataFrame) -> tuple[ElementwiseEff
 
 
 def predict_elementwise(device: Device, efficiency: ElementwiseEfficiency, table: pd.DataFrame) -> FloatArray:
-    """Seconds of one kind of kernel for rows with num_bytes; their own latency too where num_tokens is stated."""
+    """Seconds of one kind of kernel for rows with num_bytes; their own latency too where num_tokens says how long."""
     seconds = predict_stream(kind_coefficients(device, efficiency), table)
     if "num_tokens" in table:
-        row_bytes = table["num_bytes"] / table["num_tokens"].clip(lower=1.0)
-        seconds = seconds + efficiency.row_s_per_byte * row_bytes.fillna(0.0).to_numpy(np.float64)
+        row_bytes = (table["num_bytes"] / table["num_tokens"]).where(table["num_tokens"] >= 1.0, 0.0)
+        seconds = seconds + efficiency.row_s_per_byte * row_bytes.to_numpy(np.float64)
     return np.asarray(seconds)
 
 

@@ -15,7 +15,12 @@ from tests.unit.perf.engines import plain_device
 def streams(model: str, bytes_per_s: float) -> pd.DataFrame:
     num_bytes = np.geomspace(1e4, 1e8, 40)
     return pd.DataFrame(
-        {"model": model, "num_tokens": num_bytes / 1e4, "num_bytes": num_bytes, "measured_s": 2e-6 + num_bytes / bytes_per_s}
+        {
+            "model": model,
+            "num_tokens": num_bytes / 1e4,
+            "num_bytes": num_bytes,
+            "measured_s": 2e-6 + num_bytes / bytes_per_s,
+        }
     )
 
 

@@ -32,7 +32,9 @@ def measured(kernel: str, dtype: str = "fp8_block") -> pd.DataFrame:
 
 def with_tables(device: Device, **tables: ExpertResidual) -> Device:
     source = Source(title="a test", where="here", kind="estimate")
-    return device.model_copy(update={"residuals": Residuals(device=device.name, tables={}, experts=tables, source=source)})
+    return device.model_copy(
+        update={"residuals": Residuals(device=device.name, tables={}, experts=tables, source=source)}
+    )
 
 
 def test_residual_table_of_the_entry_corrects_it() -> None:
@@ -41,9 +43,10 @@ def test_residual_table_of_the_entry_corrects_it() -> None:
     corrected = predict("moe", with_tables(device, fp8_block=TENTH), table).seconds
     assert corrected / analytic == pytest.approx(np.exp(0.1))
     even = table.assign(distribution="balanced")
-    ratio = predict("moe", with_tables(device, fp8_block=TENTH), even).seconds / predict(
-        "moe", with_tables(device), even
-    ).seconds
+    ratio = (
+        predict("moe", with_tables(device, fp8_block=TENTH), even).seconds
+        / predict("moe", with_tables(device), even).seconds
+    )
     assert ratio == pytest.approx(np.exp([0.3, 0.3, 0.3]))
 
 
