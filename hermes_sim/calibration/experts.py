@@ -149,12 +149,6 @@ def correction(residual: ExpertResidual, table: pd.DataFrame) -> FloatArray:
     return corrections_at(residual, layers_of(table), num_tokens, even_rows(table))
 
 
-def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
-    """Seconds of measured layers with weights from memory, as served."""
-    served = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
-    return predict_benchmark(device, name, served, expert_shapes(table))
-
-
 def expert_shapes(table: pd.DataFrame) -> FloatArray:
     """[rows, 8]: tokens, hidden, width of the shard, experts per token, input matrices, own rows, active experts, even.
 
