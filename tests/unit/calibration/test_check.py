@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hermes_sim.calibration.check import check
-from hermes_sim.calibration.run import residual_tables
+from hermes_sim.calibration.run import expert_residuals, residual_tables
 from hermes_sim.cli import main
 from hermes_sim.core.shipped import shipped_root
+from hermes_sim.hardware.expert_residual import whole_thousandths
 from hermes_sim.hardware.residual import ResidualTable, encode
 from tests.unit.hardware.shipped import devices
 
@@ -88,3 +89,16 @@ def test_a_folder_without_the_tables(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_links_are_reproduced(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--check", "--device", "nvlink5", "--data", str(data_folder)) == 0
     assert "nvlink5: reproduced" in capsys.readouterr().out
+
+
+def test_curves_of_experts_are_compared_node_by_node() -> None:
+    table = expert_residuals(RESIDUALS)["bf16"]
+    curves = table.curves(is_even=False).copy()
+    curves[0, 0] += 0.02
+    other = table.model_copy(update={"uneven": whole_thousandths(curves)})
+    assert check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": table}).differences == ()
+    (line,) = check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": other}).differences
+    assert line == f"residuals.experts_bf16: 1 of {2 * curves.size:,} nodes differ, by up to 2.0%"
+    farther = table.model_copy(update={"reach": 3.0})
+    (line,) = check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": farther}).differences
+    assert line == "residuals.experts_bf16: other layers, knots, reach or noise"
