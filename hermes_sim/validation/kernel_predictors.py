@@ -277,10 +277,10 @@ def _put_mixed(
     num_bytes, num_devices = table["num_bytes"].to_numpy(np.float64), table["num_devices"].to_numpy(np.int64)
     nccl = link.collectives.get(NCCL, {}).get(kind)
     eager_s = np.where(table["timing"] == "eager", nccl.eager_launch_s if nccl is not None else 0.0, 0.0)
+    reached_bytes_per_s = host.bandwidth_bytes_per_s * host.efficiency_frac
     for row in np.flatnonzero(rows):
-        device_s = all_reduce_seconds(
-            num_bytes[row], num_devices[row], host.bandwidth_bytes_per_s * host.efficiency_frac, 2.0 * host.latency_s
-        )  # up to the root and down again
+        round_s = 2.0 * (num_devices[row] - 1.0) * host.latency_s  # each step of a ring: up to the root and down again
+        device_s = all_reduce_seconds(num_bytes[row], num_devices[row], reached_bytes_per_s, round_s)
         found.seconds[row] = max(device_s, float(eager_s[row]))
     found.reason[rows] = ""
 
