@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from hermes_sim.core.schema import Description
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import ResidualTable
+
+FloatArray = npt.NDArray[np.float64]
 
 ROUNDING: Final = 1.5e-3
 """Residuals are kept in thousandths: nodes closer than that are the same."""
@@ -39,8 +43,8 @@ def check(
     name: str,
     in_file: object,
     in_fit: object,
-    file_tables: Mapping[str, ResidualTable] | None = None,
-    fit_tables: Mapping[str, ResidualTable] | None = None,
+    file_tables: Mapping[str, ResidualTable | ExpertResidual] | None = None,
+    fit_tables: Mapping[str, ResidualTable | ExpertResidual] | None = None,
 ) -> Check:
     """Numbers by key path, and residual tables by name."""
     stated, fitted = dict(_numbers(in_file)), dict(_numbers(in_fit))
@@ -54,7 +58,7 @@ def check(
         found = _table_difference((file_tables or {}).get(table), (fit_tables or {}).get(table))
         if found:
             different.append(f"residuals.{table}: {found}")
-    num_nodes = sum(int(np.prod(table.shape)) for table in tables.values())
+    num_nodes = sum(_num_nodes(table) for table in tables.values())
     return Check(name, len(stated.keys() | fitted.keys()) + num_nodes, tuple(different))
 
 
@@ -70,14 +74,38 @@ def _numbers(part: object, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, f"{part:.4g}"
 
 
-def _table_difference(in_file: ResidualTable | None, in_fit: ResidualTable | None) -> str:
+def _num_nodes(table: ResidualTable | ExpertResidual) -> int:
+    if isinstance(table, ExpertResidual):
+        return table.curves(is_even=False).size + (table.curves(is_even=True).size if table.even else 0)
+    return int(np.prod(table.shape))
+
+
+def _table_difference(
+    in_file: ResidualTable | ExpertResidual | None, in_fit: ResidualTable | ExpertResidual | None
+) -> str:
     if in_file is None or in_fit is None:
         return "no table in the file, one fitted" if in_file is None else "a table in the file, none fitted"
+    if isinstance(in_file, ExpertResidual) and isinstance(in_fit, ExpertResidual):
+        return _curve_difference(in_file, in_fit)
+    if isinstance(in_file, ExpertResidual) or isinstance(in_fit, ExpertResidual):
+        return "another kind of table"
     if in_file.axes != in_fit.axes:
         shapes = (" x ".join(map(str, table.shape)) for table in (in_file, in_fit))
         return "other knots: {} in the file, {} fitted".format(*shapes)
     apart = np.abs(in_file.log_ratios - in_fit.log_ratios)
     apart[in_file.has_data != in_fit.has_data] = np.inf
+    return _nodes_apart(apart)
+
+
+def _curve_difference(in_file: ExpertResidual, in_fit: ExpertResidual) -> str:
+    own = (in_file.tokens, in_file.layers, in_file.reach, in_file.noise, bool(in_file.even))
+    if own != (in_fit.tokens, in_fit.layers, in_fit.reach, in_fit.noise, bool(in_fit.even)):
+        return "other layers, knots, reach or noise"
+    apart = [np.abs(in_file.curves(is_even=even) - in_fit.curves(is_even=even)) for even in (False, True)]
+    return _nodes_apart(np.concatenate(apart) if in_file.even else apart[0])
+
+
+def _nodes_apart(apart: FloatArray) -> str:
     num_different = int((apart > ROUNDING).sum())
     if num_different == 0:
         return ""

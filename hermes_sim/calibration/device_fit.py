@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, get_args
 
 from hermes_sim.calibration.fit import ErrorSummary, fit_error
 from hermes_sim.hardware.cost_model import CostModel
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import ResidualTable
 
 Family = Literal["gemm", "attention", "small_kernels", "experts"]
@@ -23,6 +24,7 @@ class Calibration:
     families: Collection[Family] = FAMILIES
     """What is fitted anew; residual tables of the others stay."""
     residuals: dict[str, ResidualTable] = field(default_factory=dict)
+    expert_residuals: dict[str, ExpertResidual] = field(default_factory=dict)
     reports: list[FitReport] = field(default_factory=list)
 
     def update(self, values: Mapping[str, Any], reports: Iterable[FitReport] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The expert kernels of one measured device: coefficients by format, with their residual tables."""
+"""The expert kernels of one measured device: coefficients by format, with the curves of what they leave."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hermes_sim.calibration.experts import fit_experts
 from hermes_sim.calibration.tables import SYSTEMS
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertResidual
 
 EXPERT_LIBRARIES: Final = {"vllm": "", "trtllm": "trtllm_"}
 """Engine of a table of experts -> what the formats of its kernels start with."""
@@ -19,10 +19,11 @@ EXPERT_LIBRARIES: Final = {"vllm": "", "trtllm": "trtllm_"}
 
 def calibrate_experts(
     data_folder: Path, name: str, device: Device
-) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ResidualTable], list[FitReport]]:
+) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ExpertResidual], list[FitReport]]:
     """By format; the main kernel of each library, and others that were measured often."""
     efficiencies: dict[ExpertFormat, ExpertEfficiency] = {}
-    residuals, reports = {}, []
+    residuals: dict[str, ExpertResidual] = {}
+    reports = []
     for library, prefix in EXPERT_LIBRARIES.items():
         path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{library}_moe.parquet"
         for dtype, table in read_expert_table(path).groupby("dtype"):
@@ -35,6 +36,6 @@ def calibrate_experts(
                 reports.append(FitReport(name, f"experts {form}", fit.fitted, fit.held_out))
                 if fit.residual is not None:
                     corrected = fit.corrected_fitted, fit.corrected_held_out
-                    residuals[f"experts_{form}"] = with_errors(fit.residual, *corrected)
+                    residuals[form] = fit.residual
                     reports.append(FitReport(name, f"experts {form} corrected", *corrected))
     return efficiencies, residuals, reports

@@ -161,12 +161,11 @@ def _stream(device: Device, kind: str, rows: pd.DataFrame) -> tuple[OwnFit, Call
         launch=cost_model.elementwise_launch_s, memory_frac=cost_model.elementwise_memory_frac
     )
     start = _start(elementwise.COEFFICIENTS, before)
-    num_bytes = rows["num_bytes"].to_numpy(np.float64)
 
     def predict(values: Mapping[str, float], chosen: IntArray) -> FloatArray:
         named: dict[str, Any] = dict(values)
         return elementwise.predict_elementwise(
-            device, ElementwiseEfficiency.model_construct(**named), num_bytes[chosen]
+            device, ElementwiseEfficiency.model_construct(**named), rows.iloc[chosen]
         )
 
     found = _fitted(f"stream {kind}", elementwise.COEFFICIENTS, start, predict, rows)

@@ -17,6 +17,7 @@ from hermes_sim.calibration.bands import left_out_errors
 from hermes_sim.calibration.device_file import error_mapping
 from hermes_sim.calibration.fit import fit_error
 from hermes_sim.core.whole_file import write_whole
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -173,7 +174,7 @@ def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> Float
 
 def write_residuals(path: Path, residuals: Residuals) -> None:
     """The file of a device's tables; none where there is no table."""
-    if residuals.tables:
+    if residuals.tables or residuals.experts:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, render_residuals(residuals))
     else:
@@ -189,17 +190,25 @@ def render_residuals(residuals: Residuals) -> str:
         "  where: >-",
         f"    {residuals.source.where}",
         f"  kind: {residuals.source.kind}",
-        "tables:",
+        "tables:" if residuals.tables else "tables: {}",
     ]
     for name, table in residuals.tables.items():
         lines += [f"  {name}:", "    axes:"]
         lines += [f"      {axis}: [{', '.join(f'{knot:g}' for knot in knots)}]" for axis, knots in table.axes.items()]
         lines += [f"    num_points: {table.num_points}"]
-        lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
-        lines += [
-            f"    {key}: {error_mapping(error)}"
-            for key in ("left_out", "in_sample", "held_out")
-            if (error := getattr(table, key))
-        ]
+        lines += _scores(table)
         lines += [f'    values: "{table.values}"']
+    lines += ["experts:"] if residuals.experts else []
+    for name, curves in residuals.experts.items():
+        lines += [f"  {name}:", f"    tokens: [{', '.join(f'{knot:g}' for knot in curves.tokens)}]"]
+        lines += [f"    {key}: {getattr(curves, key):g}" for key in ("reach", "noise", "num_points")]
+        lines += _scores(curves)
+        lines += [f'    {key}: "{text}"' for key in ("layers", "uneven", "even") if (text := getattr(curves, key))]
     return "\n".join(lines) + "\n"
+
+
+def _scores(table: ResidualTable | ExpertResidual) -> list[str]:
+    """Errors by cross-validation, and those of corrected times on both sides of the split."""
+    parts = [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
+    errors = ((key, getattr(table, key, None)) for key in ("left_out", "in_sample", "held_out"))
+    return parts + [f"    {key}: {error_mapping(error)}" for key, error in errors if error]

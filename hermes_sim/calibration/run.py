@@ -26,6 +26,7 @@ from hermes_sim.calibration.tables import GEMM_DTYPES, MEASURED_DEVICES, read_ge
 from hermes_sim.calibration.yaml_block import read_alone
 from hermes_sim.core.schema import DTYPE_BYTES, Source
 from hermes_sim.hardware.device import cost_model_by_class
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 
 EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a30")
@@ -65,12 +66,13 @@ def check_device(data_folder: Path, devices_folder: Path, name: str, families: C
     found = fit(data_folder, devices_folder, name, families)
     tables = residual_tables(_residuals_file(devices_folder, name))
     fitted = {table for table in tables if _family(table) in families}
+    experts = expert_residuals(_residuals_file(devices_folder, name)) if "experts" in families else {}
     return check(
         name,
         read_device(devices_folder / f"{name}.yaml").cost_model,
         found.cost_model,
-        {table: tables[table] for table in fitted},
-        found.residuals,
+        {table: tables[table] for table in fitted} | _named(experts),
+        found.residuals | _named(found.expert_residuals),
     )
 
 
@@ -97,9 +99,8 @@ def calibrate_device(
         found.update(*calibrate_elementwise(data_folder, devices_folder, name, launch_s))
     if "experts" in families:
         priced = device.model_copy(update={"cost_model": found.cost_model})
-        experts, corrections, reports = calibrate_experts(data_folder, name, priced)
+        experts, found.expert_residuals, reports = calibrate_experts(data_folder, name, priced)
         found.update({"experts": experts}, reports)
-        found.residuals |= corrections
     found.update({"source": _source(name)})
     return found
 
@@ -140,7 +141,9 @@ def write_calibration(devices_folder: Path, name: str, found: Calibration) -> No
     path = _residuals_file(devices_folder, name)
     kept = {table: one for table, one in residual_tables(path).items() if _family(table) not in found.families}
     tables = kept | found.residuals
-    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
+    experts = found.expert_residuals if "experts" in found.families else expert_residuals(path)
+    source = found.cost_model.source
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), experts=experts, source=source))
 
 
 def residual_tables(path: Path) -> dict[str, ResidualTable]:
@@ -148,8 +151,17 @@ def residual_tables(path: Path) -> dict[str, ResidualTable]:
     return read_alone(Residuals, path).tables if path.is_file() else {}
 
 
+def expert_residuals(path: Path) -> dict[str, ExpertResidual]:
+    """The curves of layers of experts by format, of the same file."""
+    return read_alone(Residuals, path).experts if path.is_file() else {}
+
+
 def _residuals_file(devices_folder: Path, name: str) -> Path:
     return devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
+
+
+def _named(experts: dict[str, ExpertResidual]) -> dict[str, ResidualTable | ExpertResidual]:
+    return {f"experts_{form}": curves for form, curves in experts.items()}
 
 
 def _family(table: str) -> str:

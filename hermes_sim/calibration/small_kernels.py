@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from hermes_sim.calibration.device_file import read_device
-from hermes_sim.calibration.device_fit import FitReport
+from hermes_sim.calibration.device_fit import FitReport, with_errors
 from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
 from hermes_sim.calibration.fit import fit_error
+from hermes_sim.calibration.layered_devices import read_layer_streams
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
+from hermes_sim.perf.elementwise_coefficients import CHAINS
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
 """Devices without a table of small kernels -> the measured device of the nearest kind."""
@@ -33,6 +35,11 @@ def calibrate_elementwise(
         own: Any = kind
         efficiencies[own] = found.model_copy(update=errors)
         reports.append(FitReport(measured, f"elementwise {kind}", fitted, held))
+    for own, rows in read_layer_streams(data_folder, name).items():
+        if own in CHAINS:
+            found, fitted, held = fit_elementwise(read_device(devices_folder / f"{name}.yaml"), rows)
+            efficiencies[own] = with_errors(found, fitted, held)
+            reports.append(FitReport(name, f"elementwise {own}", fitted, held))
     norm, addition = efficiencies["norm"].memory_frac, efficiencies["residual_add"].memory_frac
     values = {
         "elementwise": efficiencies,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Description, Fraction, NonNegativeInt, Source
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.fit_error import FitError
 
 FloatArray = npt.NDArray[np.float64]
@@ -102,6 +103,8 @@ class Residuals(Description):
     """Name of the device that was measured."""
     tables: dict[str, ResidualTable]
     """Kernel and dtype -> table: `gemm_bf16`, `attention_decode_bf16` ..."""
+    experts: dict[str, ExpertResidual] = Field(default_factory=dict)
+    """Format of the experts -> what is left of its measured layers: `bf16`, `trtllm_fp8` ..."""
     source: Source
 
 

@@ -6,7 +6,7 @@ from the model; a tensor-parallel shard is one device with its share of heads an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pandas as pd
@@ -15,6 +15,13 @@ from hermes_sim.measured.layout import Layout, Part, Source, whole_numbers
 from hermes_sim.measured.parts import product, stream
 from hermes_sim.models.architecture import ModelArchitecture
 
+NORM_MODULES: Final = {"final_layernorm": "layernorm"}
+"""Modules of Transformers: the norm before the head adds nothing."""
+CHAINS: Final = {"norm": 9.0, "rope": 5.0, "activation": 5.0 / 3.0}
+"""Kernel -> bytes that the chain of kernels moves over those of one that is fused. A norm widens to 32 bits and narrows
+again: 36 bytes a number instead of 4. Rotation: 20 bytes instead of 4. SiLU is a kernel before the product: 10 bytes
+instead of 6. Source: the modules of Transformers' Llama."""
+PartOf = Callable[["Source", ModelArchitecture, str, pd.Series, int], tuple[str, pd.DataFrame | None]]
 SAMPLER_BYTES_PER_LOGIT: Final = 10.0
 """16-bit logits are read, widened to 32 bits and read again."""
 _UNKNOWN_MODEL: Final = "its model's shape is not known: no model file and no architecture of the folder has the name"
@@ -31,22 +38,51 @@ def _per_sequence(source: Source) -> Iterator[Part]:
 
 
 def _layers(source: Source) -> Iterator[Part]:
-    """Older profiler: every matrix by itself, ns per name and number of tokens."""
-    yield from _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9)
+    """Older profiler: every matrix by itself, ns per name and number of tokens.
+
+    It runs the modules of Transformers: what engines fuse is a chain of kernels there, unless a compiler fuses it, as
+    XLA does for TPUs. Norms add nothing. An expert is whole on one device, whatever the tensor-parallel degree.
+    """
+    parts = _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9, _module)
+    yield from parts
 
 
-def _parts(source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series) -> Iterator[Part]:
+def _parts(
+    source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series, part_of: PartOf | None = None
+) -> Iterator[Part]:
     model = _model(source)
     if model is None:
         return
     names = names.astype("str").str.strip()
     tp = source.file.tp
     for name, index in names.groupby(names).groups.items():
-        operator, rows = _part(model, str(name), tokens.loc[index], tp)
+        if part_of is None:
+            operator, rows = _part(model, str(name), tokens.loc[index], tp)
+        else:
+            operator, rows = part_of(source, model, str(name), tokens.loc[index], tp)
         if rows is None:
             source.skip(str(name), operator, len(index))
             continue
         yield operator, _common(source, rows, measured_s.loc[index])
+
+
+def _module(
+    source: Source, model: ModelArchitecture, name: str, tokens: pd.Series, tp: int
+) -> tuple[str, pd.DataFrame | None]:
+    """The same of a module of Transformers."""
+    if model.moe is not None and (name.startswith("expert.") or name == "act_fn"):
+        tp = 1
+    norm = NORM_MODULES.get(name)
+    if norm is not None:
+        name = norm
+    operator, rows = _part(model, name, tokens, tp)
+    if rows is None or operator != "stream" or source.names.is_compiled(_device(source)):
+        return operator, rows
+    kernel = str(rows["kernel"].iloc[0])
+    chain = CHAINS.get(kernel)
+    if chain is None or (kernel == "norm" and model.norm != "rms") or (kernel == "activation" and not model.gated_mlp):
+        return operator, rows
+    return operator, rows.assign(kernel=f"unfused_{kernel}", num_bytes=rows["num_bytes"] * chain)
 
 
 def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tuple[str, pd.DataFrame | None]:
@@ -78,7 +114,7 @@ def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tu
         "post_layernorm": ("norm", 2.0 * hidden),
         "layernorm": ("norm", 2.0 * hidden),
         "final_layernorm": ("add_norm", 4.0 * hidden),
-        "qk_norm": ("norm", 2.0 * (query + key)),
+        "qk_norm": ("qk_norm", 2.0 * (model.num_heads + model.num_kv_heads) * head_dim),  # timed with all heads
         "rope": ("rope", 2.0 * (query + key)),
         "rotary_emb": ("rope", 2.0 * (query + key)),
         "act_fn": ("activation", (3.0 if model.gated_mlp else 2.0) * width),
@@ -237,11 +273,15 @@ def _model(source: Source) -> ModelArchitecture | None:
     return model
 
 
+def _device(source: Source) -> str:
+    return source.names.device(source.notes["device"]) if "device" in source.notes else source.file.device
+
+
 def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series, timing: str = "device") -> pd.DataFrame:
     name = source.notes.get("model") or source.file.model
     return rows.assign(
         measured_s=measured_s,
-        device=source.names.device(source.notes["device"]) if "device" in source.notes else source.file.device,
+        device=_device(source),
         engine="vllm",
         engine_version=source.notes.get("engine_version", ""),
         timing=timing,

@@ -12,7 +12,7 @@ from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.perf.coefficients import BLOCK_SCALE_BYTES, CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
 from hermes_sim.perf.operators import experts
 
@@ -74,12 +74,12 @@ def expert_coefficients(
     return pack(device, peak_flops_per_s(device, dtype), efficiency or _as_dense(device, dtype))
 
 
-def expert_residual(device: Device, name: ExpertFormat, kernels: KernelLibrary = "vllm") -> ResidualTable | None:
-    """The residual table of the format's own coefficients; None where another format's stand for them."""
+def expert_residual(device: Device, name: ExpertFormat, kernels: KernelLibrary = "vllm") -> ExpertResidual | None:
+    """What is left over by the format's own coefficients; None where another format's stand for them."""
     form = f"{TRTLLM}{name}" if kernels == "trtllm" else name
     if device.residuals is None or form not in device.cost_model.experts:
         return None
-    return device.residuals.tables.get(f"experts_{form}")
+    return device.residuals.experts.get(form)
 
 
 def pack(device: Device, peak: float, efficiency: ExpertEfficiency) -> FloatArray:

@@ -53,7 +53,7 @@ class LoweredOperators:
     expert_rates: FloatArray
     """[ep, experts of a share] chance that a token chooses the expert; NO_RATES where all are alike."""
     expert_residual: FloatArray
-    """ln(measured / analytic) of a layer of experts over tokens and active experts, packed (perf/residual.py)."""
+    """ln(measured / analytic) of a layer of experts over tokens, packed (perf/residual.py)."""
     comm_overlap_frac: float = 0.0
     """Share of the network's time that other work of the same step can hide."""
 
@@ -95,11 +95,7 @@ class LoweredOperators:
             return residual_log_ratio(residual, row[ROWS_PER_TOKEN] * count, row[N], row[K], 1.0)[1]
         if row[KIND] not in (GROUPED_GEMM, EXPERT_STREAM):
             return 0.0
-        num_tokens = row[EXPERT_RANKS] * count
-        _, active = skewed_experts(self.expert_rates, num_tokens)
-        if active == 0.0:
-            active = distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
-        return residual_log_ratio(self.expert_residual, num_tokens, active, 1.0, 1.0)[1]
+        return residual_log_ratio(self.expert_residual, row[EXPERT_RANKS] * count, 1.0, 1.0, 1.0)[1]
 
     @property
     def num_kernels(self) -> float:

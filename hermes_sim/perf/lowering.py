@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.expert_residual import ExpertLayer, ExpertResidual
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
-from hermes_sim.hardware.residual import ResidualTable
 from hermes_sim.models.architecture import ModelArchitecture, Moe
 from hermes_sim.models.forward import (
     encoder_pass_operators,
@@ -27,6 +27,7 @@ from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import Product, gemm_kernel, gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
+from hermes_sim.perf.expert_residual import layer_correction
 from hermes_sim.perf.lowered_operators import LoweredOperators
 from hermes_sim.perf.operator_rows import (
     ALL_GATHER,
@@ -58,7 +59,7 @@ from hermes_sim.perf.operator_rows import (
     K,
     N,
 )
-from hermes_sim.perf.residual import NO_RESIDUAL, slice_residual
+from hermes_sim.perf.residual import NO_RESIDUAL
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -184,7 +185,7 @@ def _lower(
         if row[KIND] == GEMM and first.name not in GROUPED_PRODUCTS:
             row[COEFFICIENTS] = _place(products, (first.dtype, _kernel(device, row, first, kernels)))
         if row[KIND] == STREAM:
-            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name)
+            row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name, row[TOKEN_BYTES])
         if first.name in GROUPED_PRODUCTS:
             assert model.moe is not None
             _fill_groups(row, first, second, model.moe, ep, dp)
@@ -195,7 +196,7 @@ def _lower(
             row[EXPERT_DEVICES], row[EXPERT_RANKS] = ep, dp
     settings, table = _with_experts(settings, device, rows, few, kernels)
     names = tuple(operator.name for operator in few)
-    residual = _layer_residual(table, few)
+    residual = _layer_residual(table, few, model.moe, ep)
     return LoweredOperators(names, rows, gemm_table(device, products), settings, expert_rates, residual)
 
 
@@ -212,8 +213,8 @@ def _place(products: list[Product], product: Product) -> int:
 
 def _with_experts(
     settings: FloatArray, device: Device, rows: FloatArray, operators: Sequence[Operator], kernels: KernelLibrary
-) -> tuple[FloatArray, ResidualTable | None]:
-    """Settings with the coefficients of the format in which the model's experts multiply, and its residual table."""
+) -> tuple[FloatArray, ExpertResidual | None]:
+    """Settings with the coefficients of the format in which the model's experts multiply, and what they leave over."""
     settings, table = settings.copy(), None
     for row, operator in zip(rows, operators, strict=True):
         if row[KIND] == GROUPED_GEMM:
@@ -223,12 +224,15 @@ def _with_experts(
     return settings, table
 
 
-def _layer_residual(table: ResidualTable | None, operators: Sequence[Operator]) -> FloatArray:
-    """The table over tokens and active experts, at the size of the model's experts on one device."""
-    down = [operator for operator in operators if operator.name == "experts_down"]
-    if table is None or not down:
+def _layer_residual(
+    table: ExpertResidual | None, operators: Sequence[Operator], moe: Moe | None, ep: int
+) -> FloatArray:
+    """Over tokens, for the model's experts on one device."""
+    down = next((operator for operator in operators if operator.name == "experts_down"), None)
+    if table is None or down is None or moe is None:
         return NO_RESIDUAL
-    return slice_residual(table, {"width": float(down[0].k), "hidden": float(down[0].n)})
+    num_local_experts = max(moe.num_experts / ep, 1.0)
+    return layer_correction(table, ExpertLayer(num_local_experts, down.k, down.n, moe.num_experts_per_token, ep))
 
 
 def _fill_row(row: FloatArray, first: Operator, second: Operator, count: int) -> None:

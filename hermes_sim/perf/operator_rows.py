@@ -96,15 +96,11 @@ def _all_to_all_seconds(num_bytes: float, settings: FloatArray) -> float:
 
 
 @compiled
-def _expert_ratio(row: FloatArray, num_tokens: float, expert_residual: FloatArray, skewed_distinct: float) -> float:
-    """Measured over analytic time of the layer of experts that the row belongs to; 1 without a table."""
+def _expert_ratio(row: FloatArray, num_tokens: float, expert_residual: FloatArray) -> float:
+    """Measured over analytic time of the layer of experts that the row belongs to; 1 without measured ones."""
     if expert_residual[0] == 0.0:
         return 1.0
-    all_tokens = row[EXPERT_RANKS] * num_tokens
-    active = skewed_distinct
-    if active == 0.0:
-        active = distinct_experts(all_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / row[EXPERT_DEVICES]
-    return math.exp(residual_log_ratio(expert_residual, all_tokens, active, 1.0, 1.0)[0])
+    return math.exp(residual_log_ratio(expert_residual, row[EXPERT_RANKS] * num_tokens, 1.0, 1.0, 1.0)[0])
 
 
 @compiled
@@ -177,7 +173,7 @@ def row_seconds(
         else:
             seconds = send_seconds(token_bytes, settings[PP_BANDWIDTH], settings[PP_LATENCY_S])
     if kind in (GROUPED_GEMM, EXPERT_STREAM):
-        seconds *= _expert_ratio(row, num_tokens, expert_residual, skewed_distinct)
+        seconds *= _expert_ratio(row, num_tokens, expert_residual)
     return row[COUNT] * seconds, resource
 
 

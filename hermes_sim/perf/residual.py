@@ -6,7 +6,7 @@ A table is packed into one flat array, so that compiled code carries any number 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,11 @@ def pack_residual(table: ResidualTable | None) -> FloatArray:
         return NO_RESIDUAL
     axes = [np.log2(np.maximum(knots, 1.0)) for knots in table.axes.values()]
     return _packed(axes, table.log_ratios, table.has_data)
+
+
+def pack_curve(knots: Sequence[float], log_ratios: FloatArray, support: float) -> FloatArray:
+    """Flat array of one curve over the first axis; support: how much of it rests on measurements, alike all along."""
+    return _packed([np.log2(np.maximum(knots, 1.0))], log_ratios, np.full(len(knots), support))
 
 
 def slice_residual(table: ResidualTable | None, at: Mapping[str, float]) -> FloatArray:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
-from hermes_sim.calibration.elementwise import predict_elementwise
+from hermes_sim.calibration.elementwise import predict_elementwise, predict_stream
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
-from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
+from hermes_sim.calibration.experts import correction, expert_shapes, predict_benchmark
 from hermes_sim.calibration.gemm import predict_measured, too_fast
 from hermes_sim.calibration.links import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
@@ -37,10 +37,9 @@ from hermes_sim.perf.coefficients import (
     gemm_residual,
     supported_dtype,
 )
-from hermes_sim.perf.elementwise_coefficients import stream_coefficients
+from hermes_sim.perf.elementwise_coefficients import measured_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
-from hermes_sim.perf.residual import residuals_at
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
 from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
@@ -202,27 +201,25 @@ def _put_experts(
         efficiency = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
     seconds = predict_benchmark(device, form, efficiency, shapes)
     own = device.cost_model.experts.get(cast(ExpertFormat, form))
-    residual = device.residuals.tables.get(f"experts_{form}") if device.residuals and own is not None else None
+    residual = device.residuals.experts.get(form) if device.residuals and own is not None else None
     band = _band(own.in_sample, own.held_out) if own is not None else None
     if residual is not None:
-        seconds = seconds * np.exp(residuals_at(residual, residual_features(shapes))[0])
-        band = residual.band or band
+        seconds = seconds * np.exp(correction(residual, table[rows]))
+        band = _band(residual.in_sample, residual.held_out) or band
     found.put(rows, seconds, band)
 
 
 def _stream(device: Device, table: pd.DataFrame) -> Predicted:
     found = Predicted.nothing(len(table))
-    num_bytes = table["num_bytes"].to_numpy(np.float64)
     for name in table["kernel"].unique():
         rows = (table["kernel"] == name).to_numpy()
         kind = STREAMS.get(str(name))
         efficiency = device.cost_model.elementwise.get(kind) if kind is not None else None
         if efficiency is not None:
             band = _band(efficiency.in_sample, efficiency.held_out)
-            found.put(rows, predict_elementwise(device, efficiency, num_bytes[rows]), band)
+            found.put(rows, predict_elementwise(device, efficiency, table[rows]), band)
         else:
-            stream = stream_coefficients(device, FUSED.get(str(name), str(name)))
-            found.put(rows, stream.launch_s + num_bytes[rows] / stream.reached_bytes_per_s)
+            found.put(rows, predict_stream(measured_coefficients(device, kind), table[rows]))
     return found
 
 
@@ -291,10 +288,10 @@ def _put_mixed(
     num_bytes, num_devices = table["num_bytes"].to_numpy(np.float64), table["num_devices"].to_numpy(np.int64)
     nccl = link.collectives.get(NCCL, {}).get(kind)
     eager_s = np.where(table["timing"] == "eager", nccl.eager_launch_s if nccl is not None else 0.0, 0.0)
+    reached_bytes_per_s = host.bandwidth_bytes_per_s * host.efficiency_frac
     for row in np.flatnonzero(rows):
-        device_s = all_reduce_seconds(
-            num_bytes[row], num_devices[row], host.bandwidth_bytes_per_s * host.efficiency_frac, 2.0 * host.latency_s
-        )  # up to the root and down again
+        round_s = 2.0 * (num_devices[row] - 1.0) * host.latency_s  # each step of a ring: up to the root and down again
+        device_s = all_reduce_seconds(num_bytes[row], num_devices[row], reached_bytes_per_s, round_s)
         found.seconds[row] = max(device_s, float(eager_s[row]))
     found.reason[rows] = ""
 
@@ -345,13 +342,10 @@ BRIDGES: Final = {"a100_sxm_80gb": "nvlink3_bridge_hbm", "h100_sxm": "nvlink3_br
 PAIRS: Final = "nvlink_pairs"
 PAIR: Final = 2
 STREAMS: Final[Mapping[str, ElementwiseKind]] = {
-    "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
-    "activation": "activation", "gelu": "activation", "embedding": "embedding",
-    "sampler": "sampler",
+    **{kind: kind for kind in get_args(ElementwiseKind)},
+    "layernorm": "norm", "add": "residual_add", "gelu": "activation",
 }  # fmt: skip
 """Name of a measured stream -> kind of kernel; others are streams of no special kind."""
-FUSED: Final = {"add_norm": "norm"}
-"""Norm and addition in one kernel: the operator that a forward pass calls norm."""
 PREDICTORS: Final[dict[str, Predictor]] = {
     "gemm": _gemm,
     "attention_prefill": _attention(prompts, "prefill"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,6 +20,7 @@ from hermes_sim.calibration.attention import (
     predict_prefill,
     read_attention,
 )
+from hermes_sim.calibration.check import check
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
     OPERATIONS,
@@ -26,13 +28,15 @@ from hermes_sim.calibration.collectives import (
     read_custom_all_reduce,
     read_nccl,
 )
+from hermes_sim.calibration.device_fit import with_errors
 from hermes_sim.calibration.expert_tables import SHAPE as EXPERT_SHAPE
-from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
-from hermes_sim.calibration.experts import expert_shapes, predict_benchmark
+from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table, tables_by_kernel
+from hermes_sim.calibration.experts import correction, expert_shapes, fit_experts, predict_benchmark
 from hermes_sim.calibration.fit import ErrorSummary, summarize
 from hermes_sim.calibration.gemm import predict_gemm
 from hermes_sim.calibration.links import LINKS
 from hermes_sim.calibration.mla import latent_layers, read_mla
+from hermes_sim.calibration.run import expert_residuals
 from hermes_sim.calibration.split import held_out
 from hermes_sim.calibration.tables import (
     MEASURED_DEVICES,
@@ -40,6 +44,7 @@ from hermes_sim.calibration.tables import (
     read_gemm,
 )
 from hermes_sim.core.schema import Dtype
+from hermes_sim.core.shipped import shipped_root
 from hermes_sim.hardware.device import Device
 from hermes_sim.perf.memory import memory_plan
 from hermes_sim.perf.operators.collective import all_reduce_seconds
@@ -50,6 +55,7 @@ from tests.unit.perf.engines import engine, tiny_model
 
 pytestmark = pytest.mark.data
 
+RESIDUALS = shipped_root() / "hardware_profiles" / "residuals"
 COLD_WEIGHT_BYTES = 128e6
 """Weights and caches above this are not found in any L2."""
 
@@ -184,6 +190,42 @@ EXPERT_BOUNDS = {
     ("h200_sxm", "bf16"): 0.10, ("b200_sxm", "bf16"): 0.12, ("b200_sxm", "fp4"): 0.14, ("l40s", "bf16"): 0.12,
 }  # fmt: skip
 """Mean absolute error on held-out layers of experts whose weights no cache holds, as a server finds them."""
+
+
+CORRECTED_EXPERT_BOUNDS = {
+    ("h100_sxm", "vllm", "bf16"): 0.06, ("h100_sxm", "vllm", "fp8"): 0.065, ("l40s", "vllm", "fp8_block"): 0.067,
+    ("b200_sxm", "vllm", "fp4"): 0.065, ("h100_sxm", "trtllm", "fp8_block"): 0.042,
+    ("b200_sxm", "trtllm", "fp8_block"): 0.04, ("a100_sxm_80gb", "vllm", "bf16"): 0.10,
+}  # fmt: skip
+"""The same with what measured layers say of layers like them, as the benchmark saw them."""
+
+
+@pytest.mark.parametrize(("name", "engine_name", "form"), CORRECTED_EXPERT_BOUNDS)
+def test_experts_with_what_measured_layers_say(data_folder: Path, name: str, engine_name: str, form: str) -> None:
+    path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{engine_name}_moe.parquet"
+    table = read_expert_table(path)
+    table = main_kernel(table[table["dtype"] == form])
+    table = table[held_out(*(table[column] for column in EXPERT_SHAPE))].reset_index(drop=True)
+    device, entry = devices()[name], f"trtllm_{form}" if engine_name == "trtllm" else form
+    analytic_s = predict_benchmark(device, entry, device.cost_model.experts[entry], expert_shapes(table))  # type: ignore[index]
+    measured_s = table["measured_s"].to_numpy()
+    analytic = summarize(analytic_s, measured_s)
+    found = summarize(
+        analytic_s * np.exp(correction(expert_residuals(RESIDUALS / f"{name}.yaml")[entry], table)), measured_s
+    )
+    assert found.mean_frac < min(CORRECTED_EXPERT_BOUNDS[name, engine_name, form], 0.8 * analytic.mean_frac)
+    assert abs(found.bias_frac) < 0.02
+
+
+def test_shipped_experts_are_those_the_fit_gives(data_folder: Path) -> None:
+    """H100's Triton kernels in fp8: coefficients to four digits, curves to the thousandth."""
+    table = read_expert_table(data_folder / "kernels" / "aiconfigurator" / "h100_sxm_vllm_moe.parquet")
+    device, form = devices()["h100_sxm"], "fp8_block_triton"
+    fit = fit_experts(device, form, tables_by_kernel(table[table["dtype"] == "fp8_block"])["_triton"])
+    assert fit.residual is not None
+    stated = with_errors(fit.efficiency, fit.fitted, fit.held_out)
+    tables = {form: expert_residuals(RESIDUALS / "h100_sxm.yaml")[form]}
+    assert check("h100_sxm", device.cost_model.experts[form], stated, tables, {form: fit.residual}).differences == ()
 
 
 @pytest.mark.parametrize(("name", "form"), EXPERT_BOUNDS)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hermes_sim.calibration.check import Check, check
-from hermes_sim.calibration.run import residual_tables
+from hermes_sim.calibration.run import expert_residuals, residual_tables
 from hermes_sim.cli import main
 from hermes_sim.core.shipped import shipped_root
+from hermes_sim.hardware.expert_residual import whole_thousandths
 from hermes_sim.hardware.residual import ResidualTable, encode
 from tests.unit.hardware.shipped import devices
 
@@ -99,3 +100,16 @@ def test_what_differs_is_told_and_ends_with_one(
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "nvlink5: 1 of 212 numbers differ"
     assert told[1] == "  nccl.all_reduce.large_frac: 0.9 in the file, 0.8 fitted"
+
+
+def test_curves_of_experts_are_compared_node_by_node() -> None:
+    table = expert_residuals(RESIDUALS)["bf16"]
+    curves = table.curves(is_even=False).copy()
+    curves[0, 0] += 0.02
+    other = table.model_copy(update={"uneven": whole_thousandths(curves)})
+    assert check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": table}).differences == ()
+    (line,) = check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": other}).differences
+    assert line == f"residuals.experts_bf16: 1 of {2 * curves.size:,} nodes differ, by up to 2.0%"
+    farther = table.model_copy(update={"reach": 3.0})
+    (line,) = check("l40s", {}, {}, {"experts_bf16": table}, {"experts_bf16": farther}).differences
+    assert line == "residuals.experts_bf16: other layers, knots, reach or noise"

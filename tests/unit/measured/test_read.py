@@ -269,3 +269,29 @@ def test_all_shipped_tables_are_read(data_folder: Path) -> None:
     gathers = tables["all_gather"]
     received = gathers["num_bytes"] * (1.0 - 1.0 / gathers["num_devices"])
     assert 200e9 < (received / gathers["measured_s"]).max() < 450e9  # one direction of NVLink 4
+
+
+def older_layers(folder: Path, name: str, *parts: str) -> pd.DataFrame:
+    table = pd.DataFrame({"layer_name": parts, "input": 64, "kv_cache": 0, "tp_size": 1, "ns": 5000.0})
+    write(folder, f"{name}_layers.csv.gz", table)
+    return read_kernels(folder)["stream"].set_index("kernel")
+
+
+def test_modules_of_transformers_are_chains_of_kernels(tmp_path: Path) -> None:
+    """Hidden 4096, 32 and 8 heads of 128, width 14336, in 16 bits; the last norm is one like the others."""
+    found = older_layers(tmp_path, "H100_Llama-3.1-8B_tp1", "input_layernorm", "final_layernorm", "rope", "act_fn")
+    assert found["num_bytes"].to_dict() == {
+        "unfused_norm": 64 * 4096 * 36, "unfused_rope": 64 * 5120 * 20, "unfused_activation": 64 * 14336 * 10
+    }  # fmt: skip
+
+
+def test_a_compiler_fuses_them_and_a_layer_norm_is_one_kernel(tmp_path: Path) -> None:
+    found = older_layers(tmp_path / "a", "TPU-v6e-1_Llama-3.1-8B_tp1", "input_layernorm", "rope")
+    assert found["num_bytes"].to_dict() == {"norm": 64 * 4096 * 4, "rope": 64 * 5120 * 4}
+    found = older_layers(tmp_path / "b", "A6000_Phi-mini-MoE-instruct_tp1", "input_layernorm")
+    assert found["num_bytes"].to_dict() == {"norm": 64 * 4096 * 4}
+
+
+def test_experts_of_modules_are_whole_whatever_the_degree(tmp_path: Path) -> None:
+    found = older_layers(tmp_path, "H100_Mixtral-8x7B-v0.1_tp4", "act_fn")
+    assert found["num_bytes"].to_dict() == {"unfused_activation": 64 * 14336 * 10}
