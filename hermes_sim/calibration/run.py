@@ -186,6 +186,9 @@ def calibrate_device(
         _product_kernels(found, device, data_folder)
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
+        if (eager := calibrate_eager_attention(device, data_folder)) is not None:
+            kernels["vllm_eager"] = eager[0]
+            reports += eager[1]
         found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
         corrections, reports = attention_residuals(
             device.model_copy(update={"cost_model": found.cost_model}), data_folder
@@ -215,8 +218,8 @@ def calibrate_layers(
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
         _products(found, device, {"bf16": products})
-    if "attention" in families and name in EAGER_ATTENTION:
-        attention, reports = calibrate_eager_attention(device, data_folder)
+    if "attention" in families and (eager := calibrate_eager_attention(device, data_folder)) is not None:
+        attention, reports = eager
         found.update({"attention": attention, "attention_kernels": {}, **_shares(attention)}, reports)
     if "small_kernels" in families:
         kinds = fit_layer_streams(device, data_folder)
@@ -359,22 +362,24 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
     return found, reports
 
 
-def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
+def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]] | None:
+    """Attention measured in calls launched one by one: prompts, decodes, mixes where there are any; None without."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
     tables = {}
     for operator, table in read_kernels(data_folder, operators=operators, devices=(device.name,)).items():
-        # calls timed with all of their host work are many times longer than the same calls timed on the device
-        calls = table["timing"] != "eager"
-        tables[operator] = table[(table["device"] == device.name) & calls].reset_index(drop=True)
+        rows = table[(table["device"] == device.name) & table["timing"].isin(["", "device"])].reset_index(drop=True)
+        if len(rows):
+            tables[operator] = rows
+    if operators[0] not in tables or operators[1] not in tables:
+        return None
     heads = ("num_heads", "num_kv_heads")
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
     prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
     found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
     phases = {"decode": decode_errors, "prefill": prefill_errors}
-    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
+    if operators[2] in tables:
         found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
     reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
     errors = {}

@@ -28,7 +28,7 @@ from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
-from hermes_sim.perf.attention_layers import attention_efficiency
+from hermes_sim.perf.attention_layers import EAGER, attention_efficiency
 from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
@@ -131,21 +131,22 @@ def _attention(calls: Calls, phase: str) -> Predictor:
             uneven = (table["num_heads"] % table["num_kv_heads"] != 0).to_numpy()
             found.refuse(uneven, "query heads are no multiple of key-value heads")
             known = known & ~uneven
-        for (engine, _), rows in _groups(table, "engine", "kv_dtype"):
+        engines = table["engine"].astype(str).replace("", "vllm")
+        eager = (table["timing"] == "device").map({True: EAGER, False: ""})
+        for (kernels, _), rows in _groups(table.assign(kernels=engines + eager), "kernels", "kv_dtype"):
             rows = rows & known
             if rows.any():
                 chosen = table[rows]
-                found.put(rows, calls(device, chosen, engine or "vllm"), _attention_band(device, chosen, phase))
+                found.put(rows, calls(device, chosen, kernels), _attention_band(device, chosen, phase, kernels))
         return found
 
     return predicted
 
 
-def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError | None:
+def _attention_band(device: Device, table: pd.DataFrame, phase: str, engine: str) -> FitError | None:
     """Rows of one engine and one dtype of the cache."""
     if not phase:
         return None
-    engine = str(table["engine"].iloc[0]) or "vllm"
     layers = kinds_of(table.iloc[:1])[1][0]
     residual = attention_residual(layers, device, phase, engine)
     if residual is not None and residual.in_sample is not None:
