@@ -98,16 +98,22 @@ take up to 32 heads; a tile for each query head. FlashAttention 2 takes decodes 
 rows."""
 PREFILL_STRUCTURES: Final[tuple[Structure, ...]] = ({"prefill_groups": False}, {"prefill_groups": True})
 
+MATH: Final = "math_dtype"
+"""Column of tables of kernels that multiply in something else than the 16 bits of their queries."""
 SHAPE = ["num_heads", "num_kv_heads", "head_dim"]
-KIND: Final = [*SHAPE, "window_tokens", "kv_dtype"]
+KIND: Final = [*SHAPE, "window_tokens", "kv_dtype", MATH]
 LARGEST_HEAD_DIM: Final = 256
 NUM_FITTED_SHAPES: Final = 80
 NUM_STRUCTURE_SHAPES: Final = 25
 ROWS_OF_A_SHAPE: Final = 20
 
 
-def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") -> pd.DataFrame | None:
+def read_attention(
+    folder: Path, device: str, phase: str, engine: str = "vllm", math_dtype: Dtype = "bf16"
+) -> pd.DataFrame | None:
     """Measured attention of one engine: phase prefill or decode; None where it was not measured.
+
+    math_dtype: of the products; a table of anything but bf16 has it as a column.
 
     Prompts of one token run the decode kernels, heads above 256 and kernels written in Triton are no default: left out.
     """
@@ -119,14 +125,18 @@ def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") 
     if "window_size" not in table:
         table["window_size"] = 0
     keep = (table["head_dim"] <= LARGEST_HEAD_DIM) & ~table["kernel_source"].astype(str).str.contains("triton")
-    keep &= table["attn_dtype"].astype(str) == "bfloat16"
+    keep &= table["attn_dtype"].astype(str).replace("bfloat16", "bf16") == math_dtype
+    if not keep.any():
+        return None
     tokens = "new_tokens" if phase == "prefill" else "context_tokens"
     table[tokens] = table["isl"] if phase == "prefill" else table["step"] + 1
     keep &= (table["isl"] > 1) if phase == "prefill" else True
     table["kv_dtype"] = table["kv_cache_dtype"].astype(str).map({"bfloat16": "bf16", "fp8": "fp8"})
     names = {"batch_size": "num_seqs", "num_key_value_heads": "num_kv_heads", "window_size": "window_tokens"}
     table = table[keep].rename(columns=names).dropna(subset=["latency_ms"])
-    found = table.groupby(["num_seqs", tokens, *KIND], as_index=False)["latency_ms"].median()
+    kind = [name for name in KIND if name in table]
+    found = table.groupby(["num_seqs", tokens, *kind], as_index=False)["latency_ms"].median()
+    found = found if math_dtype == "bf16" else found.assign(**{MATH: math_dtype})
     return pd.DataFrame(found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms"))
 
 
@@ -377,12 +387,13 @@ def _coefficients(
 
 def layers_of_heads(shape: tuple[Any, ...]) -> AttentionLayers:
     """One layer of multi-head or grouped-query attention from its KIND."""
-    num_heads, num_kv_heads, head_dim, window_tokens, kv_dtype = shape
-    return grouped_layers(int(num_heads), int(num_kv_heads), int(head_dim), int(window_tokens), kv_dtype)
+    num_heads, num_kv_heads, head_dim, window_tokens, kv_dtype, *math = shape
+    heads = int(num_heads), int(num_kv_heads), int(head_dim), int(window_tokens)
+    return grouped_layers(*heads, kv_dtype, *math)
 
 
 def grouped_layers(
-    num_heads: int, num_kv_heads: int, head_dim: int, window_tokens: int, kv_dtype: Dtype
+    num_heads: int, num_kv_heads: int, head_dim: int, window_tokens: int, kv_dtype: Dtype, math_dtype: Dtype = "bf16"
 ) -> AttentionLayers:
     """One layer as an engine runs it on one device: queries of 2 bytes, cache as its dtype says."""
     query_bytes = 2.0 * num_heads * head_dim * 2.0
@@ -403,6 +414,6 @@ def grouped_layers(
         prefill_bytes_per_query=query_bytes,
         cache_write_bytes=2.0 * 2.0 * num_kv_heads * head_dim * 2.0,
         history_flops_per_token=0.0,
-        dtype="bf16",
+        dtype=math_dtype,
         kv_dtype=kv_dtype,
     )

@@ -61,7 +61,7 @@ def fit_residual(
     ratio = np.clip(np.asarray(log_ratio, np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     design = _design([np.asarray(features[name], np.float64) for name in knots], list(knots.values()))
     rough = _roughness(list(knots.values()))
-    folds = _folds(np.asarray(groups))
+    folds = folds_of(np.asarray(groups))
     before = float(np.abs(ratio).mean())
     errors = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
     after = min(errors)
@@ -126,7 +126,7 @@ def _roughness(knots: Sequence[Sequence[float]]) -> Any:
     return coo_array(entries if entries else (index.size, index.size), shape=(index.size, index.size)).tocsr()
 
 
-def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+def folds_of(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
     _, number = np.unique(groups, return_inverse=True)
     scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
-from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residuals
 from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.collectives import (
     LIBRARIES,
@@ -56,6 +56,7 @@ from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, El
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 from hermes_sim.hardware.residual import Residuals, ResidualTable
+from hermes_sim.perf.attention_layers import FP8_MATH
 from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
 ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
@@ -336,6 +337,9 @@ def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str,
                 for kv_dtype in sorted(table["kv_dtype"].unique()):
                     rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
                     yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
+        narrow = read_attention(data_folder, device, "prefill", engine, "fp8")
+        if narrow is not None and f"{engine}{FP8_MATH}_fp8" in get_args(AttentionKernel):
+            yield f"{engine}{FP8_MATH}_fp8", "prefill", narrow
 
 
 def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
@@ -349,16 +353,17 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
         name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
         own = kernels[name] if name else device.cost_model.attention
         rows = attention_rows(device, own, phase, table)
-        residual = fit_attention_residual(rows)
-        if residual is None:
-            continue
-        errors = corrected_attention(rows, residual)
-        residual = _with_errors(residual, *errors)
-        found[residual_name(phase, name)] = residual
+        tables = fit_attention_residuals(rows)
         alike = name.removeprefix("trtllm_").removeprefix("sglang_")
-        if "_mla" in name and kernels.get(alike) == own:
-            found.setdefault(residual_name(phase, alike), residual)
-        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
+        for window, table_of_window in tables.items():
+            residual = table_of_window
+            if (rows.held & (rows.windows == window)).any():
+                residual = _with_errors(residual, *corrected_attention(rows, tables, window))
+            found[residual_name(phase, name, window)] = residual
+            if "_mla" in name and kernels.get(alike) == own:
+                found.setdefault(residual_name(phase, alike, window), residual)
+        if tables:
+            reports.append(FitReport(device.name, f"{phase} {measured} corrected", *corrected_attention(rows, tables)))
     return found, reports
 
 

@@ -44,6 +44,8 @@ NOT_CAPTURED: Final[tuple[AttentionKernel, ...]] = ("vllm_mla", "vllm_mla_fp8")
 
 EAGER: Final = "_eager"
 """After the name of an engine: its kernels of another version, called one by one and not in captured graphs."""
+FP8_MATH: Final = "_fmha"
+"""After the name of an engine: its kernels that multiply queries, keys and values of fp8 in fp8."""
 
 TILE_HEAD_DIM = 128.0
 """Cycles of a tile are stated for this head dimension."""
@@ -168,8 +170,16 @@ def attention_kernel(
     """
     latent = "_mla" if layers.kind == "latent" else ""
     narrow = "_fp8" if layers.kv_dtype in ("fp8", "fp8_block") else ""
-    for name in (f"{engine}{latent}{narrow}", f"{latent}{narrow}".lstrip("_"), f"{engine}{latent}", latent.lstrip("_")):
-        kernel = cast(AttentionKernel, name)
+    library = engine.removesuffix(EAGER).removesuffix(FP8_MATH)
+    for name in (
+        f"{engine}{latent}{narrow}",
+        f"{library}{latent}{narrow}",
+        f"{latent}{narrow}",
+        f"{engine}{latent}",
+        f"{library}{latent}",
+        latent,
+    ):
+        kernel = cast(AttentionKernel, name.lstrip("_"))
         if kernel in device.cost_model.attention_kernels and not (serving and kernel in NOT_CAPTURED):
             return kernel
     return ""

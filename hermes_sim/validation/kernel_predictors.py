@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.attention import MATH
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
@@ -28,7 +29,7 @@ from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
-from hermes_sim.perf.attention_layers import EAGER, attention_efficiency
+from hermes_sim.perf.attention_layers import EAGER, FP8_MATH, attention_efficiency
 from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
@@ -132,11 +133,13 @@ def _attention(calls: Calls, phase: str) -> Predictor:
             found.refuse(uneven, "query heads are no multiple of key-value heads")
             known = known & ~uneven
         engines = table["engine"].astype(str).replace("", "vllm")
-        eager = (table["timing"] == "device").map({True: EAGER, False: ""})
-        for (kernels, _), rows in _groups(table.assign(kernels=engines + eager), "kernels", "kv_dtype"):
+        variants = np.where(table["timing"] == "device", EAGER, np.where(table["dtype"] == "fp8", FP8_MATH, ""))
+        for (kernels, kv_dtype), rows in _groups(table.assign(kernels=engines + variants), "kernels", "kv_dtype"):
             rows = rows & known
             if rows.any():
                 chosen = table[rows]
+                if f"{kernels}_{kv_dtype}" in device.cost_model.attention_kernels and kernels.endswith(FP8_MATH):
+                    chosen = chosen.assign(**{MATH: "fp8"})
                 found.put(rows, calls(device, chosen, kernels), _attention_band(device, chosen, phase, kernels))
         return found
 

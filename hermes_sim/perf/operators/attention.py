@@ -218,4 +218,5 @@ def mixed_decode_seconds(
     readings = min(max(num_decode * group * coefficients[start + PREFILL_CORE_SHARE], 1.0), group)
     kept = (context_sum / coefficients[start + MIXED_CACHE_TOKENS]) ** REREAD_POWER
     readings = 1.0 + (readings - 1.0) * kept / (1.0 + kept)
-    return max(compute_s, context_sum * coefficients[start + DECODE_BYTE_S] * readings)
+    seconds: float = max(compute_s, context_sum * coefficients[start + DECODE_BYTE_S] * readings)
+    return seconds
