@@ -19,12 +19,12 @@ from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, ResidualTable, encod
 
 FloatArray = npt.NDArray[np.float64]
 
-SMOOTHINGS: Final = ((1.0, 0.25), (1.0, 0.6), (2.0, 0.4), (2.0, 1.0))
+SMOOTHINGS: Final = ((1.0, 0.25), (1.0, 0.6), (2.0, 0.8))
 """(factor on the lengths, error of one measurement in standard deviations of what is left over): to choose from."""
 NEAR: Final = 0.25
 """Covariance, in shares of the variance, with the nearest measurement that a node needs to count as measured."""
 FEWEST_ROWS: Final = 40
-MOST_ROWS_CROSS_VALIDATED: Final = 1200
+MOST_ROWS_CROSS_VALIDATED: Final = 900
 NODES_AT_ONCE: Final = 4096
 
 
