@@ -23,6 +23,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LATENT: Final = ("num_heads", "kv_dtype")
+BY_PHASE: Final = "trtllm"
+"""TensorRT-LLM calls the kernels of the context phase for prompts of any length; others look at the longest query."""
 
 
 def decodes(device: Device, table: pd.DataFrame, engine: str) -> FloatArray:
@@ -31,9 +33,13 @@ def decodes(device: Device, table: pd.DataFrame, engine: str) -> FloatArray:
 
 
 def prompts(device: Device, table: pd.DataFrame, engine: str) -> FloatArray:
-    """Prompt chunks over themselves and their history. A prompt of one token runs the kernels of decodes."""
+    """Prompt chunks over themselves and their history.
+
+    A prompt of one token runs the kernels of decodes, but for engines that tell requests apart by phase.
+    """
     out = np.empty(len(table))
-    single = (table["new_tokens"] == 1).to_numpy()
+    as_decodes = not engine.startswith(BY_PHASE)
+    single = (table["new_tokens"] == 1).to_numpy() & as_decodes
     if single.any():
         rows = table[single].assign(context_tokens=table["history_tokens"] + 1.0)
         out[single] = decodes(device, rows.assign(max_context_tokens=rows["context_tokens"]), engine)
