@@ -132,9 +132,7 @@ def _attention(calls: Calls, phase: str) -> Predictor:
             uneven = (table["num_heads"] % table["num_kv_heads"] != 0).to_numpy()
             found.refuse(uneven, "query heads are no multiple of key-value heads")
             known = known & ~uneven
-        engines = table["engine"].astype(str).replace("", "vllm")
-        variants = np.where(table["timing"] == "device", EAGER, np.where(table["dtype"] == "fp8", FP8_MATH, ""))
-        for (kernels, kv_dtype), rows in _groups(table.assign(kernels=engines + variants), "kernels", "kv_dtype"):
+        for (kernels, kv_dtype), rows in _groups(table.assign(kernels=_libraries(table)), "kernels", "kv_dtype"):
             rows = rows & known
             if rows.any():
                 chosen = table[rows]
@@ -144,6 +142,14 @@ def _attention(calls: Calls, phase: str) -> Predictor:
         return found
 
     return predicted
+
+
+def _libraries(table: pd.DataFrame) -> pd.Series:
+    """Engine of every row, and whether it was called one by one, or multiplied in fp8."""
+    nothing = pd.Series("", index=table.index)
+    eager, narrow = table.get("timing", nothing) == "device", table.get("dtype", nothing) == "fp8"
+    engines = table["engine"].astype(str).replace("", "vllm")
+    return engines + np.where(eager, EAGER, np.where(narrow, FP8_MATH, ""))
 
 
 def _attention_band(device: Device, table: pd.DataFrame, phase: str, engine: str) -> FitError | None:
