@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.calibration.residual import NEEDED_GAIN_FRAC, NUM_FOLDS, folds_of
+from hermes_sim.calibration.residual import NEEDED_GAIN_FRAC, NUM_FOLDS, shape_folds
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,7 +96,7 @@ def _mean_at(nodes: FloatArray, places: FloatArray, ratio: FloatArray, noise: fl
 
 def _cross_validated(places: FloatArray, ratio: FloatArray, noise: float, groups: npt.NDArray[np.generic]) -> float:
     """Mean absolute error on rows whose shapes were left out in turn."""
-    folds = folds_of(groups)
+    folds = shape_folds(groups)
     error = 0.0
     for fold in range(NUM_FOLDS):
         out = folds == fold

@@ -34,6 +34,8 @@ SHORTEST_S: Final = 2e-6
 """Tables in whole microseconds say little below."""
 
 
+ROUTER: Final = "router"
+
 SLOWEST_FRAC: Final = 0.25
 """A norm that moves long streams below this share of the memory bandwidth is no kernel of an engine but several passes,
 run operator by operator by PyTorch: such a model's rows say nothing of the kernel."""
@@ -43,11 +45,15 @@ LONG_STREAMS: Final = 0.75
 
 
 def read_layer_products(folder: Path, device: str) -> pd.DataFrame | None:
-    """Products in 16 bits: columns m, n, k, measured_s, the median over models; None where there are none."""
+    """Products in 16 bits: columns m, n, k, measured_s, the median over models; None where there are none.
+
+    A router's time is that of the whole layer, the choice of experts included: no time of a product.
+    """
     table = read_kernels(folder, operators=["gemm"], devices=[device]).get("gemm")
     if table is None or table.empty:
         return None
     rows = table[table["dtype"].astype(str).isin(["bf16", "fp16"]) & (table["measured_s"] >= SHORTEST_S)]
+    rows = rows[rows["part"] != ROUTER]
     return pd.DataFrame(rows.groupby(["m", "n", "k"], as_index=False)["measured_s"].median())
 
 

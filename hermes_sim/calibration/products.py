@@ -12,7 +12,7 @@ from hermes_sim.calibration.gemm import (
     DYNAMIC_SCALE,
     KERNEL_DTYPES,
     GemmFit,
-    fit_gemm_with_residual,
+    fit_gemm,
     without_dynamic_scale,
 )
 from hermes_sim.calibration.tables import GEMM_KERNELS, read_gemm_kernel
@@ -21,11 +21,16 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
 
 
-def calibrate_products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
-    """Dense products by dtype, with their residual tables."""
+def calibrate_products(
+    found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame], *, repeated: bool = True
+) -> None:
+    """Dense products by dtype, with their residual tables.
+
+    repeated: measured by a benchmark that calls one product again and again, rather than all of a layer in turn.
+    """
     efficiencies = dict(found.cost_model.gemm)
     for dtype, table in tables.items():
-        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm_with_residual(device, dtype, table))
+        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm(device, dtype, table, repeated=repeated))
     found.update({"gemm": efficiencies})
 
 
@@ -35,7 +40,7 @@ def calibrate_product_kernels(found: Calibration, device: Device, data_folder: P
     for kernel in GEMM_KERNELS:
         table = read_gemm_kernel(data_folder, device.name, kernel)
         if table is not None:
-            fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
+            fit = fit_gemm(device, KERNEL_DTYPES[kernel], table, kernel)
             efficiencies[kernel] = _product(found, device.name, kernel, fit)
     if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
         whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]

@@ -13,7 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.calibration.bands import left_out_errors
 from hermes_sim.calibration.device_file import error_mapping
+from hermes_sim.calibration.fit import fit_error
 from hermes_sim.core.whole_file import write_whole
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
@@ -44,6 +46,13 @@ def octave_knots(values: npt.ArrayLike, per_octave: float = 1.0) -> tuple[float,
     return tuple(float(knot) for knot in np.unique(np.round(2.0 ** np.linspace(low, high, count))))
 
 
+def shape_folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
+    _, number = np.unique(groups, return_inverse=True)
+    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
+
+
 def fit_residual(
     features: Mapping[str, npt.ArrayLike],
     log_ratio: npt.ArrayLike,
@@ -59,16 +68,19 @@ def fit_residual(
     bridges: nodes between two measured neighbours count as measured, where whole values of an axis were kept out.
     """
     knots = {name: tuple(float(knot) for knot in values) for name, values in axes.items()}
-    ratio = np.clip(np.asarray(log_ratio, np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    whole = np.asarray(log_ratio, np.float64)
+    ratio = np.clip(whole, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     design = _design([np.asarray(features[name], np.float64) for name in knots], list(knots.values()))
     rough = _roughness(list(knots.values()))
-    folds = folds_of(np.asarray(groups))
+    folds = shape_folds(np.asarray(groups))
     before = float(np.abs(ratio).mean())
-    errors = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
+    left_out = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
+    errors = [float(np.abs(ratio - found).mean()) for found in left_out]
     after = min(errors)
     if not after < (1.0 - NEEDED_GAIN_FRAC) * before:
         return None
-    values = _solve(design, ratio, rough, STRENGTHS[errors.index(after)])
+    best = errors.index(after)
+    values = _solve(design, ratio, rough, STRENGTHS[best])
     shape = tuple(len(one) for one in knots.values())
     has_data = (np.asarray(design.sum(axis=0)).ravel() >= SUPPORT).reshape(shape)
     if bridges:
@@ -79,6 +91,7 @@ def fit_residual(
         num_points=len(ratio),
         before_frac=float(f"{min(before, 1.0):.4g}"),
         after_frac=float(f"{min(after, 1.0):.4g}"),
+        left_out=fit_error(left_out_errors(whole - left_out[best], len(np.unique(groups)))),
     )
 
 
@@ -127,25 +140,16 @@ def _roughness(knots: Sequence[Sequence[float]]) -> Any:
     return coo_array(entries if entries else (index.size, index.size), shape=(index.size, index.size)).tocsr()
 
 
-def folds_of(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
-    _, number = np.unique(groups, return_inverse=True)
-    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
-    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
-
-
 def _cross_validated(
     design: Any, ratio: FloatArray, rough: Any, strength: float, folds: npt.NDArray[np.int64]
-) -> float:
-    """Mean absolute error on rows whose shapes were left out in turn."""
-    error = 0.0
+) -> FloatArray:
+    """Value of every row by a table without the fold of its shape; zero where one fold holds all rows."""
+    found = np.zeros(len(ratio))
     for fold in range(NUM_FOLDS):
         out = folds == fold
-        if out.all() or not out.any():
-            continue
-        values = _solve(design[~out], ratio[~out], rough, strength)
-        error += float(np.abs(ratio[out] - design[out] @ values).sum())
-    return error / len(ratio)
+        if not out.all() and out.any():
+            found[out] = design[out] @ _solve(design[~out], ratio[~out], rough, strength)
+    return found
 
 
 def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> FloatArray:
@@ -193,7 +197,9 @@ def render_residuals(residuals: Residuals) -> str:
         lines += [f"    num_points: {table.num_points}"]
         lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
         lines += [
-            f"    {key}: {error_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
+            f"    {key}: {error_mapping(error)}"
+            for key in ("left_out", "in_sample", "held_out")
+            if (error := getattr(table, key))
         ]
         lines += [f'    values: "{table.values}"']
     return "\n".join(lines) + "\n"

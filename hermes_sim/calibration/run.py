@@ -16,6 +16,7 @@ from hermes_sim.calibration.check import Check, check
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.device_fit import FAMILIES, Calibration, Family, FitReport, with_errors
 from hermes_sim.calibration.expert_kernels import calibrate_experts
+from hermes_sim.calibration.gemm import too_fast
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
 from hermes_sim.calibration.links import LINKS_FOLDER, calibrate_links
 from hermes_sim.calibration.products import calibrate_product_kernels, calibrate_products
@@ -23,7 +24,7 @@ from hermes_sim.calibration.residual import write_residuals
 from hermes_sim.calibration.small_kernels import ELEMENTWISE_FROM, calibrate_elementwise
 from hermes_sim.calibration.tables import GEMM_DTYPES, MEASURED_DEVICES, read_gemm
 from hermes_sim.calibration.yaml_block import read_alone
-from hermes_sim.core.schema import Source
+from hermes_sim.core.schema import DTYPE_BYTES, Source
 from hermes_sim.hardware.device import cost_model_by_class
 from hermes_sim.hardware.residual import Residuals, ResidualTable
 
@@ -116,7 +117,8 @@ def calibrate_layers(
         found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
-        calibrate_products(found, device, {"bf16": products})
+        possible = products[~too_fast(device, "bf16", products, DTYPE_BYTES["bf16"])]
+        calibrate_products(found, device, {"bf16": possible}, repeated=False)
     if "attention" in families and (eager := calibrate_eager_attention(device, data_folder)) is not None:
         attention, reports = eager
         found.update({"attention": attention, "attention_kernels": {}, **attention_shares(attention)}, reports)

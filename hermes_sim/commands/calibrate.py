@@ -16,6 +16,7 @@ from hermes_sim.core.words import did_you_mean
 if TYPE_CHECKING:
     from hermes_sim.calibration.device_fit import Family, FitReport
     from hermes_sim.calibration.own_device import OwnCalibration
+    from hermes_sim.measured.tables import TableProblem
 
 DIFFERENT: Final = 1
 COLLECTIVES: Final = "collectives"
@@ -117,7 +118,7 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
     described = read_description(Device, path)
     tables = read_tables(files)
     if tables.problems:
-        raise ConfigError([Problem(one.file, None, one.column, str(one)) for one in tables.problems])
+        raise ConfigError([_problem(one) for one in tables.problems])
     chosen = {operator: table[table["device"] == described.name] for operator, table in tables.items()}
     chosen = {operator: table for operator, table in chosen.items() if len(table)}
     if not chosen:
@@ -139,6 +140,11 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
         typer.echo(f"written {path}")
     else:
         typer.echo(render_cost_model(found.cost_model).rstrip())
+
+
+def _problem(one: TableProblem) -> Problem:
+    row = "" if one.row is None else f"row {one.row} "
+    return Problem(one.file, None, f"{row}{one.column}".strip(), one.reason)
 
 
 def _own_rows(found: OwnCalibration) -> Iterator[Sequence[str]]:

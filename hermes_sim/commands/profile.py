@@ -98,6 +98,10 @@ def measure_engine(
 
 def _measure(context: typer.Context) -> None:
     """Options go by the names that `python -m hermes_sim.profile` gives them: one function serves both commands."""
-    from hermes_sim.profile.command import run
+    from hermes_sim.profile.command import INTERRUPTED, RESUMABLE, run
 
-    typer.echo(run(Namespace(what=context.info_name, **context.params)))
+    try:
+        typer.echo(run(Namespace(what=context.info_name, **context.params)))
+    except KeyboardInterrupt:
+        typer.echo(RESUMABLE, err=True)
+        raise typer.Exit(INTERRUPTED) from None

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Final
 
 import typer
@@ -105,6 +106,11 @@ def _check_file(path: Path | None) -> None:
         raise HermesError(f"{path}: is a folder")
     if not path.parent.is_dir():
         raise HermesError(f"{path}: there is no folder {path.parent}")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise HermesError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -43,10 +43,17 @@ class ResidualTable(Description):
     """Mean |ln(measured / predicted)| on shapes kept out in turn (cross-validation): analytic time ..."""
     after_frac: Fraction | None = None
     """... and with this table."""
+    left_out: FitError | None = None
+    """Error of corrected times on fitted shapes that were left out in turn, with the band that this gives."""
     in_sample: FitError | None = None
     """Error of corrected times on the shapes that were fitted."""
     held_out: FitError | None = None
     """Error of corrected times on shapes that were not fitted."""
+
+    @property
+    def band(self) -> FitError | None:
+        """The error whose band holds for shapes that were not fitted."""
+        return self.left_out or self.in_sample
 
     @model_validator(mode="after")
     def _check(self) -> ResidualTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import pandas as pd
 
 from hermes_sim import __version__
 from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.core.words import did_you_mean
 from hermes_sim.measured.columns import OPERATORS
 from hermes_sim.replay.experiment import readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
@@ -93,11 +94,10 @@ def validate_folder(folder: str | Path, only: str | None = None, progress: Progr
     name = None if only in WHOLE else only
     kernels = validate_kernels(folder, name, progress) if of_kernels else None
     serving = validate_serving(folder, name, progress) if of_serving else None
-    if name is not None and not _anything(kernels, serving):
-        known = ", ".join([*WHOLE, *OPERATORS, *sorted(experiments)])
-        message = f"nothing in the folder goes by that name; known are {known}, devices, and parts of file names"
-        raise ConfigError([Problem("--only " + name, None, "", message)])
-    return summed_up(str(folder), only, kernels, serving)
+    accuracy = summed_up(str(folder), only, kernels, serving)
+    if not _anything(kernels, serving) and not (name is None and accuracy.problems):
+        raise ConfigError([_nothing(folder, only, kernels, experiments)])
+    return accuracy
 
 
 def summed_up(
@@ -119,6 +119,17 @@ def summed_up(
     if serving is not None and len(serving.scored):
         bars.append(band_bar(judges_bands(serving.scored), "bands_serving", "90% bands of served runs kept out"))
     return Accuracy(folder, only, kernels, serving, unseen, layers, tuple(bars))
+
+
+def _nothing(folder: Path, only: str | None, kernels: KernelAccuracy | None, experiments: Collection[str]) -> Problem:
+    if only is None or only in WHOLE:
+        return Problem(str(folder), None, "", "no table of measurements is in this folder (docs/measured-tables.md)")
+    known = [*WHOLE, *OPERATORS, *sorted(experiments)]
+    message = (
+        f"nothing in the folder goes by that name; known are {', '.join(known)}, devices, and parts of file names."
+    )
+    devices = {str(name) for table in (kernels.tables if kernels else {}).values() for name in table["device"].unique()}
+    return Problem(f"--only {only}", None, "", message + did_you_mean(only, [*known, *sorted(devices)]))
 
 
 def _parts(kernels: KernelAccuracy) -> pd.DataFrame:

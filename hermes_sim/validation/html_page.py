@@ -81,7 +81,8 @@ def _bars(bars: Sequence[Mapping[str, Any]]) -> str:
             f'<td class="reason">{escape(bar["reason"])}</td>',
         ]
         rows.append(f'<tr class="{kind}">{"".join(cells)}</tr>')
-    heads = ("rows that fitted nothing", "", "reached", "asked", "", "where the error sits")
+    heads = {"rows that fitted nothing": "", "verdict": "", "reached": "number", "asked": "number"}
+    heads |= {"against asked": "", "where the error sits": ""}
     table = f'<table class="bars"><thead>{_heads(heads)}</thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<section id="bars"><h2>Bars: {num_met} of {len(judged)} met</h2>{table}</section>'
 
@@ -151,7 +152,7 @@ def _reasons(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return ""
     rows = [
-        f"<tr>{_cell(str(one.get('operator', one.get('experiment'))))}{_cell(one['reason'])}"
+        f"<tr>{_cell(str(one.get('operator', one.get('experiment'))))}{_cell(one['reason'], 'long')}"
         f"{_cell(format(one['rows'], ','), 'number')}</tr>"
         for one in records
     ]
@@ -167,9 +168,9 @@ def _worst(records: Iterable[Mapping[str, Any]]) -> str:
         where = f"{one['table']} row {one['row']}"
         name = str(one.get("operator", f"{one.get('experiment')} {one.get('metric')}"))
         facts = "; ".join(one.get("special", ()))
-        cells = [_cell(name), _cell(f"{one['error_frac']:+.1%}", "number"), _cell(what, "long"), _cell(facts, "long")]
-        rows.append(f"<tr>{''.join(cells)}{_cell(where, 'long')}</tr>")
-    table = _table(("of", "error", "shape", "what is special", "row"), rows, num_texts=1)
+        cells = [_cell(name), _cell(what, "long"), _cell(facts, "long"), _cell(where, "long")]
+        rows.append(f"<tr>{''.join(cells)}{_cell(format(one['error_frac'], '+.1%'), 'number')}</tr>")
+    table = _table(("of", "shape", "what is special", "row", "error"), rows, num_texts=4)
     return _folded("worst rows", table, len(rows))
 
 
@@ -180,17 +181,21 @@ def _folded(title: str, table: str, num_rows: int, *, is_open: bool = False) -> 
 
 def _table(heads: Sequence[str], rows: Sequence[str], num_texts: int) -> str:
     """Scrolls in a box of its own where the screen is narrow. num_texts: columns of text before those of numbers."""
+    kinds = {name: "number" if place >= num_texts else "" for place, name in enumerate(heads)}
     return (
-        f'<div class="scroll" tabindex="0"><table><thead>{_heads(heads, num_texts)}</thead>'
+        f'<div class="scroll" tabindex="0"><table><thead>{_heads(kinds)}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _heads(names: Sequence[str], num_texts: int | None = None) -> str:
-    cells = []
-    for place, name in enumerate(names):
-        kind = ' class="number"' if num_texts is not None and place >= num_texts else ""
-        cells.append(f'<th scope="col"{kind}>{escape(name.replace("_", " "))}</th>')
+def _heads(kinds: Mapping[str, str]) -> str:
+    """Name of a column -> its class."""
+    cells = (
+        f'<th scope="col" class="{kind}">{escape(name.replace("_", " "))}</th>'
+        if kind
+        else f'<th scope="col">{escape(name.replace("_", " "))}</th>'
+        for name, kind in kinds.items()
+    )
     return f"<tr>{''.join(cells)}</tr>"
 
 

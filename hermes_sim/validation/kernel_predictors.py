@@ -19,7 +19,7 @@ from hermes_sim.calibration.elementwise import predict_elementwise
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
 from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
-from hermes_sim.calibration.gemm import predict_gemm
+from hermes_sim.calibration.gemm import predict_measured, too_fast
 from hermes_sim.calibration.links import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
@@ -78,6 +78,7 @@ class Predicted:
     def refuse(self, rows: npt.NDArray[np.bool_], why: str) -> None:
         """Rows that cannot be expressed."""
         self.reason[rows] = why
+        self.seconds[rows] = self.low[rows] = self.high[rows] = np.nan
 
 
 PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
@@ -87,6 +88,9 @@ PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
 
 HOST_TIME_FACTOR: Final = 5.0
 """Kernels of another library stand for a table only if its shortest product is not so many times longer than theirs."""
+
+ROUTER_FACTOR: Final = 4.0
+"""A router that takes so many times longer than its product is the choice of experts too, and several kernels."""
 
 
 def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
@@ -103,24 +107,31 @@ def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
             if kernel is None and name in PRODUCT_FORMATS:
                 found.refuse(rows, f"no model of a product in {name}")
                 continue
-            seconds = predict_gemm(device, dtype, table[rows], kernel=kernel)
+            impossible = rows.copy()
+            impossible[rows] = too_fast(device, dtype, table[rows], bytes_per_weight)
+            found.refuse(impossible, "less than half the time that the peaks of the data sheet allow")
+            rows = rows & ~impossible
+            if not rows.any():
+                continue
+            seconds = predict_measured(device, dtype, table[rows], kernel)
             shortest_s = float(table["measured_s"][rows].min())
             is_foreign = kernel is not None and not kernel.startswith(f"{engine}_")
             if is_foreign and shortest_s > HOST_TIME_FACTOR * seconds.min():
                 found.refuse(rows, f"no product takes less than {shortest_s * 1e6:.0f} us: launches from the host")
             else:
                 found.put(rows, seconds, _gemm_band(device, dtype, kernel))
+                routers = rows & (table["part"] == "router").to_numpy()
+                whole = routers & (table["measured_s"].to_numpy() > ROUTER_FACTOR * found.seconds)
+                found.refuse(whole, "a router's whole layer, several times as long as its product")
     return found
 
 
 def _gemm_band(device: Device, dtype: Dtype, kernel: GemmKernel | None) -> FitError | None:
     """With the residual table, if its errors are stated, else by coefficients alone."""
     residual = gemm_residual(device, dtype, kernel)
-    if residual is not None and residual.in_sample is not None:
-        return _band(residual.in_sample, residual.held_out)
-    by_dtype = device.cost_model.gemm.get(dtype)
-    efficiency = gemm_efficiency(device, dtype, kernel) if kernel is not None else by_dtype
-    return _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
+    if residual is not None and residual.band is not None:
+        return residual.band
+    return gemm_efficiency(device, dtype, kernel).band
 
 
 def _attention(calls: Calls, phase: str) -> Predictor:
@@ -158,8 +169,8 @@ def _attention_band(device: Device, table: pd.DataFrame, phase: str, engine: str
         return None
     layers = kinds_of(table.iloc[:1])[1][0]
     residual = attention_residual(layers, device, phase, engine)
-    if residual is not None and residual.in_sample is not None:
-        return _band(residual.in_sample, residual.held_out)
+    if residual is not None and residual.band is not None:
+        return residual.band
     efficiency = attention_efficiency(layers, device, engine)
     return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
 
@@ -205,7 +216,7 @@ def _put_experts(
     band = _band(own.in_sample, own.held_out) if own is not None else None
     if residual is not None:
         seconds = seconds * np.exp(residuals_at(residual, residual_features(shapes))[0])
-        band = _band(residual.in_sample, residual.held_out) or band
+        band = residual.band or band
     found.put(rows, seconds, band)
 
 

@@ -52,6 +52,9 @@ class KernelAccuracy:
     unexpressed: Counter[tuple[str, str, str, str]]
     """(table, operator, device, reason) -> rows."""
 
+    num_present: int
+    """Rows asked for, those that the tables cannot hold included."""
+
     def coverage(self) -> list[dict[str, Any]]:
         """Per table and operator: rows present, expressible, predicted, and why others are not."""
         present: Counter[tuple[str, str]] = Counter()
@@ -107,7 +110,7 @@ class KernelAccuracy:
         """The part `kernels` of the report."""
         return {
             "rows": {
-                "present": self.tables.num_rows + sum(skip.num_rows for skip in self.tables.skipped),
+                "present": self.num_present,
                 "expressible": len(self.scored),
                 "predicted": len(self.scored),
                 "malformed": self.tables.num_malformed,
@@ -128,10 +131,12 @@ def validate_kernels(folder: Path, only: str | None = None, progress: Progress |
     tables = read_kernels(folder, operators=operators)
     names = sorted({str(name) for table in tables.values() for name in table["device"].unique()})
     devices = known_devices(names)
+    num_present = sum(skip.num_rows for skip in tables.skipped) if only is None else 0
     parts: list[pd.DataFrame] = []
     unexpressed: Counter[tuple[str, str, str, str]] = Counter()
     for operator, table in tables.items():
         chosen = table if only is None or operators else table[_named(table, only, device_name)]
+        num_present += len(chosen)
         for name, rows in chosen.groupby("device", observed=True, sort=True):
             if progress is not None:
                 progress(f"{operator} {name}")
@@ -145,7 +150,7 @@ def validate_kernels(folder: Path, only: str | None = None, progress: Progress |
     for column in ("operator", "table", *LABELS):
         scored[column] = scored[column].astype("category")
     scored["side"] = pd.Categorical(scored["side"], categories=list(SIDES), ordered=True)
-    return KernelAccuracy(tables, scored, unexpressed)
+    return KernelAccuracy(tables, scored, unexpressed, num_present)
 
 
 _COLUMNS: Final = (

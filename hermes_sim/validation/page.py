@@ -70,7 +70,9 @@ _PEER_ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 _FORMAT: Final = """\
 ## The JSON report
 
-`hermes-sim validate --json FILE` writes one object; fractions, seconds, no rounding beyond five digits. Its keys:
+`hermes-sim validate --json FILE` writes one object; fractions, seconds, no rounding beyond five digits.
+`hermes-sim validate --report FILE` shows it again, with `--html PAGE` as a page;
+`python -m hermes_sim.validation.served_bands FILE` makes the bands of served latencies from it. Its keys:
 
 | key | holds |
 |---|---|

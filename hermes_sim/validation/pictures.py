@@ -14,6 +14,10 @@ COLORS: Final = {"fitted": "#8496a9", "held_out": "#1f6feb", "unseen_device": "#
 SIDE_WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "device not fitted"}
 INK: Final = "#000000"
 """Drawn with this, and then in the text's colour of the page."""
+SIZE: Final = 2.5
+FEW: Final = 500
+FEW_SIZE: Final = 7.0
+"""Of a point, in square points, and where there are few of them."""
 
 Points = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 """Side -> measured, predicted."""
@@ -29,7 +33,7 @@ def scatter(title: str, points: Points) -> str:
     axis.plot([min(measured), max(measured)], [min(measured), max(measured)], color=INK, linewidth=0.6)
     for side, color in COLORS.items():
         if side in points:
-            axis.scatter(*points[side], s=2.5, c=color, linewidths=0)
+            axis.scatter(*points[side], s=FEW_SIZE if len(measured) < FEW else SIZE, c=color, linewidths=0)
     axis.set(xscale="log", yscale="log")
     axis.set_title(title, fontsize=9)
     axis.set_xlabel("measured", fontsize=8)

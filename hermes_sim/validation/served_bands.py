@@ -1,7 +1,8 @@
 """Bands of served latencies: `python -m hermes_sim.validation.served_bands REPORT.json`.
 
-The report is one of `hermes-sim validate --json`. Runs kept out of every fit are halved by a checksum of their model:
-one half makes hermes_sim/analysis/served_bands.json, `hermes-sim validate` counts how many of the other lie inside.
+The report is one of `hermes-sim validate --json`. Runs kept out of every fit are halved by a checksum of what was
+served how, whatever the load: one half makes hermes_sim/analysis/served_bands.json, `hermes-sim validate` counts how
+many of the other lie inside.
 """
 
 from __future__ import annotations
@@ -27,22 +28,26 @@ METRICS: Final = {"ttft_mean_s": "ttft", "tpot_mean_s": "tpot", "itl_mean_s": "t
 FEWEST_RUNS: Final = 10
 QUANTILES: Final = (0.05, 0.95)
 SOURCE: Final = (
-    "measured over simulated, 5% and 95% quantiles of runs kept out of every fit, of one half of their models "
+    "measured over simulated, 5% and 95% quantiles of runs kept out of every fit, of one half of their set-ups "
     "(docs/accuracy.md)"
 )
+
+LOADS: Final = frozenset({"concurrency", "rate"})
+"""Labels of a run that are no part of its set-up: points of one curve stay together."""
 
 Bands = dict[str, dict[str, Band]]
 """Key of the engine -> latency -> band."""
 
 
-def makes_bands(model: str) -> bool:
-    """Whether the kept-out runs of a model make the bands; the other half judges them."""
-    return zlib.crc32(model.encode()) % 2 == 0
+def makes_bands(labels: Mapping[str, str]) -> bool:
+    """Whether kept-out runs of this set-up make the bands; the other half judges them."""
+    setup = ",".join(f"{name}={value}" for name, value in sorted(labels.items()) if name not in LOADS)
+    return zlib.crc32(setup.encode()) % 2 == 0
 
 
 def judges_bands(scored: pd.DataFrame) -> pd.DataFrame:
     """The rows that made no band."""
-    return scored[[not makes_bands(model) for model in scored["model"]]]
+    return scored[[not makes_bands(labels) for labels in scored["labels"]]]
 
 
 def key_of(engine: str, mode: str) -> str:
@@ -62,13 +67,13 @@ def fill_bands(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def ratios(report: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a latency of a kept-out run: key, latency, model, measured over predicted. Raises HermesError."""
+    """One row a latency of a kept-out run: key, latency, makes (bands), ratio (measured over predicted)."""
     if "runs" not in report.get("serving", {}):
         raise HermesError("the report has no served runs: `hermes-sim validate --only serving --json FILE` writes one")
-    return pd.DataFrame(_ratios(report["serving"]["runs"]), columns=["key", "latency", "model", "ratio"])
+    return pd.DataFrame(_ratios(report["serving"]["runs"]), columns=["key", "latency", "makes", "ratio"])
 
 
-def _ratios(runs: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, float]]:
+def _ratios(runs: list[dict[str, Any]]) -> Iterator[tuple[str, str, bool, float]]:
     for run in runs:
         if run["side"] != "held_out" or "left_out" in run:
             continue
@@ -76,14 +81,13 @@ def _ratios(runs: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, float]]
         for metric, (measured, predicted, *_) in run["metrics"].items():
             if metric in METRICS and predicted:
                 key = key_of(labels.get("engine", ""), labels.get("mode", ""))
-                yield key, METRICS[metric], labels.get("model", ""), measured / predicted
+                yield key, METRICS[metric], makes_bands(labels), measured / predicted
 
 
 def fit_bands(kept_out: pd.DataFrame) -> Bands:
-    """From the rows of `ratios` whose models make bands."""
-    makers = kept_out[[makes_bands(model) for model in kept_out["model"]]]
+    """From the rows of `ratios` that make bands."""
     found: Bands = {}
-    for (key, latency), group in makers.groupby(["key", "latency"]):
+    for (key, latency), group in kept_out[kept_out["makes"]].groupby(["key", "latency"]):
         if len(group) >= FEWEST_RUNS:
             low, high = (float(f"{value:.4g}") for value in np.quantile(group["ratio"], QUANTILES))
             found.setdefault(str(key), {})[str(latency)] = Band(min(low, 1.0), max(high, 1.0), len(group))
@@ -104,7 +108,7 @@ def render(bands: Bands) -> str:
 
 def coverage(kept_out: pd.DataFrame, bands: Bands) -> list[str]:
     """For each band: of how many runs it was made, and which share of the other half's lies inside."""
-    judges = kept_out[[not makes_bands(model) for model in kept_out["model"]]]
+    judges = kept_out[~kept_out["makes"]]
     lines = []
     for key, entries in sorted(bands.items()):
         for latency, band in sorted(entries.items()):

@@ -1,8 +1,8 @@
 """Measured kernels on shapes that no coefficient was fitted to, with the coefficients that are shipped.
 
 Bounds are a little above today's errors: a change that costs accuracy fails here. Benchmarks repeat one shape, so small
-weights are found in the cache where a server streams them; that correction is part of the fit but not of the model that
-is scored here, and devices with a large cache are scored where it does not matter.
+weights are found in the cache where a server streams them: products are scored as their benchmark saw them, and as a
+server would where the weights outgrow every cache.
 """
 
 from __future__ import annotations
@@ -59,16 +59,18 @@ COLD_WEIGHT_BYTES = 128e6
 """Weights and caches above this are not found in any L2."""
 
 GEMM_BOUNDS: dict[tuple[str, Dtype], tuple[float, float]] = {
-    ("a100_sxm_80gb", "bf16"): (0.09, 0.03),
-    ("h100_sxm", "bf16"): (0.095, 0.04),
-    ("h200_sxm", "bf16"): (0.09, 0.03),
-    ("b200_sxm", "bf16"): (0.095, 0.03),
-    ("h100_sxm", "fp8"): (0.13, 0.05),
-    ("h200_sxm", "fp8"): (0.14, 0.05),
-    ("b200_sxm", "fp8"): (0.14, 0.05),
-    ("b200_sxm", "fp4"): (0.12, 0.08),
+    ("a100_sxm_80gb", "bf16"): (0.088, 0.02),
+    ("h100_sxm", "bf16"): (0.066, 0.02),
+    ("h200_sxm", "bf16"): (0.068, 0.02),
+    ("b200_sxm", "bf16"): (0.083, 0.02),
+    ("l40s", "bf16"): (0.117, 0.02),
+    ("h100_sxm", "fp8"): (0.077, 0.02),
+    ("h200_sxm", "fp8"): (0.08, 0.02),
+    ("b200_sxm", "fp8"): (0.112, 0.02),
+    ("l40s", "fp8"): (0.155, 0.02),
+    ("b200_sxm", "fp4"): (0.078, 0.02),
 }
-"""Mean absolute error and absolute bias on held-out (n, k)."""
+"""Mean absolute error and absolute bias on held-out (n, k), without residual tables."""
 
 
 def errors(predicted_s: object, table: pd.DataFrame, *columns: str) -> ErrorSummary:
@@ -82,13 +84,13 @@ def errors(predicted_s: object, table: pd.DataFrame, *columns: str) -> ErrorSumm
 def test_gemm(data_folder: Path, name: str, dtype: Dtype) -> None:
     table = read_gemm(data_folder, name, dtype)
     assert table is not None
-    found = errors(predict_gemm(devices()[name], dtype, table), table, "n", "k")
+    found = errors(predict_gemm(devices()[name], dtype, table, benchmark=True), table, "n", "k")
     mean_frac, bias_frac = GEMM_BOUNDS[name, dtype]
     assert found.mean_frac < mean_frac
     assert abs(found.bias_frac) < bias_frac
 
 
-@pytest.mark.parametrize(("dtype", "mean_frac"), [("bf16", 0.14), ("fp8", 0.20)])
+@pytest.mark.parametrize(("dtype", "mean_frac"), [("bf16", 0.11), ("fp8", 0.11)])
 def test_gemm_with_cold_weights_on_a_device_with_a_large_cache(
     data_folder: Path, dtype: Dtype, mean_frac: float
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hermes_sim.calibration.check import check
+from hermes_sim.calibration.check import Check, check
 from hermes_sim.calibration.run import residual_tables
 from hermes_sim.cli import main
 from hermes_sim.core.shipped import shipped_root
@@ -88,3 +88,14 @@ def test_a_folder_without_the_tables(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_links_are_reproduced(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--check", "--device", "nvlink5", "--data", str(data_folder)) == 0
     assert "nvlink5: reproduced" in capsys.readouterr().out
+
+
+def test_what_differs_is_told_and_ends_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drifted = Check("nvlink5", 212, ("nccl.all_reduce.large_frac: 0.9 in the file, 0.8 fitted",))
+    monkeypatch.setattr("hermes_sim.calibration.links.check_link", lambda *_: drifted)
+    assert run("--check", "--device", "nvlink5", "--data", str(tmp_path)) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "nvlink5: 1 of 212 numbers differ"
+    assert told[1] == "  nccl.all_reduce.large_frac: 0.9 in the file, 0.8 fitted"
