@@ -9,7 +9,7 @@ from typing import Final, get_args
 import pandas as pd
 
 from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
-from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
+from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residuals
 from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
 from hermes_sim.calibration.device_fit import FitReport, with_errors
 from hermes_sim.calibration.fit import fit_error
@@ -17,6 +17,7 @@ from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.perf.attention_layers import FP8_MATH
 from hermes_sim.perf.attention_residual import TOKENS, residual_name
 
 ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
@@ -52,7 +53,7 @@ def calibrate_attention(
 
 
 def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Kernel ([engine][_mla][_fp8]), phase and measured rows of every attention kernel of a device."""
+    """Kernel ([engine][_mla][_fmha][_fp8]), phase and measured rows of every attention kernel of a device."""
     for engine in ATTENTION_ENGINES:
         for latent, read in (("", read_attention), ("_mla", read_mla)):
             for phase in TOKENS:
@@ -62,6 +63,9 @@ def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str,
                 for kv_dtype in sorted(table["kv_dtype"].unique()):
                     rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
                     yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
+        narrow = read_attention(data_folder, device, "prefill", engine, "fp8")
+        if narrow is not None and f"{engine}{FP8_MATH}_fp8" in get_args(AttentionKernel):
+            yield f"{engine}{FP8_MATH}_fp8", "prefill", narrow
 
 
 def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
@@ -75,35 +79,37 @@ def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, Re
         name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
         own = kernels[name] if name else device.cost_model.attention
         rows = attention_rows(device, own, phase, table)
-        residual = fit_attention_residual(rows)
-        if residual is None:
-            continue
-        errors = corrected_attention(rows, residual)
-        residual = with_errors(residual, *errors)
-        found[residual_name(phase, name)] = residual
+        tables = fit_attention_residuals(rows)
         alike = name.removeprefix("trtllm_").removeprefix("sglang_")
-        if "_mla" in name and kernels.get(alike) == own:
-            found.setdefault(residual_name(phase, alike), residual)
-        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
+        for window, residual in tables.items():
+            if (rows.held & (rows.windows == window)).any():
+                residual = with_errors(residual, *corrected_attention(rows, tables, window))
+            found[residual_name(phase, name, window)] = residual
+            if "_mla" in name and kernels.get(alike) == own:
+                found.setdefault(residual_name(phase, alike, window), residual)
+        if tables:
+            reports.append(FitReport(device.name, f"{phase} {measured} corrected", *corrected_attention(rows, tables)))
     return found, reports
 
 
-def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
+def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]] | None:
+    """Attention measured in calls launched one by one: prompts, decodes, mixes where there are any; None without."""
     from hermes_sim.measured import read_kernels
 
     operators = ("attention_decode", "attention_prefill", "attention_mixed")
     tables = {}
     for operator, table in read_kernels(data_folder, operators=operators, devices=(device.name,)).items():
-        # calls timed with all of their host work are many times longer than the same calls timed on the device
-        calls = table["timing"] != "eager"
-        tables[operator] = table[(table["device"] == device.name) & calls].reset_index(drop=True)
+        rows = table[(table["device"] == device.name) & table["timing"].isin(["", "device"])].reset_index(drop=True)
+        if len(rows):
+            tables[operator] = rows
+    if operators[0] not in tables or operators[1] not in tables:
+        return None
     heads = ("num_heads", "num_kv_heads")
     decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
     prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
     found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
     phases = {"decode": decode_errors, "prefill": prefill_errors}
-    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
+    if operators[2] in tables:
         found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
     reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
     errors = {}

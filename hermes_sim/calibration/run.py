@@ -88,6 +88,9 @@ def calibrate_device(
         calibrate_product_kernels(found, device, data_folder)
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
+        if (eager := calibrate_eager_attention(device, data_folder)) is not None:
+            kernels["vllm_eager"] = eager[0]
+            reports += eager[1]
         found.update({"attention": attention, "attention_kernels": kernels, **attention_shares(attention)}, reports)
         corrections, reports = attention_residuals(
             device.model_copy(update={"cost_model": found.cost_model}), data_folder
@@ -117,8 +120,8 @@ def calibrate_layers(
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
         possible = products[~too_fast(device, "bf16", products, DTYPE_BYTES["bf16"])]
         calibrate_products(found, device, {"bf16": possible}, repeated=False)
-    if "attention" in families and name in EAGER_ATTENTION:
-        attention, reports = calibrate_eager_attention(device, data_folder)
+    if "attention" in families and (eager := calibrate_eager_attention(device, data_folder)) is not None:
+        attention, reports = eager
         found.update({"attention": attention, "attention_kernels": {}, **attention_shares(attention)}, reports)
     if "small_kernels" in families:
         kinds = fit_layer_streams(device, data_folder)

@@ -17,7 +17,7 @@ from hermes_sim.hardware.fit_error import FitError
 
 FloatArray = npt.NDArray[np.float64]
 
-MAX_AXES: Final = 4
+MAX_AXES: Final = 5
 LARGEST_LOG_RATIO: Final = math.log(2.0)
 """A residual corrects a time by no more than a factor of two."""
 

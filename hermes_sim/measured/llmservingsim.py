@@ -24,6 +24,8 @@ instead of 6. Source: the modules of Transformers' Llama."""
 PartOf = Callable[["Source", ModelArchitecture, str, pd.Series, int], tuple[str, pd.DataFrame | None]]
 SAMPLER_BYTES_PER_LOGIT: Final = 10.0
 """16-bit logits are read, widened to 32 bits and read again."""
+REPEATS: Final = 3
+"""Of every call by the newer profiler, unless the notes beside a table say otherwise."""
 _UNKNOWN_MODEL: Final = "its model's shape is not known: no model file and no architecture of the folder has the name"
 
 
@@ -146,17 +148,18 @@ def _attention(source: Source) -> Iterator[Part]:
 def _skew(source: Source) -> Iterator[Part]:
     """Three times a row: all decodes at the mean context, all at the longest, and the mix of nb long, n - nb short.
 
-    Calls of the same shape take five times as long as in the attention table where they are short: the launches from
-    the host are in these times.
+    Each is the sum over the profiler's repeats, where the attention table has their mean: calls of one shape that are
+    in both tables differ by the number of repeats to within a percent, short and long ones alike.
     """
     table = source.table
+    repeats = float(source.notes.get("repeats") or REPEATS)
     mean, longest = table["kv_mean"] + 1.0, table["kv_big"] + 1.0
     for column, context, most in (
         ("t_mean_us", mean, mean),
         ("t_max_us", longest, longest),
         ("t_skew_us", mean, longest),
     ):
-        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6, "eager")
+        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6 / repeats)
 
 
 def _calls(
@@ -167,7 +170,6 @@ def _calls(
     context: pd.Series,
     longest: pd.Series,
     measured_s: pd.Series,
-    timing: str = "device",
 ) -> Iterator[Part]:
     model = _model(source)
     if model is None:
@@ -197,7 +199,7 @@ def _calls(
     for operator, (chosen, columns) in kinds.items():
         if chosen.any():
             rows = heads.assign(part="attention", **columns)[chosen]
-            yield operator, _common(source, rows, measured_s[chosen], timing)
+            yield operator, _common(source, rows, measured_s[chosen])
     source.skip("attention", "neither prompt tokens nor decodes", int(((chunk == 0) & (decodes == 0)).sum()))
 
 
@@ -277,14 +279,14 @@ def _device(source: Source) -> str:
     return source.names.device(source.notes["device"]) if "device" in source.notes else source.file.device
 
 
-def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series, timing: str = "device") -> pd.DataFrame:
+def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series) -> pd.DataFrame:
     name = source.notes.get("model") or source.file.model
     return rows.assign(
         measured_s=measured_s,
         device=_device(source),
         engine="vllm",
         engine_version=source.notes.get("engine_version", ""),
-        timing=timing,
+        timing="device",
         dtype="bf16",
         model=source.names.model(name),
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.attention import MATH
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
 from hermes_sim.calibration.elementwise import predict_elementwise, predict_stream
 from hermes_sim.calibration.expert_draws import timed_rank
@@ -28,7 +29,7 @@ from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
-from hermes_sim.perf.attention_layers import attention_efficiency
+from hermes_sim.perf.attention_layers import EAGER, FP8_MATH, attention_efficiency
 from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
@@ -141,21 +142,30 @@ def _attention(calls: Calls, phase: str) -> Predictor:
             uneven = (table["num_heads"] % table["num_kv_heads"] != 0).to_numpy()
             found.refuse(uneven, "query heads are no multiple of key-value heads")
             known = known & ~uneven
-        for (engine, _), rows in _groups(table, "engine", "kv_dtype"):
+        for (kernels, kv_dtype), rows in _groups(table.assign(kernels=_libraries(table)), "kernels", "kv_dtype"):
             rows = rows & known
             if rows.any():
                 chosen = table[rows]
-                found.put(rows, calls(device, chosen, engine or "vllm"), _attention_band(device, chosen, phase))
+                if f"{kernels}_{kv_dtype}" in device.cost_model.attention_kernels and kernels.endswith(FP8_MATH):
+                    chosen = chosen.assign(**{MATH: "fp8"})
+                found.put(rows, calls(device, chosen, kernels), _attention_band(device, chosen, phase, kernels))
         return found
 
     return predicted
 
 
-def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError | None:
+def _libraries(table: pd.DataFrame) -> pd.Series:
+    """Engine of every row, and whether it was called one by one, or multiplied in fp8."""
+    nothing = pd.Series("", index=table.index)
+    eager, narrow = table.get("timing", nothing) == "device", table.get("dtype", nothing) == "fp8"
+    engines = table["engine"].astype(str).replace("", "vllm")
+    return engines + np.where(eager, EAGER, np.where(narrow, FP8_MATH, ""))
+
+
+def _attention_band(device: Device, table: pd.DataFrame, phase: str, engine: str) -> FitError | None:
     """Rows of one engine and one dtype of the cache."""
     if not phase:
         return None
-    engine = str(table["engine"].iloc[0]) or "vllm"
     layers = kinds_of(table.iloc[:1])[1][0]
     residual = attention_residual(layers, device, phase, engine)
     if residual is not None and residual.band is not None:

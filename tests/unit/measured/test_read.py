@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,12 @@ def test_an_older_attention_table_of_a_gpu_counts_the_batchs_cache(tmp_path: Pat
     assert sum(skip.num_rows for skip in tables.skipped) == 1
 
 
-def test_a_skew_row_is_three_measurements(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeats", [None, 5])
+def test_a_skew_row_is_three_measurements(tmp_path: Path, repeats: int | None) -> None:
+    """Each of them the sum of the profiler's repeats: three, or as many as the notes beside it say."""
+    if repeats is not None:
+        notes = {"RTX4090_Llama-3.1-8B": {"model": "meta-llama/Llama-3.1-8B", "measurement_iterations": repeats}}
+        (tmp_path / "meta.json").write_text(json.dumps(notes))
     row = {"n": 4, "nb": 1, "skew": 4.0, "pc": 0, "kp": 0, "kvs": 128, "kv_big": 512, "kv_mean": 224}
     times = {"t_mean_us": 10.0, "t_max_us": 20.0, "t_skew_us": 12.0}
     write(tmp_path, "RTX4090_Llama-3.1-8B_tp1_skew.csv", pd.DataFrame([row | times]))
@@ -136,7 +142,8 @@ def test_a_skew_row_is_three_measurements(tmp_path: Path) -> None:
             table["context_tokens"], table["max_context_tokens"], table["measured_s"], strict=True
         )
     }
-    assert found == pytest.approx({(225.0, 225.0): 1e-5, (513.0, 513.0): 2e-5, (225.0, 513.0): 1.2e-5})
+    calls = {(225.0, 225.0): 1e-5, (513.0, 513.0): 2e-5, (225.0, 513.0): 1.2e-5}
+    assert found == pytest.approx({contexts: seconds / (repeats or 3) for contexts, seconds in calls.items()})
 
 
 def test_a_model_that_nobody_knows_is_counted(tmp_path: Path) -> None:
