@@ -50,7 +50,8 @@ SERVING: Final = (
     Coefficient("host.per_step", 5e-4, 0.0, 2e-3, 1e-4),
     Coefficient("host.per_sequence", 4e-6, 0.0, 3e-5, 2e-6),
     Coefficient("host.sort_bytes_per_logit", 100.0, 0.0, 400.0, 20.0),
-    Coefficient("host.sort_cycles_per_logit", 3.0, 0.0, 20.0, 1.0),
+    Coefficient("host.sort_cycles_per_logit", 2.0, 0.0, 20.0, 1.0),
+    Coefficient("host.captured_frac", 0.5, 0.2, 1.0, 0.2),
     Coefficient("front_end_s", 6e-3, 0.0, 3e-2, 1e-3),
     Coefficient("network_s", 1e-2, 0.0, 5e-2, 1e-3),
 )
@@ -174,6 +175,11 @@ def thinned(experiment: Experiment) -> Experiment:
     return replace(experiment, stages=tuple(stages))
 
 
+def has_queue(stage: Stage) -> bool:
+    """Its TTFT is mostly waiting."""
+    return stage.measured["ttft_mean_ms"] > QUEUEING_TTFT_FACTOR * stage.measured["tpot_corrected_mean_ms"]
+
+
 def enough_requests(stage: Stage) -> int:
     """For steady latencies."""
     in_flight = stage.rate_per_s * stage.measured["e2e_mean_ms"] * 1e-3
@@ -193,7 +199,7 @@ def _stage_rows(experiment: Experiment) -> list[_StageRow]:
     rows = []
     for stage in measured_stages(experiment):
         ttft_s, itl_s = stage.measured["ttft_mean_ms"] * 1e-3, stage.measured["tpot_corrected_mean_ms"] * 1e-3
-        if ttft_s < QUEUEING_TTFT_FACTOR * itl_s:
+        if not has_queue(stage):
             rows.append(_StageRow("ttft", ttft_s, 1.0, float(experiment.remote_client)))
         rows.append(_StageRow("itl", itl_s, 0.0, 0.0))
     return rows
@@ -206,15 +212,22 @@ def _stage_latencies(experiment: Experiment, terms: Terms) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """Hashes an experiment by identity: its tables are no values."""
+    """Equal where the simulations are: the same engine, prompts and stages."""
 
     experiment: Experiment
 
+    @property
+    def _setup(self) -> tuple[object, ...]:
+        stages = measured_stages(self.experiment)
+        sizes = tuple((stage.number, stage.rate_per_s, stage.num_requests, enough_requests(stage)) for stage in stages)
+        queueing = tuple(has_queue(stage) for stage in stages)
+        return self.experiment.engine, self.experiment.prompts, sizes, queueing
+
     def __hash__(self) -> int:
-        return id(self.experiment)
+        return hash(self._setup)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.experiment is self.experiment
+        return isinstance(other, _Key) and other._setup == self._setup
 
 
 @lru_cache(maxsize=256)
@@ -229,7 +242,7 @@ def _cached_latencies(key: _Key, terms: Terms) -> tuple[float, ...]:
     found = []
     for number, stage in enumerate(stages):
         latencies, share = simulated.rows(stage_of == number), weights[stage_of == number]
-        if stage.measured["ttft_mean_ms"] < QUEUEING_TTFT_FACTOR * stage.measured["tpot_corrected_mean_ms"]:
+        if not has_queue(stage):
             found.append(weighted_mean(latencies.ttft_s, share))
         found.append(weighted_mean(latencies.tpot_s, share))
     return tuple(found)
