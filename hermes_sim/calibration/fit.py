@@ -20,8 +20,11 @@ NUM_FITTED_POINTS = 4000
 MOST_SIMULATED: Final = 12
 """Steps of a fit by secants."""
 
-SIMULATED_TOLERANCES: Final = {"ftol": 1e-3, "xtol": 1e-3, "gtol": 1e-6}
-"""Smaller gains than these are chance where a simulation predicts."""
+SMALLEST_GAIN: Final = 1e-3
+"""Smaller relative gains are chance where a simulation predicts."""
+
+TOLERANCE: Final = 1e-8
+"""The same where `predict` is smooth: SciPy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def fit_coefficients(
             jac=slopes if secants else "2-point",
             diff_step=None if secants else np.full(len(start), relative_step),
             max_nfev=MOST_SIMULATED if secants else 40,
-            **(SIMULATED_TOLERANCES if secants else {}),
+            ftol=SMALLEST_GAIN if secants else TOLERANCE,
+            xtol=SMALLEST_GAIN if secants else TOLERANCE,
         )
         for first in (start, 0.75 * start + 0.25 * upper)[:num_starts]
     ]

@@ -50,7 +50,9 @@ def test_secants_see_through_the_noise_of_a_simulation() -> None:
     measured_s = roofline({"frac": 0.81, "launch_s": 4.2e-6}, num_bytes)
     found = fit_coefficients(coefficients, predict, measured_s, num_starts=1, secants=True)
     assert found["frac"] == pytest.approx(0.81, rel=0.01)
-    assert found["launch_s"] == pytest.approx(4.2e-6, rel=0.1)
+    assert found["launch_s"] == pytest.approx(4.2e-6, rel=0.2)
+    narrow = fit_coefficients(coefficients, predict, measured_s, num_starts=1)
+    assert abs(narrow["frac"] - 0.81) > 10 * abs(found["frac"] - 0.81)  # stuck near its start
 
 
 def test_bounds_hold_after_rounding() -> None:
