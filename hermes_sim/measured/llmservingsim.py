@@ -1,7 +1,8 @@
 """Tables of casys-kaist/LLMServingSim's profilers, both versions: parts of layers and attention of named models.
 
 Files are of one device, model and tensor-parallel degree, which their names tell: DEVICE_MODEL_tpN_TABLE. Shapes follow
-from the model; a tensor-parallel shard is one device with its share of heads and widths.
+from the model; a tensor-parallel shard is one device with its share of heads and widths. Experts are whole in every
+shard (expert parallelism): their times in the files are the same at every degree.
 """
 
 from __future__ import annotations
@@ -104,9 +105,9 @@ def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tu
         "gate_proj": ("gate", width, hidden),
         "up_proj": ("up", width, hidden),
         "down_proj": ("down", hidden, width),
-        "expert.w1": ("expert_gate", expert // tp, hidden),
-        "expert.w3": ("expert_up", expert // tp, hidden),
-        "expert.w2": ("expert_down", hidden, expert // tp),
+        "expert.w1": ("expert_gate", expert, hidden),
+        "expert.w3": ("expert_up", expert, hidden),
+        "expert.w2": ("expert_down", hidden, expert),
         "gate": ("router", model.moe.num_experts if model.moe is not None else 0, hidden),
         "lm_head": ("lm_head", model.vocab_size // tp, hidden),
     }
@@ -119,7 +120,7 @@ def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tu
         "qk_norm": ("qk_norm", 2.0 * (model.num_heads + model.num_kv_heads) * head_dim),  # timed with all heads
         "rope": ("rope", 2.0 * (query + key)),
         "rotary_emb": ("rope", 2.0 * (query + key)),
-        "act_fn": ("activation", (3.0 if model.gated_mlp else 2.0) * width),
+        "act_fn": ("activation", (3.0 if model.gated_mlp else 2.0) * (expert or width)),
         "sampler": ("sampler", SAMPLER_BYTES_PER_LOGIT / 2.0 * model.vocab_size),
     }
     if name in matrices:

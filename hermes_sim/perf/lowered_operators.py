@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ from hermes_sim.perf.operator_rows import (
     NETWORK_KINDS,
     NUM_EXPERTS,
     NUM_RESOURCES,
+    PRICED_FRAC,
     ROWS_PER_TOKEN,
+    STREAM,
     TOKEN_BYTES,
     TOKEN_FLOPS,
     WEIGHT_BYTES,
@@ -96,6 +98,12 @@ class LoweredOperators:
         if row[KIND] not in (GROUPED_GEMM, EXPERT_STREAM):
             return 0.0
         return residual_log_ratio(self.expert_residual, row[EXPERT_RANKS] * count, 1.0, 1.0, 1.0)[1]
+
+    def with_small_kernels(self, time_frac: float) -> LoweredOperators:
+        """Norms, rotary embeddings, activations: this much of their time."""
+        rows = self.rows.copy()
+        rows[rows[:, KIND] == STREAM, PRICED_FRAC] *= time_frac
+        return replace(self, rows=rows)
 
     @property
     def num_kernels(self) -> float:

@@ -84,6 +84,8 @@ class LlmCost:
     dp: int
     provenance: Provenance
     token_operators: LoweredOperators
+    captured_operators: LoweredOperators
+    """The same in a captured step."""
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
@@ -198,6 +200,7 @@ def build_llm_cost(
     launch_factor: float = 1.0,
     prompt_launch_factor: float = 1.0,
     compute_slowdown: float = 1.0,
+    captured_frac: float = 1.0,
     sort_bytes_per_logit: float = 0.0,
     sort_cycles_per_logit: float = 0.0,
     dp: int = 1,
@@ -218,6 +221,7 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits.
+    captured_frac: of the small kernels of the layers in captured steps.
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
     kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
     bandwidths. sequence_parallel: reduce-scatter and all-gather in the place of an all-reduce. comm_overlap_frac: of
@@ -250,6 +254,11 @@ def build_llm_cost(
     table[:, COMPUTE] *= compute_slowdown
     padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
     decode_linear = table[padded]
+    in_graph = lowered.with_small_kernels(captured_frac)
+    num_captured = min(captured, most_decode_tokens)
+    if captured_frac < 1.0:
+        decode_linear[: num_captured + 1] = in_graph.table(max(padded[: num_captured + 1]))[padded[: num_captured + 1]]
+        decode_linear[: num_captured + 1, COMPUTE] *= compute_slowdown
     sampled = sampling.table(most_decode_tokens)
     sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
     between_steps_s += model.vocab_size * sort_cycles_per_logit / (device.clock_hz or TYPICAL_CLOCK_HZ)
@@ -295,6 +304,7 @@ def build_llm_cost(
         dp=dp,
         provenance="estimate" if device.cost_model.source.kind == "estimate" else "analytic",
         token_operators=lowered,
+        captured_operators=in_graph,
         encoder_operators=encoder,
         sampling_operators=sampling,
         sort_bytes_per_logit=sort_bytes_per_logit,

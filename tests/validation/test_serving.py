@@ -33,9 +33,9 @@ def errors(found: Iterable[Comparison | Unexpressed | Problem], metric: str) -> 
 def test_recorded_requests(name: str, data_folder: Path) -> None:
     (table,) = (data_folder / "serving" / "vllm_h100_qwen3_14b").glob(f"*_{name}_*.csv.gz")
     found = list(PER_REQUEST.replay(table, table.name))
-    assert abs(errors(found, "tpot_mean_s")[0]) < 0.08
-    assert abs(errors(found, "e2e_mean_s")[0]) < 0.08
-    assert abs(errors(found, "ttft_mean_s")[0]) < 0.12
+    assert abs(errors(found, "tpot_mean_s")[0]) < 0.06
+    assert abs(errors(found, "e2e_mean_s")[0]) < 0.06
+    assert abs(errors(found, "ttft_mean_s")[0]) < 0.08
 
 
 def test_stages_of_a_model_that_was_kept_out(data_folder: Path) -> None:
