@@ -25,15 +25,17 @@ class HostTerms:
     """A request, before the engine has it."""
     per_token_s: float = 0.0
     """A prompt token, the same."""
+    per_rank_s: float = 0.0
+    """A request, for every further device of its engine that has to be told of it and to join its first step."""
     tpot_band: tuple[float, float] | None = None
     """Measured over replayed TPOT of fitted runs: the quantiles 5% and 95%."""
     ttft_band: tuple[float, float] | None = None
     """The same of TTFT."""
 
-    def host(self) -> Mapping[str, Any]:
-        """As keys of an engine's `host`."""
+    def host(self, num_devices: int) -> Mapping[str, Any]:
+        """As keys of the `host` of an engine on so many devices."""
         tokenize = {
-            "per_request": f"{self.front_end_s:.9g} s",
+            "per_request": f"{self.front_end_s + self.per_rank_s * (num_devices - 1):.9g} s",
             "per_token": f"{self.per_token_s:.9g} s",
             "num_workers": TOKENIZERS,
         }

@@ -39,7 +39,7 @@ BUSY_RECEIVE_INTERVAL: Final = 30
 BUSY_CONCURRENCY: Final = 16
 """SGLang: steps between two looks at new requests, below and from a concurrency of 16."""
 
-TRTLLM_RECEIVE_INTERVAL: Final = 20
+TRTLLM_RECEIVE_INTERVAL: Final = 10
 TRTLLM_RANKS_RECEIVE_INTERVAL: Final = 100
 """TensorRT-LLM: the same, alone and with ranks of data-parallel attention. All four are estimates, for no row states
 them: measured TTFTs of fitted models exceed prefill and front end by about half as many steps of each."""
@@ -174,7 +174,7 @@ def _engine(
     }
     captured = {"max_captured_seqs": 512 if layout.tp >= 4 else 256} if preset == "sglang" else {}
     terms = terms or HOST_TERMS.get(preset, NO_TERMS)
-    return {**engine, "host": {**captured, **terms.host()}}
+    return {**engine, "host": {**captured, **terms.host(layout.num_devices)}}
 
 
 def max_num_seqs(preset: str, concurrency: int) -> int:
