@@ -1,11 +1,11 @@
 """Front-end and host terms of an engine from closed-loop serving tables, with all kernels frozen.
 
-Four numbers an engine, the same on every device: the device's time between the layers of two steps (inputs, metadata,
-sampled tokens: scheduling ahead does not hide it), and what client, HTTP server and tokeniser take of a request, of
-each of its prompt tokens, and for every further device that has to be told of it. Each run is simulated without them; a
-step that lasts longer by t makes every token later by t, and a request that waits longer by t its first one. Fitted to
-the logarithm of TPOT and TTFT, robustly, on the models that replay/split.py lists. Servers that compile kernels while
-the first requests wait are off by seconds: of TTFT, errors far out count for nothing (Cauchy's loss).
+Three numbers an engine, the same on every device: the device's time between the layers of two steps (inputs, metadata,
+sampled tokens: scheduling ahead does not hide it), and what client, HTTP server and tokeniser take of a request and of
+each of its prompt tokens. Each run is simulated without them; a step that lasts longer by t makes every token later by
+t, and a request that waits longer by t its first one. Fitted to the logarithm of TPOT and TTFT, robustly, on the models
+that replay/split.py lists. Servers that compile kernels while the first requests wait are off by seconds: of TTFT,
+errors far out count for nothing (Cauchy's loss).
 
 `python -m hermes_sim.calibration.host_closed_loop FOLDER` prints the terms of every engine, and errors on both sides.
 """
@@ -32,6 +32,7 @@ from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, s
 from hermes_sim.replay.closed_loop_setup import SetupError, preset_of
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, read_silicon_table
+from hermes_sim.replay.split import FITTED_CLOSED_LOOP_MODES
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -54,7 +55,6 @@ STEP_TERMS: Final = (Coefficient("between_steps_s", 1e-4, 0.0, 3e-3, 1e-4),)
 REQUEST_TERMS: Final = (
     Coefficient("front_end_s", 2e-2, 0.0, 3e-1, 1e-2),
     Coefficient("per_token_s", 2e-6, 0.0, 1e-5, 1e-6),
-    Coefficient("per_rank_s", 5e-3, 0.0, 3e-2, 1e-3),
 )
 """A tokeniser takes 100,000 tokens a second at least."""
 
@@ -67,8 +67,6 @@ class Measured:
     is_fitted: bool
     num_prompt_tokens: float
     """Mean of its requests."""
-    num_further_devices: int
-    """Of its engine, beside the first."""
     ttft_s: float
     tpot_s: float
     replayed_ttft_s: float
@@ -119,9 +117,8 @@ def fit_engine(preset: str, runs: Sequence[Measured]) -> HostFit:
 
 def _per_request(runs: Sequence[Measured]) -> FloatArray:
     """[REQUEST_TERMS, runs] what each term is taken times."""
-    counts = [np.ones(len(runs)), _column(runs, "num_prompt_tokens"), _column(runs, "num_further_devices")]
-    stacked: FloatArray = np.stack(counts)
-    return stacked
+    counts: FloatArray = np.stack([np.ones(len(runs)), _column(runs, "num_prompt_tokens")])
+    return counts
 
 
 def _fit(
@@ -180,7 +177,6 @@ def measured_runs(folder: Path) -> Iterator[Measured]:
                 preset=preset_of(run.backend),
                 is_fitted=is_fitted(model),
                 num_prompt_tokens=MEAN_LENGTH_FRAC * run.isl,
-                num_further_devices=run.engines[0].num_devices - 1,
                 ttft_s=run.ttft_s,
                 tpot_s=run.tpot_s,
                 replayed_ttft_s=means.ttft_s,
@@ -189,7 +185,13 @@ def measured_runs(folder: Path) -> Iterator[Measured]:
 
 
 def _tells_of_the_host(run: ServingRun) -> bool:
-    return not run.is_disaggregated and run.is_drawn and run.concurrency <= MOST_USERS and run.osl <= MOST_OUTPUT_TOKENS
+    mode = "disaggregated" if run.is_disaggregated else "aggregated"
+    return (
+        mode in FITTED_CLOSED_LOOP_MODES
+        and run.is_drawn
+        and run.concurrency <= MOST_USERS
+        and run.osl <= MOST_OUTPUT_TOKENS
+    )
 
 
 def main() -> None:
@@ -200,8 +202,7 @@ def main() -> None:
         terms = fit.terms
         sys.stdout.write(
             f"{fit.preset}: between steps {terms.between_steps_s * 1e6:.4g} us, front end "
-            f"{terms.front_end_s * 1e3:.4g} ms, {terms.per_token_s * 1e6:.4g} us a prompt token and "
-            f"{terms.per_rank_s * 1e3:.4g} ms a further device\n"
+            f"{terms.front_end_s * 1e3:.4g} ms and {terms.per_token_s * 1e6:.4g} us a prompt token\n"
         )
         for metric, sides in (("TPOT", fit.tpot), ("TTFT", fit.ttft)):
             for side, errors in sides.items():

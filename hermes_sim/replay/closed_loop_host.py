@@ -25,17 +25,15 @@ class HostTerms:
     """A request, before the engine has it."""
     per_token_s: float = 0.0
     """A prompt token, the same."""
-    per_rank_s: float = 0.0
-    """A request, for every further device of its engine that has to be told of it and to join its first step."""
     tpot_band: tuple[float, float] | None = None
     """Measured over replayed TPOT of fitted runs: the quantiles 5% and 95%."""
     ttft_band: tuple[float, float] | None = None
     """The same of TTFT."""
 
-    def host(self, num_devices: int) -> Mapping[str, Any]:
-        """As keys of the `host` of an engine on so many devices."""
+    def host(self) -> Mapping[str, Any]:
+        """As keys of an engine's `host`."""
         tokenize = {
-            "per_request": f"{self.front_end_s + self.per_rank_s * (num_devices - 1):.9g} s",
+            "per_request": f"{self.front_end_s:.9g} s",
             "per_token": f"{self.per_token_s:.9g} s",
             "num_workers": TOKENIZERS,
         }
@@ -45,8 +43,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(1.118e-3, 0.2655, 1e-5, tpot_band=(0.865, 1.356), ttft_band=(0.503, 14.58)),
-    "trtllm": HostTerms(0.0, 6.146e-3, 0.0, tpot_band=(0.585, 1.199), ttft_band=(0.539, 1.938)),
-    "vllm_v1": HostTerms(0.0, 8.783e-3, 7.731e-6, tpot_band=(0.874, 1.213), ttft_band=(0.746, 1.578)),
+    "sglang": HostTerms(1.071e-3, 0.121, 2.899e-6, tpot_band=(0.865, 1.365), ttft_band=(0.762, 16.49)),
+    "trtllm": HostTerms(0.0, 0.013, 0.0, tpot_band=(0.7, 1.303), ttft_band=(0.654, 2.039)),
+    "vllm_v1": HostTerms(0.0, 8.694e-3, 7.368e-6, tpot_band=(0.864, 1.212), ttft_band=(0.76, 1.587)),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""
