@@ -112,7 +112,7 @@ def fit_engine(preset: str, runs: Sequence[Measured]) -> HostFit:
             late_s = request @ _per_request(rows)
             tpot[side] = summarize(_column(rows, "replayed_tpot_s") + step[0], _column(rows, "tpot_s"))
             ttft[side] = summarize(_column(rows, "replayed_ttft_s") + late_s, _column(rows, "ttft_s"))
-    return HostFit(preset, HostTerms(float(step[0]), *(float(term) for term in request)), tpot, ttft)
+    return HostFit(preset, HostTerms(float(step[0]), float(request[0]), float(request[1])), tpot, ttft)
 
 
 def _per_request(runs: Sequence[Measured]) -> FloatArray:

@@ -43,8 +43,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(1.071e-3, 0.121, 2.899e-6, tpot_band=(0.865, 1.365), ttft_band=(0.762, 16.49)),
-    "trtllm": HostTerms(0.0, 0.013, 0.0, tpot_band=(0.7, 1.303), ttft_band=(0.654, 2.039)),
+    "sglang": HostTerms(1.071e-3, 0.1274, 5.637e-6, tpot_band=(0.865, 1.365), ttft_band=(0.76, 15.91)),
+    "trtllm": HostTerms(0.0, 1.672e-2, 2.435e-7, tpot_band=(0.7, 1.308), ttft_band=(0.597, 1.665)),
     "vllm_v1": HostTerms(0.0, 8.694e-3, 7.368e-6, tpot_band=(0.864, 1.212), ttft_band=(0.76, 1.587)),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""
