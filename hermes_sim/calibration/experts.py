@@ -123,12 +123,6 @@ def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
     return {"tokens": shapes[:, 0], "active": shapes[:, 6], "width": shapes[:, 2], "hidden": shapes[:, 1]}
 
 
-def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
-    """Seconds of measured layers with weights from memory, as served."""
-    served = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
-    return predict_benchmark(device, name, served, expert_shapes(table))
-
-
 def expert_shapes(table: pd.DataFrame) -> FloatArray:
     """[rows, 8]: tokens, hidden, width of the shard, experts per token, input matrices, own rows, active experts, even.
 

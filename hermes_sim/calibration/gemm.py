@@ -125,12 +125,6 @@ class GemmFit:
     corrected_held_out: ErrorSummary
 
 
-def fit_gemm(device: Device, dtype: Dtype, table: pd.DataFrame) -> tuple[GemmEfficiency, ErrorSummary, ErrorSummary]:
-    """Coefficients, and their errors on fitted and on held-out (n, k) shapes."""
-    efficiency, warm_bytes = _fit_coefficients(device, dtype, table)
-    return efficiency, *_errors(_predict_warm(device, dtype, efficiency, table, warm_bytes), table)
-
-
 def fit_gemm_with_residual(
     device: Device, dtype: Dtype, table: pd.DataFrame, kernel: GemmKernel | None = None
 ) -> GemmFit:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.calibration.device_file import error_mapping
+from hermes_sim.core.whole_file import write_whole
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -170,7 +171,7 @@ def write_residuals(path: Path, residuals: Residuals) -> None:
     """The file of a device's tables; none where there is no table."""
     if residuals.tables:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(render_residuals(residuals), encoding="utf-8")
+        write_whole(path, render_residuals(residuals))
     else:
         path.unlink(missing_ok=True)
 

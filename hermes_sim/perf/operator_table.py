@@ -15,7 +15,8 @@ from hermes_sim.models.forward import (
 )
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.attention_layers import layer_kind
-from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
+from hermes_sim.perf.lowered_operators import LoweredOperators
+from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
     DECODE_RESIDUAL,

@@ -12,7 +12,7 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
-from hermes_sim.perf import lowering
+from hermes_sim.perf import operator_rows
 from hermes_sim.perf.attention_layers import (
     AttentionLayers,
     RecurrentLayers,
@@ -23,16 +23,9 @@ from hermes_sim.perf.attention_layers import (
 from hermes_sim.perf.attention_residual import with_residuals
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
-from hermes_sim.perf.lowering import (
-    COMPUTE,
-    HOST,
-    MEMORY,
-    NO_RATES,
-    LoweredOperators,
-    lower_encoder,
-    lower_sampling,
-    lower_tokens,
-)
+from hermes_sim.perf.lowered_operators import LoweredOperators
+from hermes_sim.perf.lowering import lower_encoder, lower_sampling, lower_tokens
+from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY, NO_RATES
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
@@ -102,7 +95,7 @@ class LlmCost:
 
     def seconds(self, batch: StepBatch) -> FloatArray:
         """[4] seconds of one step by limiting resource."""
-        out = np.zeros(lowering.NUM_RESOURCES)
+        out = np.zeros(operator_rows.NUM_RESOURCES)
         step_cost(
             self.linear, self.decode_linear, self.sampled, self.attention,
             batch.num_tokens, batch.num_sampled, batch.num_decode, batch.num_decode_tokens, batch.decode_context_sum,
@@ -232,13 +225,13 @@ def build_llm_cost(
     ValueError if what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
-    settings = np.zeros(lowering.NUM_SETTINGS)
-    settings[lowering.TP] = tp
-    settings[lowering.TP_BANDWIDTH], settings[lowering.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
-    settings[lowering.PP_BANDWIDTH], settings[lowering.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
-    settings[lowering.EP_BANDWIDTH], settings[lowering.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
-    settings[lowering.EP_DEVICES] = tp * dp
-    settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
+    settings = np.zeros(operator_rows.NUM_SETTINGS)
+    settings[operator_rows.TP] = tp
+    settings[operator_rows.TP_BANDWIDTH], settings[operator_rows.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
+    settings[operator_rows.PP_BANDWIDTH], settings[operator_rows.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
+    settings[operator_rows.EP_BANDWIDTH], settings[operator_rows.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
+    settings[operator_rows.EP_DEVICES] = tp * dp
+    settings[operator_rows.TP_ALL_REDUCE : operator_rows.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
     lowered = lower_tokens(
         model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +17,11 @@ from hermes_sim.replay.experiment import readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
 from hermes_sim.validation.errors import grouped
 from hermes_sim.validation.kernels import KernelAccuracy, validate_kernels
+from hermes_sim.validation.report import FORMAT, report_text
 from hermes_sim.validation.served_bands import judges_bands
 from hermes_sim.validation.serving import ServingAccuracy, validate_serving
 from hermes_sim.validation.unseen import score_unseen
 
-FORMAT: Final = 1
-"""Version of the JSON report: raised when a key changes its meaning or goes."""
 WHOLE: Final = ("kernels", "serving")
 MOST_PROBLEMS_SHOWN: Final = 200
 
@@ -58,6 +56,7 @@ class Accuracy:
         report: dict[str, Any] = {
             "format": FORMAT,
             "version": __version__,
+            "folder": self.folder,
             "only": self.only,
             "bars": [bar.as_dict() for bar in self.bars],
         }
@@ -76,7 +75,7 @@ class Accuracy:
 
     def to_json(self) -> str:
         """Text of the report, the same for the same measurements and coefficients."""
-        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return report_text(self.as_dict())
 
 
 def validate_folder(folder: str | Path, only: str | None = None, progress: Progress | None = None) -> Accuracy:

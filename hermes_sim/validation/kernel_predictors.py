@@ -19,7 +19,7 @@ from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
 from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
 from hermes_sim.calibration.gemm import predict_gemm
-from hermes_sim.calibration.run import LINKS
+from hermes_sim.calibration.links import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device

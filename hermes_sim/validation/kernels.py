@@ -15,7 +15,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.measured import KernelTables, read_kernels
 from hermes_sim.measured.columns import OPERATORS, SOURCE_FILE, SOURCE_ROW
 from hermes_sim.measured.names import Names
-from hermes_sim.validation.errors import SIDES, FloatArray, grouped
+from hermes_sim.validation.errors import SIDES, FloatArray, grouped, rounded
 from hermes_sim.validation.kernel_predictors import known_devices, predict
 from hermes_sim.validation.reasons import special
 from hermes_sim.validation.sides import sides_of
@@ -33,6 +33,8 @@ GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
 """Name of a list in the report -> what its records are grouped by."""
 NUM_WORST: Final = 5
 """Rows shown for each operator."""
+MOST_POINTS: Final = 600
+"""Rows of one operator and side that a plot shows."""
 
 Progress = Callable[[str], None]
 
@@ -91,6 +93,16 @@ class KernelAccuracy:
                 records.append(_worst(row, table.loc[row["index"]], table))
         return records
 
+    def points(self) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+        """Operator -> side -> seconds measured and predicted of every k-th row, for plots."""
+        found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+        for (operator, side), rows in self.scored.groupby(["operator", "side"], observed=True, sort=True):
+            thinned = rows.iloc[:: -(-len(rows) // MOST_POINTS)]
+            found.setdefault(str(operator), {})[str(side)] = {
+                f"{name}_s": [rounded(value) for value in thinned[name].tolist()] for name in ("measured", "predicted")
+            }
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """The part `kernels` of the report."""
         return {
@@ -105,6 +117,7 @@ class KernelAccuracy:
             "tables": self.coverage(),
             "unexpressed": self.reasons(),
             "worst": self.worst(),
+            "points": self.points(),
         }
 
 

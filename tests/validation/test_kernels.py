@@ -28,11 +28,11 @@ from hermes_sim.calibration.collectives import (
 )
 from hermes_sim.calibration.expert_tables import SHAPE as EXPERT_SHAPE
 from hermes_sim.calibration.expert_tables import main_kernel, read_expert_table
-from hermes_sim.calibration.experts import expert_shapes, predict_experts
+from hermes_sim.calibration.experts import expert_shapes, predict_benchmark
 from hermes_sim.calibration.fit import ErrorSummary, summarize
 from hermes_sim.calibration.gemm import predict_gemm
+from hermes_sim.calibration.links import LINKS
 from hermes_sim.calibration.mla import latent_layers, read_mla
-from hermes_sim.calibration.run import LINKS
 from hermes_sim.calibration.split import held_out
 from hermes_sim.calibration.tables import (
     MEASURED_DEVICES,
@@ -194,7 +194,8 @@ def test_experts(data_folder: Path, name: str, form: str) -> None:
     active = expert_shapes(table)[:, 6]
     weights = active * table["width"] / table["moe_tp"] * table["hidden"]  # one byte each is on the safe side
     table = table[weights > device.cache.capacity_bytes].reset_index(drop=True)
-    predicted_s = predict_experts(device, form, device.cost_model.experts[form], table)  # type: ignore[index]
+    served = device.cost_model.experts[form].model_copy(update={"benchmark_warm_bytes": 0.0})  # type: ignore[index]
+    predicted_s = predict_benchmark(device, form, served, expert_shapes(table))
     found = summarize(predicted_s, table["measured_s"].to_numpy())
     assert found.num_points > 300
     assert found.mean_frac < EXPERT_BOUNDS[name, form]

@@ -72,7 +72,7 @@ def test_the_malformed_row_is_named(accuracy: Accuracy) -> None:
     (problem,) = accuracy.problems
     assert problem.startswith("kernels/mlp_a100.csv row 1 num_tokens")
     assert problem in accuracy.as_dict()["problems"]
-    assert "kernels/mlp_a100.csv row 1" in render(accuracy)
+    assert "kernels/mlp_a100.csv row 1" in render(accuracy.as_dict())
 
 
 def test_the_report_is_the_same_twice(folder: Path, accuracy: Accuracy) -> None:
@@ -82,14 +82,14 @@ def test_the_report_is_the_same_twice(folder: Path, accuracy: Accuracy) -> None:
 
 
 def test_the_terminal_is_kept_to_its_width(accuracy: Accuracy) -> None:
-    text = render(accuracy, 100)
+    text = render(accuracy.as_dict(), 100)
     assert max(len(line) for line in text.splitlines() if not line.startswith("problem")) <= 100
     assert "kept out" in text or "fitted" in text
 
 
 def test_the_page_needs_nothing_else_and_is_the_same_twice(accuracy: Accuracy) -> None:
-    text = page(accuracy)
-    assert text == page(accuracy)
+    text = page(accuracy.as_dict())
+    assert text == page(accuracy.as_dict())
     assert "<svg" in text
     assert "<script" not in text
     assert 'src="http' not in text
