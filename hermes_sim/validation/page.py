@@ -28,9 +28,11 @@ are those of the folder of measured data that the repository is calibrated on; `
 them for another one of the same layout, whatever its files, devices and models are called.
 
 An error is |predicted - measured| / measured. **Fitted** rows may have given coefficients; rows **kept out** are in no
-fit, by a checksum of the shape (one in five) or by model (`hermes_sim/calibration/split.py`); **device not fitted**:
-the coefficients were taken over from another device. Only the last two say what a prediction of something new is worth.
-Bars are judged on rows kept out. A row that cannot be expressed is counted below with the reason, never dropped.
+fit, by a checksum of the shape (one in five), by model, or by kind of run (`hermes_sim/calibration/split.py`);
+**device not fitted**: the coefficients were taken over from another device. Only the last two say what a prediction of
+something new is worth. Of closed loops with prefill and decode in engines of their own nothing was ever fitted; their
+models' kernels and aggregated runs were. Bars are judged on rows kept out. A row that cannot be expressed is counted
+below with the reason, never dropped.
 """
 
 _PEERS: Final = """\
