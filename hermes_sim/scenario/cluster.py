@@ -132,6 +132,9 @@ class Host(Description):
     graph_capture: bool = True
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
+    captured_frac: float = Field(default=1.0, ge=0.1, le=1.0)
+    """Time of norms, rotary embeddings and activations in a captured step, over that of the same kernels timed one by
+    one: engines that compile the model fuse them, and in a graph one begins while another ends."""
     launch_factor: float = Field(default=1.0, ge=1.0, le=100.0)
     """Time to launch a kernel that is not captured, over that of a bare launch: what the model's code does around
     it."""
