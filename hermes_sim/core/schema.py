@@ -70,6 +70,7 @@ BytesPerSecond = Annotated[float, Field(gt=0.0), *_quantity("bandwidth", "3.35 T
 FlopsPerSecond = Annotated[float, Field(gt=0.0), *_quantity("compute", "989 TFLOP/s")]
 PerSecond = Annotated[float, *_quantity("rate", "4 /s")]
 Watts = Annotated[float, *_quantity("power", "400 W")]
+Joules = Annotated[float, *_quantity("energy", "3.5 pJ")]
 Hertz = Annotated[float, Field(gt=0.0), *_quantity("frequency", "1.41 GHz")]
 UsdPerHour = Annotated[float, *_quantity("price", "2.10 USD/h")]
 GramsPerKwh = Annotated[float, *_quantity("carbon", "400 g/kWh")]
