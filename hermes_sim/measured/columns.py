@@ -22,7 +22,7 @@ class Column:
     default: str | float | None = None
     """Where a file leaves the column or the cell out; None: it must be there."""
     least: float = 0.0
-    """Smallest number that makes sense."""
+    """Smallest number that makes sense; minus infinity: 0, and single cells may be empty."""
 
 
 def _text(name: str, meaning: str, default: str | None = "") -> Column:
@@ -136,9 +136,11 @@ OPERATORS: Final[dict[str, tuple[Column, ...]]] = {
         _count("top_k", "Results of a query.", 10.0),
         _count("num_threads", "Threads of the call.", 1.0),
         _text("metric", "l2: squared distance; inner_product.", "l2"),
-        Column("num_distances", "number", "Vectors or codes compared with one query, mean, where counted.", np.nan),
-        Column("num_hops", "number", "Nodes of a graph that one query expands, mean, where counted.", np.nan),
-        Column("recall", "number", "Share of the true top_k that is found.", np.nan),
+        Column(
+            "num_distances", "number", "Vectors or codes compared with one query, mean, where counted.", np.nan, -np.inf
+        ),
+        Column("num_hops", "number", "Nodes of a graph that one query expands, mean, where counted.", np.nan, -np.inf),
+        Column("recall", "number", "Share of the true top_k that is found.", np.nan, -np.inf),
     ),
 }
 """Operator -> its own columns, beside COMMON."""

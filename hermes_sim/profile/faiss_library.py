@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.errors import HermesError
 from hermes_sim.profile.backend import Timing
-from hermes_sim.profile.numpy_backend import SHORTEST_SAMPLE_S, Clock, NumpyBackend
+from hermes_sim.profile.numpy_backend import Clock, NumpyBackend
 from hermes_sim.profile.retrieval_cases import TOP_K, IndexShape, SearchSetting
 from hermes_sim.profile.thread_clock import ThreadClock, WallClock
 
@@ -27,6 +27,10 @@ BUSIEST_THREAD: Final = (
 TRAINING_VECTORS: Final = 32
 """Of each centroid: enough for lists of the usual unevenness, and quick."""
 TRAINING_ROUNDS: Final = 3
+LINE_BYTES: Final = 64
+SAMPLE_QUERIES: Final = 64
+FLAT_QUERIES: Final = 8
+"""Of an exhaustive search, whose queries all take the same."""
 BUILD_BATCH: Final = 40
 """efConstruction of graphs, FAISS's own default."""
 
@@ -38,6 +42,8 @@ class FaissLibrary(NumpyBackend):
         super().__init__(clock)
         self.name = "faiss"
         self._faiss = _faiss()
+        self._product_threshold = int(self._faiss.cvar.distance_compute_blas_threshold)
+        self._elsewhere = np.zeros(2 * self.cache_bytes, np.uint8)
         self._building_threads = 1 if clock == "cpu" else self.num_threads
 
     def versions(self) -> dict[str, str]:
@@ -46,10 +52,11 @@ class FaissLibrary(NumpyBackend):
 
     def machine(self) -> dict[str, object]:
         facts = {key: value for key, value in super().machine().items() if key != "num_threads"}
+        facts["openblas_core"] = os.environ.get("OPENBLAS_CORETYPE", "")
         return {**facts, "clock": BUSIEST_THREAD if self.clock == "cpu" else "wall"}
 
     def build(self, shape: IndexShape, vectors: FloatArray) -> BuiltIndex:
-        """Trained and filled. By one thread where others want the cores: many short turns would wait for the slowest."""
+        """Trained and filled; by one thread where others want the cores, for many short turns wait for the slowest."""
         self.use_threads(self._building_threads)
         index = self._faiss.index_factory(shape.dim, shape.factory)
         if shape.kind == "hnsw":
@@ -70,9 +77,17 @@ class FaissLibrary(NumpyBackend):
         found: IntArray = self._faiss.knn(queries, vectors, TOP_K)[1]
         return found
 
+    def clear_cache(self) -> None:
+        """Reads twice the last-level cache of something else."""
+        self._elsewhere[::LINE_BYTES].sum()
+
     def use_threads(self, number: int) -> None:
         """Of searches from now on."""
         self._faiss.omp_set_num_threads(number)
+
+    def use_products(self, wanted: bool) -> None:
+        """Every batch as one matrix product; else as this version does unasked."""
+        self._faiss.cvar.distance_compute_blas_threshold = 1 if wanted else self._product_threshold
 
     def counters(self) -> tuple[Any, Any]:
         """FAISS's own: of inverted lists, of graphs."""
@@ -113,33 +128,32 @@ class BuiltIndex:
         return Touched(distances / number, hops / number, hits / (TOP_K * number))
 
     def seconds(self, setting: SearchSetting, queries: FloatArray, num_repeats: int, budget_s: float) -> Timing:
-        """Seconds per batch; each batch is of other queries, so that no list or node is in the cache for its sake."""
+        """Seconds per batch. Every sample is of the same queries, for some visit longer lists than others; the cache is
+        cleared before each, so that nothing is there for their sake.
+        """
         self._set(setting)
         clock = ThreadClock() if self.library.clock == "cpu" else WallClock()
-        batches = len(queries) // setting.num_queries
-        turn = 0
+        size = setting.num_queries
+        wanted = FLAT_QUERIES if self.shape.kind == "flat" else SAMPLE_QUERIES
+        starts = range(0, max(wanted, size), size)
 
         def search() -> None:
-            nonlocal turn
-            first = turn % batches * setting.num_queries
-            self.index.search(queries[first : first + setting.num_queries], TOP_K)
-            turn += 1
+            for first in starts:
+                self.index.search(queries[first : first + size], TOP_K)
 
-        start_s = perf_counter()
         search()
-        search()
-        num_calls = max(1, int(SHORTEST_SAMPLE_S / max((perf_counter() - start_s) / 2.0, 1e-9)))
         samples: list[float] = []
         end_s = perf_counter() + budget_s
         while len(samples) < num_repeats and (len(samples) < 3 or perf_counter() < end_s):
+            self.library.clear_cache()
             clock.start()
-            for _ in range(num_calls):
-                search()
-            samples.append(clock.elapsed_s() / num_calls)
+            search()
+            samples.append(clock.elapsed_s() / len(starts))
         return Timing(samples, "eager")
 
     def _set(self, setting: SearchSetting) -> None:
         self.library.use_threads(setting.num_threads)
+        self.library.use_products(setting.is_product)
         if setting.nprobe:
             self.index.nprobe = setting.nprobe
         if setting.ef_search:

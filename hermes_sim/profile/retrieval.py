@@ -8,11 +8,21 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
+from hermes_sim.profile.cpu_facts import num_cpus
 from hermes_sim.profile.faiss_library import FaissLibrary
 from hermes_sim.profile.kernels import Outcome
-from hermes_sim.profile.numpy_backend import Clock, num_cpus
+from hermes_sim.profile.numpy_backend import Clock
 from hermes_sim.profile.provenance import write_provenance
-from hermes_sim.profile.retrieval_cases import COLLECTIONS, TOP_K, IndexShape, SearchSetting, index_shapes, settings
+from hermes_sim.profile.retrieval_cases import (
+    COLLECTIONS,
+    GRAPH_COLLECTIONS,
+    TOP_K,
+    IndexShape,
+    SearchSetting,
+    graph_shapes,
+    index_shapes,
+    settings,
+)
 from hermes_sim.profile.session import Progress, Session, Statistic, open_folder, progress_bar
 from hermes_sim.profile.vectors import Topics
 
@@ -24,10 +34,11 @@ COPIES: Final = 3.0
 """Vectors, an index with vectors of its own, and what building needs: as a multiple of the vectors."""
 METHOD: Final = (
     "Each row: one batch of queries against a synthetic collection (topics of lognormal popularity, 24 directions and "
-    "noise inside each; the same for stored vectors and queries); every batch is of other queries, warm-up of two, up "
-    "to 25 repeats of a sample of at least two milliseconds. num_distances and num_hops are FAISS's counters per "
-    "query, recall the share of the 10 nearest that an exhaustive search finds. Squared distances; coarse quantisers "
-    "are exhaustive; k-means of three rounds."
+    "noise inside each; the same for stored vectors and queries). A sample searches the same 64 queries (flat: at "
+    "least 8), batch after batch, with the last-level cache cleared before; warm-up, up to 25 samples. num_distances "
+    "and num_hops are FAISS's counters per query, recall the share of the 10 nearest that an exhaustive search finds. "
+    "Squared distances; coarse quantisers are exhaustive; k-means of three rounds. kernel `product`: "
+    "distances as one matrix product, though the library would not (distance_compute_blas_threshold)."
 )
 
 Case = tuple[IndexShape, SearchSetting]
@@ -64,15 +75,13 @@ def measure_collections(
     collections: tuple[tuple[int, int], ...],
     threads: tuple[int, ...],
     progress: Progress | None = None,
+    graphs: tuple[tuple[int, int], ...] = GRAPH_COLLECTIONS,
 ) -> None:
     """Every search that is not in the table yet; an index is built only for such searches."""
-    cases = [
-        (shape, setting)
-        for collection in collections
-        for shape in index_shapes(*collection)
-        for setting in settings(shape, threads)
-    ]
-    missing = [case for case in cases if not session.holds(OPERATOR, "", "fp32", _columns(*case))]
+    shapes = [shape for collection in collections for shape in index_shapes(*collection)]
+    shapes += [shape for collection in collections if collection in graphs for shape in graph_shapes(*collection)]
+    cases = [(shape, setting) for shape in shapes for setting in settings(shape, threads)]
+    missing = [case for case in cases if not session.holds(OPERATOR, kernel(case[1]), "fp32", _columns(*case))]
     session.num_found += len(cases) - len(missing)
     done = len(cases) - len(missing)
     for collection, of_collection in groupby(missing, lambda case: (case[0].num_vectors, case[0].dim)):
@@ -114,13 +123,19 @@ def _measure_collection(
                 break
             timing = built.seconds(setting, queries, NUM_REPEATS, REPEATS_BUDGET_S)
             seen = touched[setting.nprobe, setting.ef_search]
-            session.add(OPERATOR, "", "fp32", {**_columns(shape, setting), **asdict(seen)}, timing)
+            session.add(OPERATOR, kernel(setting), "fp32", {**_columns(shape, setting), **asdict(seen)}, timing)
             measured += 1
         session.save()
         del built
 
 
 def _columns(shape: IndexShape, setting: SearchSetting) -> dict[str, object]:
-    """What tells one search from another; `kernel` stays empty, for the index is the kernel."""
-    of_shape = asdict(shape)
-    return {"index": of_shape.pop("kind"), **of_shape, **asdict(setting), "top_k": TOP_K, "metric": "l2"}
+    """What tells one search from another, beside its kernel."""
+    of_shape, of_search = asdict(shape), asdict(setting)
+    of_search.pop("is_product")
+    return {"index": of_shape.pop("kind"), **of_shape, **of_search, "top_k": TOP_K, "metric": "l2"}
+
+
+def kernel(setting: SearchSetting) -> str:
+    """product, where a matrix product compares; else empty, for the index is the kernel."""
+    return "product" if setting.is_product else ""

@@ -13,6 +13,8 @@ TOP_K: Final = 10
 BATCHES: Final = (1, 8, 64)
 THREADED_BATCHES: Final = (1, 64)
 """Measured with several threads too."""
+PRODUCT_QUERIES: Final = 20
+"""Smallest batch that is measured as a matrix product too, asked for or not."""
 LARGEST_BATCH: Final = 256
 """Of exhaustive searches, which are matrix products for large batches."""
 PROBES: Final = (1, 4, 16, 64)
@@ -33,8 +35,8 @@ LISTS: Final = {100_000: (256, 1024), 300_000: (1024, 2048), 1_000_000: (1024, 4
 DIMENSIONS_PER_CODE_BYTE: Final = (4, 8)
 CODE_BITS: Final = (8, 4)
 LINKS: Final = (16, 32)
-MOST_GRAPH_NUMBERS: Final = 4e7
-"""Vectors x dimensions of the largest graph: larger ones take many minutes to build."""
+GRAPH_COLLECTIONS: Final = ((100_000, 96), (100_000, 384), (100_000, 768))
+"""Of graphs: larger ones take many minutes to build."""
 MOST_FLOPS: Final = 4e10
 """Of one exhaustive search; longer ones say no more."""
 
@@ -54,7 +56,7 @@ class IndexShape:
 
     @property
     def factory(self) -> str:
-        """FAISS's own name of it (`index_factory`); np: codes are not reordered, which takes long and no search uses."""
+        """FAISS's own name of it (`index_factory`); np: without reordering the codes, which takes long."""
         if self.kind == "flat":
             return "Flat"
         if self.kind == "hnsw":
@@ -73,19 +75,24 @@ class SearchSetting:
     num_threads: int
     nprobe: int = 0
     ef_search: int = 0
+    is_product: bool = False
+    """Distances of the batch as one matrix product."""
 
 
 def index_shapes(num_vectors: int, dim: int) -> Iterator[IndexShape]:
-    """Indexes over one collection."""
+    """Indexes over one collection, graphs left out."""
     yield IndexShape("flat", num_vectors, dim)
     for nlist in LISTS[num_vectors]:
         yield IndexShape("ivf_flat", num_vectors, dim, nlist)
     for code_bits in CODE_BITS:
         for nlist, per_byte in zip(LISTS[num_vectors], DIMENSIONS_PER_CODE_BYTE, strict=True):
             yield IndexShape("ivf_pq", num_vectors, dim, nlist, dim // per_byte, code_bits)
-    if num_vectors * dim <= MOST_GRAPH_NUMBERS:
-        for links in LINKS:
-            yield IndexShape("hnsw", num_vectors, dim, links=links)
+
+
+def graph_shapes(num_vectors: int, dim: int) -> Iterator[IndexShape]:
+    """Graphs over one collection."""
+    for links in LINKS:
+        yield IndexShape("hnsw", num_vectors, dim, links=links)
 
 
 def settings(shape: IndexShape, thread_counts: tuple[int, ...]) -> Iterator[SearchSetting]:
@@ -97,6 +104,8 @@ def settings(shape: IndexShape, thread_counts: tuple[int, ...]) -> Iterator[Sear
         if shape.kind == "flat":
             if 2.0 * num_queries * shape.num_vectors * shape.dim <= MOST_FLOPS:
                 yield SearchSetting(num_queries, num_threads)
+                if num_queries >= PRODUCT_QUERIES:
+                    yield SearchSetting(num_queries, num_threads, is_product=True)
         elif shape.kind == "hnsw":
             for ef_search in SEARCH_WIDTHS:
                 yield SearchSetting(num_queries, num_threads, ef_search=ef_search)

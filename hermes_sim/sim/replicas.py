@@ -106,13 +106,22 @@ class ReplicaBuilder:
             endpoints=own,
             device=device,
             num_cores=cores // num_ranks,
-            link=self._network.tp_link(own[: engine.parallel.tp]),
+            link=self._link(engine, own),
             model=self._scenario.models[engine.model] if engine.model is not None else None,
             costs=costs,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
             price_usd_per_h=device.price_usd_per_h * len(own) * share,
         )
+
+    def _link(self, engine: Engine, own: Sequence[Endpoint]) -> GroupLink:
+        """Of a tensor-parallel group; of all devices of a job engine, which may also work each for itself, unlinked."""
+        if isinstance(engine.batching, TokenBatching):
+            return self._network.tp_link(own[: engine.parallel.tp])
+        try:
+            return self._network.tp_link(own)
+        except NoRouteError:
+            return self._network.tp_link(own[:1])
 
     def _costs(self, engine: Engine, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> EngineCosts:
         if engine.model is None:
