@@ -22,6 +22,8 @@ from hermes_sim.stages.inverted_lists import IvfFlat, IvfPq
 
 FloatArray = npt.NDArray[np.float64]
 
+KINDS: Final = ("flat", "ivf_flat", "ivf_pq", "hnsw")
+"""Of indexes that tables may hold."""
 SHAPE: Final = ("index", "num_vectors", "dim", "nlist", "code_bytes", "code_bits", "links")
 """An index is on one side of the split with all its searches."""
 PRODUCT: Final = "product"

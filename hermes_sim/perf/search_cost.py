@@ -18,7 +18,7 @@ from typing import Final
 
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.device_class import class_coefficients
-from hermes_sim.hardware.search_efficiency import ACCELERATOR, SearchEfficiency
+from hermes_sim.hardware.search_efficiency import ACCELERATOR, CORE, SearchEfficiency
 from hermes_sim.models.operator import Operator
 from hermes_sim.models.search import SearchWork
 from hermes_sim.perf.worker import COMPUTE, MEMORY, NETWORK, Worker
@@ -33,7 +33,7 @@ def search_efficiency(device: Device) -> SearchEfficiency:
         return device.cost_model.search
     of_class = class_coefficients(device.device_class).cost_model.search
     if of_class is None:
-        return ACCELERATOR
+        of_class = CORE if device.kind == "cpu" else ACCELERATOR
     if device.scan_rate_bytes_per_s_per_core is None:
         return of_class
     cycles = clock_hz(device) / device.scan_rate_bytes_per_s_per_core

@@ -29,16 +29,16 @@ from hermes_sim.profile.vectors import Topics
 OPERATOR: Final = "retrieval"
 NUM_QUERIES: Final = 1024
 NUM_REPEATS: Final = 25
-REPEATS_BUDGET_S: Final = 0.15
+REPEATS_BUDGET_S: Final = 0.1
 COPIES: Final = 3.0
 """Vectors, an index with vectors of its own, and what building needs: as a multiple of the vectors."""
 METHOD: Final = (
     "Each row: one batch of queries against a synthetic collection (topics of lognormal popularity, 24 directions and "
-    "noise inside each; the same for stored vectors and queries). A sample searches the same 64 queries (flat: at "
-    "least 8), batch after batch, with the last-level cache cleared before; warm-up, up to 25 samples. num_distances "
-    "and num_hops are FAISS's counters per query, recall the share of the 10 nearest that an exhaustive search finds. "
-    "Squared distances; coarse quantisers are exhaustive; k-means of three rounds. kernel `product`: "
-    "distances as one matrix product, though the library would not (distance_compute_blas_threshold)."
+    "noise inside each; the same for stored vectors and queries). A sample searches the same 32 or 64 queries (flat: "
+    "at least 8), batch after batch, with the last-level cache cleared before; warm-up, up to 25 samples. "
+    "num_distances and num_hops are FAISS's counters per query, recall the share of the 10 nearest that an exhaustive "
+    "search finds, over 1,024 queries. Squared distances; coarse quantisers are exhaustive; k-means of three rounds. "
+    "kernel `product`: distances as one matrix product, though the library would not (distance_compute_blas_threshold)."
 )
 
 Case = tuple[IndexShape, SearchSetting]

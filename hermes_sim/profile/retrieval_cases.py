@@ -18,15 +18,17 @@ PRODUCT_QUERIES: Final = 20
 LARGEST_BATCH: Final = 256
 """Of exhaustive searches, which are matrix products for large batches."""
 PROBES: Final = (1, 4, 16, 64)
+THREADED_PROBES: Final = 16
 SEARCH_WIDTHS: Final = (16, 64, 256)
+THREADED_WIDTH: Final = 64
 """ef_search of graph indexes."""
 COLLECTIONS: Final = (
     (100_000, 96),
     (100_000, 384),
     (100_000, 768),
     (300_000, 128),
-    (300_000, 768),
     (1_000_000, 96),
+    (300_000, 768),
     (1_000_000, 384),
 )
 """(vectors, dimensions), small ones first."""
@@ -96,7 +98,7 @@ def graph_shapes(num_vectors: int, dim: int) -> Iterator[IndexShape]:
 
 
 def settings(shape: IndexShape, thread_counts: tuple[int, ...]) -> Iterator[SearchSetting]:
-    """Searches of one index: one thread at every batch, several at the smallest and the largest."""
+    """Searches of one index: one thread with every setting, several with a few."""
     batches = (*BATCHES, LARGEST_BATCH) if shape.kind == "flat" else BATCHES
     for num_queries, num_threads in product(batches, thread_counts):
         if num_threads > 1 and num_queries not in THREADED_BATCHES:
@@ -107,8 +109,8 @@ def settings(shape: IndexShape, thread_counts: tuple[int, ...]) -> Iterator[Sear
                 if num_queries >= PRODUCT_QUERIES:
                     yield SearchSetting(num_queries, num_threads, is_product=True)
         elif shape.kind == "hnsw":
-            for ef_search in SEARCH_WIDTHS:
+            for ef_search in SEARCH_WIDTHS if num_threads == 1 else (THREADED_WIDTH,):
                 yield SearchSetting(num_queries, num_threads, ef_search=ef_search)
         else:
-            for nprobe in PROBES:
+            for nprobe in PROBES if num_threads == 1 else (THREADED_PROBES,):
                 yield SearchSetting(num_queries, num_threads, nprobe=nprobe)

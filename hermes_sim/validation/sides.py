@@ -50,6 +50,8 @@ def is_fitted(operator: str, device: Device) -> bool:
         return any(_has_errors(one, "") for one in cost.experts.values())
     if operator == "stream":
         return any(_has_errors(one, "") for one in cost.elementwise.values())
+    if operator == "retrieval":
+        return cost.search is not None and _has_errors(cost.search, "")
     return cost.source.kind in ("fitted", "measured")
 
 
