@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import log
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficien
 from hermes_sim.calibration.split import held_out
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.search_efficiency import CORE, SearchEfficiency
+from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_cost import batch_seconds
 from hermes_sim.perf.worker import Worker
 from hermes_sim.stages.graph_index import HOPS_PER_LEVEL, NEW_LINK_FRAC, Hnsw
@@ -33,8 +35,10 @@ LISTS: Final = (
     Coefficient("call_s", 8e-6, 0.0, 1e-4, 1e-5),
     Coefficient("list_s", 3e-7, 0.0, 5e-6, 1e-6),
     Coefficient("vector_cycles", 5.0, 0.0, 100.0, 10.0),
-    Coefficient("flops_frac", 0.2, 0.01, 1.0, 0.1),
+    Coefficient("block_flops_frac", 0.2, 0.01, 1.0, 0.1),
+    Coefficient("list_flops_frac", 0.2, 0.01, 1.0, 0.1),
     Coefficient("stream_bytes_per_s", 1.8e10, 1e9, 2e11, 1e10),
+    Coefficient("block_stream_bytes_per_s", 2.5e10, 1e9, 2e11, 1e10),
 )
 CODES: Final = (
     Coefficient("lookup_cycles", 3.0, 0.05, 20.0),
@@ -47,6 +51,14 @@ GRAPHS: Final = (
     Coefficient("hop_s", 5e-7, 0.0, 1e-5, 1e-6),
     Coefficient("access_s", 5e-8, 0.0, 1e-6, 1e-7),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One measured batch."""
+
+    operators: tuple[Operator, ...]
+    num_threads: int
 
 
 def fit_search(device: Device, table: pd.DataFrame) -> tuple[SearchEfficiency, dict[str, tuple[ErrorSummary, ...]]]:
@@ -77,15 +89,26 @@ def kinds_of(table: pd.DataFrame) -> pd.Series:
 
 def predict_search(device: Device, efficiency: SearchEfficiency, table: pd.DataFrame) -> FloatArray:
     """Seconds of every row: one batch on as many cores as it has threads, over as many devices as they need."""
+    return price(device, efficiency, searches(table))
+
+
+def searches(table: pd.DataFrame) -> list[Search]:
+    """What every row computes and reads, whatever the coefficients."""
+    return [
+        Search(index_of(row).search_operators(int(row["num_queries"]), int(row["top_k"])), int(row["num_threads"]))
+        for row in table.to_dict("records")
+    ]
+
+
+def price(device: Device, efficiency: SearchEfficiency, rows: Sequence[Search]) -> FloatArray:
+    """Seconds of every search with these coefficients."""
     cost_model = device.cost_model.model_copy(update={"search": efficiency})
     priced = device.model_copy(update={"cost_model": cost_model})
-    found = np.empty(len(table))
-    for place, row in enumerate(table.to_dict("records")):
-        threads = int(row["num_threads"])
-        worker = Worker(priced, threads, -(-threads // device.num_cores))
-        operators = index_of(row).search_operators(int(row["num_queries"]), int(row["top_k"]))
-        found[place] = batch_seconds(operators, worker).sum()
-    return found
+    workers = {
+        threads: Worker(priced, threads, -(-threads // device.num_cores))
+        for threads in {row.num_threads for row in rows}
+    }
+    return np.array([batch_seconds(row.operators, workers[row.num_threads]).sum() for row in rows])
 
 
 def index_of(row: Mapping[Any, Any]) -> Index:
@@ -125,8 +148,10 @@ def _fitted(
     rows: pd.DataFrame,
     measured_s: FloatArray,
 ) -> SearchEfficiency:
+    known = searches(rows)
+
     def predict(values: dict[str, float]) -> FloatArray:
-        return predict_search(device, start.model_copy(update=values), rows)
+        return price(device, start.model_copy(update=values), known)
 
     return start.model_copy(update=fit_coefficients(coefficients, predict, measured_s, num_starts=1))
 

@@ -32,12 +32,17 @@ class SearchEfficiency(Description):
     """One byte of a code: a look-up in a table of 256 numbers and an addition."""
     fast_lookup_cycles: PositiveFloat
     """One byte of 4-bit codes, by shuffles of registers."""
-    flops_frac: Fraction
-    """Share of the core's peak in distances between a query and vectors one after the other."""
+    block_flops_frac: Fraction
+    """Share of the core's peak in distances between a query and vectors that lie in one block: an exhaustive search,
+    centroids."""
+    list_flops_frac: Fraction
+    """The same of vectors of a list or of nodes of a graph, one after the other."""
     table_flops_frac: Fraction
     """The same of look-up tables: dot products of a few numbers, sums of two tables."""
     stream_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="stream")
-    """What one core draws from memory reading in order; if not given, its part of the device's bandwidth."""
+    """What one core draws from memory reading list after list; if not given, its part of the device's bandwidth."""
+    block_stream_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="block_stream")
+    """The same reading one long block; `stream` if not given."""
     searches_per_core: PositiveFloat = 1.0
     """Queries that one core works on at the same time, hiding each other's waits."""
     in_sample: FitError | None = None
@@ -54,7 +59,8 @@ ACCELERATOR: Final = SearchEfficiency(
     vector_cycles=0.1,
     lookup_cycles=0.1,
     fast_lookup_cycles=0.1,
-    flops_frac=0.5,
+    block_flops_frac=0.5,
+    list_flops_frac=0.5,
     table_flops_frac=0.25,
     searches_per_core=8.0,
 )
@@ -71,7 +77,8 @@ CORE: Final = SearchEfficiency(
     vector_cycles=5.0,
     lookup_cycles=3.0,
     fast_lookup_cycles=0.3,
-    flops_frac=0.2,
-    table_flops_frac=0.1,
+    block_flops_frac=0.15,
+    list_flops_frac=0.15,
+    table_flops_frac=0.5,
 )
 """Of a processor's core: round figures, where a fit starts."""

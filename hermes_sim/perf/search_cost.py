@@ -6,9 +6,10 @@ A core (GPU: multiprocessor) works on one query at a time, as FAISS's threads do
             + max(cycles / clock + FLOPs / (core peak x frac), missed bytes / stream of a core)
     batch = max(ceil(queries / cores) x query, bytes of all / bandwidth of the device, reads / IOPS)
 
-so threads scale until they share the whole bandwidth, which is RAGO's max(bytes / (cores x rate), bytes / bandwidth)
-(arXiv 2503.14649, section 4) for many queries. Where the index lets a query be split, and on accelerators, queries
-take parts of several cores. Shards are searched at the same time, each by its part of the cores and of the memory.
+Where a core keeps several searches in flight (`searches_per_core`) they hide each other's waits. Threads scale until
+they share the whole bandwidth, which is RAGO's max(bytes / (cores x rate), bytes / bandwidth) (arXiv 2503.14649, section
+4) for many queries. Where the index lets a query be split, and on accelerators, queries take parts of several cores.
+Shards are searched at the same time, each by its part of the cores and of the memory.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def search_seconds(operator: Operator, worker: Worker) -> tuple[int, float]:
     waits_s = _waits_s(work, efficiency, worker)
     compute_s = _compute_s(operator, work, efficiency, worker)
     missed_bytes = work.read_bytes * missed_frac(work, worker.device)
-    memory_s = 0.0 if worker.at_the_banks else missed_bytes / core_stream(efficiency, worker)
-    one_s = waits_s + max(compute_s, memory_s)
-    turns = _turns(num_queries, num_cores * efficiency.searches_per_core, work, worker)
+    is_block = operator.kind == "gemm"
+    memory_s = 0.0 if worker.at_the_banks else missed_bytes / core_stream(efficiency, worker, is_block=is_block)
+    hidden = min(efficiency.searches_per_core, max(num_queries / num_cores, 1.0))
+    one_s = waits_s / hidden + max(compute_s, memory_s)
+    turns = _turns(num_queries, num_cores, work, worker)
     shared_s = num_queries * missed_bytes * work.num_shards / worker.scanned_bytes_per_s
     drive_s = _drive_s(num_queries, work, worker)
     network_s = _network_s(num_queries, work, worker)
@@ -75,9 +78,11 @@ def compare_seconds(operator: Operator, worker: Worker) -> float:
     return operator.count * operator.num_groups * cycles / clock_hz(worker.device) / worker.num_cores
 
 
-def core_stream(efficiency: SearchEfficiency, worker: Worker) -> float:
+def core_stream(efficiency: SearchEfficiency, worker: Worker, *, is_block: bool) -> float:
     """Bytes per second that one core draws from memory while the others are idle."""
     stream = efficiency.stream_bytes_per_s or worker.core_bytes_per_s
+    if is_block and efficiency.block_stream_bytes_per_s is not None:
+        stream = efficiency.block_stream_bytes_per_s
     return min(stream, worker.scanned_bytes_per_s)
 
 
@@ -110,14 +115,18 @@ def _compute_s(operator: Operator, work: SearchWork, efficiency: SearchEfficienc
     listed = 0.0 if operator.kind == "gemm" else work.num_vectors
     cycles = (listed + work.num_insertions) * efficiency.vector_cycles
     cycles += work.num_lookups * efficiency.lookup_cycles + work.num_fast_lookups * efficiency.fast_lookup_cycles
-    frac = efficiency.table_flops_frac if work.builds_tables else efficiency.flops_frac
+    frac = efficiency.block_flops_frac if operator.kind == "gemm" else efficiency.list_flops_frac
+    frac = efficiency.table_flops_frac if work.builds_tables else frac
     flops = operator.flops_per_call / (operator.num_groups * work.num_shards)
     core_flops_per_s = worker.flops_per_s(operator.dtype) / worker.num_cores
     return cycles / clock_hz(worker.device) + flops / (core_flops_per_s * frac)
 
 
 def _turns(num_queries: int, lanes: float, work: SearchWork, worker: Worker) -> float:
-    """How many queries follow each other; with fewer lanes than shards, shards do too."""
+    """How many queries follow each other; with fewer cores than shards, shards do too.
+
+    On an accelerator each list of a query is a block of threads of its own; a graph is walked by one.
+    """
     if worker.device.kind == "cpu" and work.splits <= 1.0:
         return float(ceil(num_queries / max(lanes, 1.0))) / min(lanes, 1.0)
     return num_queries / min(lanes, num_queries * max(work.splits, work.num_lists, work.num_code_lists, 1.0))
