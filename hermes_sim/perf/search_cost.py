@@ -7,8 +7,8 @@ A core (GPU: multiprocessor) works on one query at a time, as FAISS's threads do
     batch = max(ceil(queries / cores) x query, bytes of all / bandwidth of the device, reads / IOPS)
 
 Where a core keeps several searches in flight (`searches_per_core`) they hide each other's waits. Threads scale until
-they share the whole bandwidth, which is RAGO's max(bytes / (cores x rate), bytes / bandwidth) (arXiv 2503.14649, section
-4) for many queries. Where the index lets a query be split, and on accelerators, queries take parts of several cores.
+they share the whole bandwidth, which is for many queries RAGO's max(bytes / (cores x rate), bytes / bandwidth) (arXiv
+2503.14649, section 4). Where the index lets a query be split, and on accelerators, queries take parts of several cores.
 Shards are searched at the same time, each by its part of the cores and of the memory.
 """
 
