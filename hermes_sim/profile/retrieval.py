@@ -53,6 +53,7 @@ def profile_retrieval(
     clock: Clock = "wall",
     shown: bool = False,
     collections: tuple[tuple[int, int], ...] = COLLECTIONS,
+    graphs: tuple[tuple[int, int], ...] = GRAPH_COLLECTIONS,
 ) -> Outcome:
     """Searches of flat, inverted-list and graph indexes by size, probes, batch and threads; resumes a former run."""
     end_s = perf_counter() + budget_s
@@ -61,7 +62,7 @@ def profile_retrieval(
     threads = tuple(sorted({1, num_cpus()}))
     try:
         with progress_bar(shown) as progress:
-            measure_collections(session, library, collections, threads, progress)
+            measure_collections(session, library, collections, graphs, threads, progress)
     finally:
         session.save()
         write_provenance(session.folder, "retrieval", session, budget_s, METHOD)
@@ -73,13 +74,13 @@ def measure_collections(
     session: Session,
     library: FaissLibrary,
     collections: tuple[tuple[int, int], ...],
+    graphs: tuple[tuple[int, int], ...],
     threads: tuple[int, ...],
     progress: Progress | None = None,
-    graphs: tuple[tuple[int, int], ...] = GRAPH_COLLECTIONS,
 ) -> None:
     """Every search that is not in the table yet; an index is built only for such searches."""
     shapes = [shape for collection in collections for shape in index_shapes(*collection)]
-    shapes += [shape for collection in collections if collection in graphs for shape in graph_shapes(*collection)]
+    shapes += [shape for collection in graphs for shape in graph_shapes(*collection)]
     cases = [(shape, setting) for shape in shapes for setting in settings(shape, threads)]
     missing = [case for case in cases if not session.holds(OPERATOR, kernel(case[1]), "fp32", _columns(*case))]
     session.num_found += len(cases) - len(missing)

@@ -37,7 +37,7 @@ LISTS: Final = {100_000: (256, 1024), 300_000: (1024, 2048), 1_000_000: (1024, 4
 DIMENSIONS_PER_CODE_BYTE: Final = (4, 8)
 CODE_BITS: Final = (8, 4)
 LINKS: Final = (16, 32)
-GRAPH_COLLECTIONS: Final = ((100_000, 96), (100_000, 384), (100_000, 768))
+GRAPH_COLLECTIONS: Final = ((100_000, 96), (50_000, 128), (100_000, 192), (200_000, 64), (100_000, 384), (100_000, 768))
 """Of graphs: larger ones take many minutes to build."""
 MOST_FLOPS: Final = 4e10
 """Of one exhaustive search; longer ones say no more."""

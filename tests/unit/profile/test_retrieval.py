@@ -109,12 +109,14 @@ def test_a_short_run_writes_the_public_format_and_goes_on(monkeypatch: pytest.Mo
     monkeypatch.setattr(retrieval, "REPEATS_BUDGET_S", 0.0)
 
     def measure() -> Outcome:
-        return profile_retrieval(tmp_path, budget_s=60.0, name="my_cpu", clock="cpu", collections=((2000, 32),))
+        return profile_retrieval(
+            tmp_path, budget_s=60.0, name="my_cpu", clock="cpu", collections=((2000, 32),), graphs=((500, 16),)
+        )
 
     first = measure()
     table = read_kernels(tmp_path)["retrieval"]
     assert first.num_measured == len(table)
-    assert {"flat", "ivf_flat", "ivf_pq"} == set(table["index"])
+    assert {"flat", "ivf_flat", "ivf_pq", "hnsw"} == set(table["index"])
     exact = table[table["index"] == "flat"]
     assert (exact["recall"] > 0.999).all()
     assert (exact["num_distances"] == 2000).all()
