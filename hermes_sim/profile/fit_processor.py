@@ -157,7 +157,7 @@ def _sides(start: str, fitted: ErrorSummary, held: ErrorSummary) -> dict[str, An
 
 def _source(device: str, num_rows: int) -> Source:
     return Source(
-        title="hermes-sim profile cpu and retrieval: NumPy with OpenBLAS, and FAISS, in fp32",
+        title="hermes-sim profile cpu and retrieval, NumPy with OpenBLAS and FAISS in fp32",
         where=f"{num_rows} rows in traces/measured/{device}; one shape in five is kept out of the fit; products of one "
         "row, which run at another speed, are left out of it",
         kind="fitted",
