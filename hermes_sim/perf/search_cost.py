@@ -89,13 +89,17 @@ def core_stream(efficiency: SearchEfficiency, worker: Worker, *, is_block: bool)
 def missed_frac(work: SearchWork, device: Device) -> float:
     """Share of the bytes that comes from memory: nothing of what fits a core's part of the last-level cache.
 
-    Scans of more than twice the cache find nothing left of the last one; between the two it grows evenly. Cores have
-    equal parts, for caches are cut into domains, and each core reads the same centroids for itself.
+    Scans of more than twice the cache find nothing left of the last one; between the two it grows evenly. Reads at
+    random places find what the cache holds of the whole. Cores have equal parts, for caches are cut into domains, and
+    each core reads the same centroids for itself.
     """
     if device.cache is None or work.resident_bytes <= 0.0:
         return 1.0
     part_bytes = device.cache.capacity_bytes / (device.num_cores if device.kind == "cpu" else 1)
-    return min(1.0, max(0.0, work.resident_bytes / work.num_shards / part_bytes - 1.0))
+    parts = work.resident_bytes / work.num_shards / part_bytes
+    if work.num_accesses > 0.0:
+        return max(0.0, 1.0 - 1.0 / parts)
+    return min(1.0, max(0.0, parts - 1.0))
 
 
 def _waits_s(work: SearchWork, efficiency: SearchEfficiency, worker: Worker) -> float:
