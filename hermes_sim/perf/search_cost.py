@@ -30,9 +30,10 @@ NOMINAL_CLOCK_HZ: Final = 2.5e9
 
 def search_efficiency(device: Device) -> SearchEfficiency:
     """The device's own; else its class's, with the rate of 4-bit codes that its data sheet states; else judged."""
-    if device.cost_model.search is not None:
-        return device.cost_model.search
+    own = device.cost_model.search
     of_class = class_coefficients(device.device_class).cost_model.search
+    if own is not None and own != of_class:
+        return own
     if of_class is None:
         of_class = CORE if device.kind == "cpu" else ACCELERATOR
     if device.scan_rate_bytes_per_s_per_core is None:
