@@ -48,9 +48,35 @@ class Flows:
 
     def __init__(self, clock: Clock, links: Sequence[PhysicalLink]) -> None:
         self._clock = clock
-        self._links = links
+        self.links = list(links)
         self.uses = [LinkUse() for _ in links]
         self._count = 0
+
+    def add_link(self, link: PhysicalLink) -> PhysicalLink:
+        """One more link that transfers share; its id is the number of those before it."""
+        assert link.id == len(self.links)
+        self.links.append(link)
+        self.uses.append(LinkUse())
+        return link
+
+    def estimated_s(self, transfers: Sequence[tuple[Route, float]], now_s: float) -> float:
+        """Time until transfers (route, bytes) that all start now would have come, if nothing else started meanwhile.
+
+        On each link as with equal shares: (own bytes + the smaller of these and what is left of each other flow)
+        / bandwidth, exact for one link and for a lone transfer; the slowest link decides.
+        """
+        own: dict[int, float] = {}
+        for route, num_bytes in transfers:
+            for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+                own[link_id] = own.get(link_id, 0.0) + num_bytes * share
+        slowest_s = max((num_bytes / route.bandwidth_bytes_per_s for route, num_bytes in transfers), default=0.0)
+        for link_id, num_bytes in own.items():
+            others = sum(
+                min(num_bytes, share * max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s))
+                for flow, share in self.uses[link_id].flows.items()
+            )
+            slowest_s = max(slowest_s, (num_bytes + others) / self.links[link_id].bandwidth_bytes_per_s)
+        return slowest_s + max((route.latency_s for route, _ in transfers), default=0.0)
 
     def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> None:
         """Send now; `on_arrival(time_s)` is called when the last byte is there."""
@@ -81,7 +107,7 @@ class Flows:
     def _set_rates(self, changed: Flow, now_s: float) -> None:
         """New rates for everybody who shares with `changed`."""
         flows = [flow for flow in self._sharing(changed) if flow.remaining_bytes > 0.0 or flow is changed]
-        rates = fill(flows, self._links)
+        rates = fill(flows, self.links)
         for flow in flows:
             rate = rates[flow]
             if rate == flow.rate_bytes_per_s:
