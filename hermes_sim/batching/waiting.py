@@ -26,7 +26,7 @@ from hermes_sim.state.blocks import (
     take_slot,
 )
 from hermes_sim.state.clients import charge_prompt
-from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, pop
+from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, comes_before, pop
 from hermes_sim.state.sequences import final_output
 
 MOST_LOOKED_AT = 128
@@ -246,6 +246,13 @@ def admit_new(state: Any, e: int, queue: int, num_hits: int, num_tokens: int, ti
 
 
 @compiled
+def waits_longer(state: Any, e: int, row: int) -> bool:
+    """Whether a prompt that came before this one waits for blocks that its KV can be sent to."""
+    first = np.int64(state.reserve_head[e])
+    return state.row_loaded[first] > 0 and comes_before(state, state.queue_order[e], first, row)
+
+
+@compiled
 def admit_loaded(state: Any, e: int, queue: int, num_tokens: int, time_s: float) -> int:
     """The head of the line, whose slot holds what a KV store has sent, gets its first tokens. Returns its slot."""
     row = np.int64(pop(state, queue))
@@ -309,6 +316,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, state.row_slot[row]]))
             continue
         if in_a_wave:
+            break
+        if state.reserve_head[e] >= 0 and not is_loaded and waits_longer(state, e, row):
             break
         if state.num_free_slots[e] == 0 and not is_loaded:
             if state.num_running[e] == 0 and make_way(state, e, queue):

@@ -63,6 +63,8 @@ class Retrievals:
         self.stores = stores
         self.row_store = np.full(self._lowered.num_visits, -1)
         """[num_visits] the instance that most of the visit's tokens came from."""
+        self.row_tokens = np.zeros(self._lowered.num_visits, np.int64)
+        """[num_visits] tokens that were sent for it."""
         self._under_way: dict[int, Reload] = {}
         """Prefill row -> the visit before it, until its KV has come."""
         self._engines: dict[int, int] = {}
@@ -223,6 +225,7 @@ class Retrievals:
             if reload.num_open == 0:
                 self._arrived(prefill_row, time_s, TRANSFER)
 
+        self.row_tokens[reload.row] = sum(part.last - part.first for part in parts)
         for part in parts:
             num_tokens = part.last - part.first
             num_bytes = num_tokens * self._bytes(part, reload.engine)

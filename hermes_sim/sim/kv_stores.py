@@ -14,7 +14,7 @@ from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.replicas import Replica, kv_dtype, kv_transfer_bytes
-from hermes_sim.state.kv_chunks import Chunks, new_chunks, num_absent, write_chain
+from hermes_sim.state.kv_chunks import Chunks, find_absent, new_chunks, write_chain
 from hermes_sim.stages.kv_retrieval import KvRetrieval
 
 Keys = npt.NDArray[np.uint64]
@@ -91,7 +91,7 @@ class KvStores:
     def write(self, flows: Flows, instance: Instance, keys: Keys, e: int, time_s: float) -> None:
         """What of a chain of chunks is not there is sent to a store by an engine, and is there when it has come."""
         kinds = np.array([self.kinds[e]], np.int32)
-        number = int(num_absent(instance.chunks, keys, time_s))
+        number = int(find_absent(instance.chunks, keys, np.zeros(len(keys), np.bool_), time_s))
         if number == 0:
             self._arrived(flows, instance, keys, kinds, time_s)
             return
@@ -103,16 +103,18 @@ class KvStores:
     def _arrived(self, flows: Flows, instance: Instance, keys: Keys, kinds: Kinds, time_s: float) -> None:
         """Chunks are in; what gives way for them goes one store down, or is lost."""
         lower = instance.evicts_to
-        evicted = np.zeros(0 if lower is None else int(instance.chunks.entry_key.size), np.uint64)
-        evicted_kinds = np.zeros(len(evicted), np.int32)
+        sizes = instance.chunks.chunk_bytes
+        most = 0 if lower is None else int(np.ceil(sizes[kinds].max() * len(keys) / sizes.min()))
+        evicted = np.zeros(most, np.uint64)
+        evicted_kinds = np.zeros(most, np.int32)
         number = int(write_chain(instance.chunks, keys, kinds, time_s, evicted, evicted_kinds))
         if lower is None or number == 0:
             return
         down, down_kinds = evicted[:number][::-1].copy(), evicted_kinds[:number][::-1].copy()
-        absent = np.array([bool(num_absent(lower.chunks, down[place : place + 1], time_s)) for place in range(number)])
-        down, down_kinds = down[absent], down_kinds[absent]
-        num_bytes = float(lower.chunks.chunk_bytes[down_kinds].sum())
-        if num_bytes > 0.0:
+        absent = np.zeros(number, np.bool_)
+        if find_absent(lower.chunks, down, absent, time_s) > 0:
+            down, down_kinds = down[absent], down_kinds[absent]
+            num_bytes = float(lower.chunks.chunk_bytes[down_kinds].sum())
             self._count_written(lower, len(down), num_bytes)
             route = self.down_route(instance, lower)
             flows.start(route, num_bytes, lambda at_s: self._arrived(flows, lower, down, down_kinds, at_s))

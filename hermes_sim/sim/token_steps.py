@@ -40,6 +40,7 @@ from hermes_sim.state.arrays import (
 )
 from hermes_sim.state.blocks import count_hits, grow, num_pool_blocks, release, seal, take_hits, take_slot
 from hermes_sim.state.clients import charge_output, client_leaves
+from hermes_sim.state.queues import comes_before
 
 
 @compiled
@@ -319,19 +320,23 @@ def reserve_now(state: Any, e: int, row: int) -> bool:
 def reserve_loaded(state: Any, e: int, row: int) -> bool:
     """Blocks for the first tokens of a prompt, whose KV a store sends, if they are free; takes them.
 
-    What the engine's prefix cache holds by now is shared and need not be sent. Whoever stands in line already keeps
-    room for its prompt, and slots are left for a full batch.
+    What the engine's prefix cache holds by now is shared and need not be sent. Whoever came before and stands in line
+    keeps room for its prompt, and slots are left for a full batch.
     """
     block_tokens = state.block_tokens[e]
     num_hits, num_unowned = count_hits(state, e, row, np.int64(state.row_prompt[row]))
     num_computed = max(np.int64(state.row_loaded[row]), num_hits * block_tokens)
     num_needed = (num_computed + block_tokens - 1) // block_tokens
-    num_kept_back = num_unowned + state.num_running[e]
-    head = np.int64(state.queue_head[state.first_queue[e]])
-    if head >= 0 and state.row_flags[head] & HAS_KV == 0:
-        num_head = np.int64(state.row_prompt[head]) + state.row_generated[head]
-        num_kept_back += num_pool_blocks(state, e, (num_head + block_tokens - 1) // block_tokens)
-    if num_pool_blocks(state, e, num_needed) - num_hits + num_kept_back > state.num_free_blocks[e]:
+    num_wanted = num_pool_blocks(state, e, num_needed) - num_hits + num_unowned + state.num_running[e]
+    other = np.int64(state.queue_head[state.first_queue[e]])
+    while other >= 0 and num_wanted <= state.num_free_blocks[e]:
+        if not comes_before(state, state.queue_order[e], other, row):
+            break
+        if state.row_flags[other] & HAS_KV == 0:
+            num_tokens = np.int64(state.row_prompt[other]) + state.row_generated[other]
+            num_wanted += num_pool_blocks(state, e, (num_tokens + block_tokens - 1) // block_tokens)
+        other = np.int64(state.row_next[other])
+    if num_wanted > state.num_free_blocks[e]:
         return False
     if state.num_free_slots[e] <= state.max_num_seqs[e] - state.num_running[e]:
         return False

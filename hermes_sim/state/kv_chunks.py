@@ -155,12 +155,13 @@ def num_in_a_row(chunks: Any, keys: Any, first: int, time_s: float) -> int:
 
 
 @compiled
-def num_absent(chunks: Any, keys: Any, time_s: float) -> int:
-    """Chunks of a chain that are not here."""
+def find_absent(chunks: Any, keys: Any, is_absent: Any, time_s: float) -> int:
+    """Which chunks are not here, into `is_absent`; their number."""
     expire(chunks, time_s)
     number = 0
-    for key in keys:
-        if find_block(chunks.keys, chunks.places, key) < 0:
+    for place in range(keys.size):
+        is_absent[place] = find_block(chunks.keys, chunks.places, keys[place]) < 0
+        if is_absent[place]:
             number += 1
     return number
 
