@@ -307,7 +307,7 @@ def _links(summary: Summary) -> Iterator[str]:
 def _kv_stores(summary: Summary) -> Iterator[str]:
     """What of the prompts each store had, and what it sent."""
     parts = [
-        f"{store['store']} {human.percent(store['hit_frac'])} of {human.count(store['num_asked_tokens'])} tokens found, "
+        f"{store['store']} {human.percent(store['hit_frac'])} of {human.count(store['num_asked_tokens'])} tokens, "
         f"{human.with_prefix(store['read_bytes'], 'B')} read, {human.with_prefix(store['written_bytes'], 'B')} written"
         for store in summary["kv_stores"]
         if store["hit_frac"] is not None

@@ -40,7 +40,8 @@ def _store(cluster: ClusterFile, index: int, store: KvStore) -> Iterator[Finding
         near = did_you_mean(store.evict_to, names)
         yield (*path, "evict_to"), f"there is no store {store.evict_to!r} ({listed(names)}).{near}"
         return
-    trail, following = [store.name], lower
+    trail = [store.name]
+    following: KvStore | None = lower
     while following is not None and following.name not in trail:
         trail.append(following.name)
         following = next((other for other in cluster.kv_stores if other.name == following.evict_to), None)

@@ -72,8 +72,7 @@ class Flows:
         slowest_s = max((num_bytes / route.bandwidth_bytes_per_s for route, num_bytes in transfers), default=0.0)
         for link_id, num_bytes in own.items():
             others = sum(
-                min(num_bytes, share * max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s))
-                for flow, share in self.uses[link_id].flows.items()
+                min(num_bytes, share * left_bytes(flow, now_s)) for flow, share in self.uses[link_id].flows.items()
             )
             slowest_s = max(slowest_s, (num_bytes + others) / self.links[link_id].bandwidth_bytes_per_s)
         return slowest_s + max((route.latency_s for route, _ in transfers), default=0.0)
@@ -112,7 +111,7 @@ class Flows:
             rate = rates[flow]
             if rate == flow.rate_bytes_per_s:
                 continue
-            flow.remaining_bytes = max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s)
+            flow.remaining_bytes = left_bytes(flow, now_s)
             flow.updated_s = now_s
             flow.rate_bytes_per_s = rate
             flow.version += 1
@@ -145,6 +144,11 @@ class Flows:
                 self._set_rates(other, now_s)
         arrival_s = now_s + flow.route.latency_s
         self._clock.at(arrival_s, TRANSFER, lambda event: flow.on_arrival(arrival_s), kind=1, row=flow.id)
+
+
+def left_bytes(flow: Flow, now_s: float) -> float:
+    """What has not left yet."""
+    return max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s)
 
 
 def fill(flows: Sequence[Flow], links: Sequence[PhysicalLink]) -> dict[Flow, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from hermes_sim.sim.pricing import NETWORK
 from hermes_sim.sim.prompt_estimate import num_cached_tokens, prompt_seconds
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, TRANSFER
 from hermes_sim.stages.kv_retrieval import KvRetrieval
+from hermes_sim.stages.stage import Stage
 from hermes_sim.state.arrays import HAS_KV, LOADED
 from hermes_sim.state.kv_chunks import chain_keys, num_in_a_row, use_chain
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hermes_sim.sim.coordinator import Coordinator
 
 IntArray = npt.NDArray[np.int64]
+NO_KEYS = np.zeros(0, np.uint64)
 LOOKED_UP = 2
 """Kind of the event of a look-up: after the requests that arrive at the same time, and those tokenised."""
 
@@ -40,13 +42,14 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Reload:
-    """One visit to the stage, while blocks or bytes are waited for."""
+    """One visit to the stage, while tokens, blocks or bytes are waited for."""
 
     request: int
     place: int
     row: int
+    prefill_row: int
     engine: int
-    parts: list[Part]
+    parts: list[Part] = field(default_factory=list)
     sent_s: float = 0.0
     num_open: int = 0
 
@@ -84,58 +87,55 @@ class Retrievals:
         prefill_row = row - place + plan.prefill
         prefill = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages[plan.prefill]
         if self._lowered.skipped[prefill_row]:
-            self._end(request, place, row, time_s, time_s, rank)
+            state = self._state
+            state.row_arrival_s[row] = state.row_start_s[row] = state.row_finish_s[row] = time_s
+            coordinator.end_visit(request, place, time_s, rank)
             return
         engine = coordinator.choose(request, prefill, plan.prefill, prefill_row, time_s, rank)
         if not coordinator.admits(request, prefill, engine, prefill_row, time_s):
             return
         self._engines[prefill_row] = engine
 
-        def look_up(at_s: float, at_rank: int) -> None:
-            self._look_up(request, plan, place, row, prefill_row, engine, at_s, at_rank)
-
+        reload = Reload(request, place, row, prefill_row, engine)
         ready_s = coordinator.tokenized_at_s(engine, row, prefill_row, time_s)
         if ready_s == time_s:
-            look_up(time_s, rank)
+            self._look_up(plan.stage, reload, time_s, rank)
             return
         coordinator.count_load(engine, prefill_row, 1)  # routers see it from now on
 
         def on_tokens(event: Any) -> None:
             coordinator.count_load(engine, prefill_row, -1)
-            look_up(ready_s, ARRIVAL)
+            self._look_up(plan.stage, reload, ready_s, ARRIVAL)
 
         coordinator.clock.at(ready_s, ARRIVAL, on_tokens, kind=LOOKED_UP, engine=engine, row=row)
 
-    def _look_up(
-        self, request: int, plan: StagePlan, place: int, row: int, prefill_row: int, engine: int, time_s: float, rank: int
-    ) -> None:
-        state = self._state
-        state.row_arrival_s[row] = time_s
-        pull_all(self._handle, np.array([engine]), time_s, rank)
-        stage = plan.stage
+    def _look_up(self, stage: Stage, reload: Reload, time_s: float, rank: int) -> None:
+        """Ask the stores, decide, and reserve blocks for what will come."""
         assert isinstance(stage, KvRetrieval)
+        state, engine, prefill_row = self._state, reload.engine, reload.prefill_row
+        state.row_arrival_s[reload.row] = time_s
+        pull_all(self._handle, np.array([engine]), time_s, rank)
         own = int(num_cached_tokens(self._handle, engine, prefill_row))
         most = int(state.row_prompt[prefill_row]) - 1
         instances = [self.stores.of_engine[name, engine] for name in stage.stores]
+        keys = self._keys(stage, prefill_row, engine, most + 1) if stage.finds_content else NO_KEYS
         if stage.finds_content:
-            keys = self._keys(stage, prefill_row, engine, most + 1)
-            parts = found_parts(instances, keys, own, most, time_s)
+            reload.parts = found_parts(instances, keys, own, most, time_s)
         else:
-            keys = None
-            parts = self._given_parts(row, instances, own, most)
+            reload.parts = self._given_parts(reload.row, instances, own, most)
         for instance in instances:
             instance.num_asked_tokens += max(most + 1 - own, 0)
-        for part in parts:
+        for part in reload.parts:
             part.instance.num_hit_tokens += part.last - part.first
-        if not parts or not self._is_worth_it(stage, parts, engine, prefill_row, own, time_s):
-            self._end(request, place, row, time_s, time_s, rank)
+        if not reload.parts or not self._is_worth_it(stage, reload, own, time_s):
+            self._end(reload, time_s, time_s, rank)
             return
-        if keys is not None:
-            for part in parts:
+        if stage.finds_content:
+            for part in reload.parts:
                 size = part.instance.store.chunk_tokens
                 use_chain(part.instance.chunks, keys, part.first // size, -(-part.last // size), time_s)
-        state.row_loaded[prefill_row] = parts[-1].last
-        self._under_way[prefill_row] = Reload(request, place, row, engine, parts)
+        state.row_loaded[prefill_row] = reload.parts[-1].last
+        self._under_way[prefill_row] = reload
         if reserve(self._handle, engine, prefill_row, time_s, rank):
             self.send(prefill_row, rank)
         self._coordinator.after_push(engine)
@@ -149,7 +149,8 @@ class Retrievals:
 
     def _given_hits(self) -> dict[int, tuple[int, int]]:
         """Row -> (place of the store among those of the stage, tokens), where the stage states its hits."""
-        lowered, given = self._lowered, {}
+        lowered = self._lowered
+        given: dict[int, tuple[int, int]] = {}
         number = lowered.requests.num_requests
         for pipeline, plan in enumerate(lowered.pipelines):
             members = np.flatnonzero(lowered.request_pipeline == pipeline)
@@ -165,7 +166,8 @@ class Retrievals:
                 tokens = stage.num_cached_tokens.quantiles(draws, lowered.requests.num_output_tokens[members])
                 rows = lowered.first_row[members] + place
                 hit = store < len(chances)
-                given.update(zip(rows[hit].tolist(), zip(store[hit].tolist(), tokens[hit].tolist(), strict=True), strict=True))
+                hits = zip(store[hit].tolist(), tokens[hit].tolist(), strict=True)
+                given.update(zip(rows[hit].tolist(), hits, strict=True))
         return given
 
     def _given_parts(self, row: int, instances: Sequence[Instance], own: int, most: int) -> list[Part]:
@@ -175,17 +177,15 @@ class Retrievals:
 
     # ----- reload or recompute
 
-    def _is_worth_it(
-        self, stage: KvRetrieval, parts: Sequence[Part], engine: int, row: int, own: int, time_s: float
-    ) -> bool:
+    def _is_worth_it(self, stage: KvRetrieval, reload: Reload, own: int, time_s: float) -> bool:
         """Whether the KV is sent; `fastest`: whether the first token would come earlier than by computing it all.
 
         The line before the prompt takes as long for both, but the transfer goes on meanwhile.
         """
         if stage.policy != "fastest":
             return stage.policy == "reload"
-        state, handle = self._state, self._handle
-        num_tokens = int(state.row_prompt[row])
+        state, handle, engine, parts = self._state, self._handle, reload.engine, reload.parts
+        num_tokens = int(state.row_prompt[reload.prefill_row])
         transfers = [
             (self.stores.read_route(part.instance, engine), (part.last - part.first) * self._bytes(part, engine))
             for part in parts
@@ -237,14 +237,12 @@ class Retrievals:
         reload = self._under_way.pop(prefill_row)
         self._state.row_flags[prefill_row] |= HAS_KV | LOADED
         self._state.row_shares[reload.row, NETWORK] = time_s - reload.sent_s
-        self._end(reload.request, reload.place, reload.row, reload.sent_s, time_s, rank)
+        self._end(reload, reload.sent_s, time_s, rank)
 
-    def _end(self, request: int, place: int, row: int, start_s: float, time_s: float, rank: int) -> None:
-        state = self._state
-        if np.isnan(state.row_arrival_s[row]):
-            state.row_arrival_s[row] = time_s
-        state.row_start_s[row], state.row_finish_s[row] = start_s, time_s
-        self._coordinator.end_visit(request, place, time_s, rank)
+    def _end(self, reload: Reload, start_s: float, time_s: float, rank: int) -> None:
+        """The prefill behind it is next."""
+        self._state.row_start_s[reload.row], self._state.row_finish_s[reload.row] = start_s, time_s
+        self._coordinator.end_visit(reload.request, reload.place, time_s, rank)
 
     def engine_of(self, prefill_row: int) -> int | None:
         """The engine that was chosen for a prefill, told once; None if the stage before it was passed over."""

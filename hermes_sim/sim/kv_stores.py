@@ -14,8 +14,8 @@ from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.replicas import Replica, kv_dtype, kv_transfer_bytes
-from hermes_sim.state.kv_chunks import Chunks, find_absent, new_chunks, write_chain
 from hermes_sim.stages.kv_retrieval import KvRetrieval
+from hermes_sim.state.kv_chunks import Chunks, find_absent, new_chunks, write_chain
 
 Keys = npt.NDArray[np.uint64]
 Kinds = npt.NDArray[np.int32]
@@ -198,7 +198,7 @@ def build_kv_stores(lowered: Lowered, flows: Flows) -> KvStores | None:
     places = Places(lowered.network, cluster.nodes, replicas)
     stores = {store.name: store for store in cluster.kv_stores}
     engines = sorted({e for used in users.values() for e in used})
-    layouts = {e: (replicas[e].model.name, kv_dtype(replicas[e])) for e in engines if replicas[e].model is not None}
+    layouts = {e: (model_name(replicas[e]), kv_dtype(replicas[e])) for e in engines}
     known = list(dict.fromkeys(layouts.values()))
     kinds = {e: known.index(layout) for e, layout in layouts.items()}
     built = KvStores([], {}, kinds, {}, places)
@@ -206,7 +206,8 @@ def build_kv_stores(lowered: Lowered, flows: Flows) -> KvStores | None:
     for name in _with_lower(users, stores):
         store = stores[name]
         for e in engines:
-            built.bytes_per_token[name, e] = kv_transfer_bytes(replicas[e], 1) * store.stored_frac(kv_dtype(replicas[e]))
+            stored_frac = store.stored_frac(kv_dtype(replicas[e]))
+            built.bytes_per_token[name, e] = kv_transfer_bytes(replicas[e], 1) * stored_frac
         for e in engines:
             index = places.index_for(store, e)
             if (name, index) not in made:
@@ -220,6 +221,12 @@ def build_kv_stores(lowered: Lowered, flows: Flows) -> KvStores | None:
         lower = stores[name].evict_to
         instance.evicts_to = None if lower is None else built.of_engine[lower, e]
     return built
+
+
+def model_name(replica: Replica) -> str:
+    """Of a token engine."""
+    assert replica.model is not None
+    return replica.model.name
 
 
 def _users(lowered: Lowered) -> Iterator[tuple[str, set[int]]]:
@@ -247,7 +254,9 @@ def _with_lower(users: dict[str, set[int]], stores: dict[str, KvStore]) -> list[
     return found
 
 
-def _instance(lowered: Lowered, flows: Flows, store: KvStore, index: int, chunk_bytes: npt.NDArray[np.float64]) -> Instance:
+def _instance(
+    lowered: Lowered, flows: Flows, store: KvStore, index: int, chunk_bytes: npt.NDArray[np.float64]
+) -> Instance:
     state, number = lowered.state, lowered.num_visits
     most = int(((state.row_prompt[:number].astype(np.int64) + state.row_output[:number]) // store.chunk_tokens).sum())
     ttl_s = np.inf if store.ttl_s is None else store.ttl_s

@@ -22,8 +22,9 @@ from hermes_sim.state.blocks import count_hits
 @compiled
 def num_cached_tokens(state: Any, e: int, row: int) -> int:
     """Tokens of a visit's prompt that the engine's prefix cache holds now, whole blocks, at least one token short."""
-    num_hits, _ = count_hits(state, e, row, np.int64(state.row_prompt[row]))
-    return num_hits * state.block_tokens[e]
+    num_hits, _ = count_hits(state, e, row, np.int64(state.row_prompt[row]) + state.row_generated[row])
+    number: int = num_hits * state.block_tokens[e]
+    return number
 
 
 @compiled
@@ -32,7 +33,7 @@ def prompt_seconds(state: Any, e: int, num_computed: int, num_tokens: int) -> fl
 
     In chunks of the engine's budget where its policy cuts prompts, else in one step.
     """
-    batch = np.zeros(state.scratch_batch.size, np.int64)
+    batch: Any = np.zeros(state.scratch_batch.size, np.int64)
     seconds = np.zeros(4)
     most = np.int64(state.cost_linear.shape[1] - 1)
     if state.chunk_prefill[e] != 0:
@@ -49,7 +50,7 @@ def prompt_seconds(state: Any, e: int, num_computed: int, num_tokens: int) -> fl
         batch[NUM_SAMPLED] = 1 if done + number == num_tokens else 0
         batch[PREFILL_TOKEN_PAIRS] = number * done + number * (number + 1) // 2
         batch[PREFILL_CONTEXT_SUM] = done + number
-        table_cost(state, np.int64(state.cost_kind[e]), batch, np.int64(batch[NUM_SAMPLED]), seconds)
+        table_cost(state, state.cost_kind[e], batch, batch[NUM_SAMPLED], seconds)
         duration_s += total_s(seconds)
         done += number
     return duration_s

@@ -27,7 +27,7 @@ class KvRetrieval(Stage):
 
     kind: Literal["kv_retrieval"] = "kv_retrieval"
     stores: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Of the cluster's `kv_stores`, in the order in which they are asked: each chunk comes from the first that has it."""
+    """Of the cluster's `kv_stores`, in the order in which they are asked: a chunk comes from the first that has it."""
     policy: Literal["reload", "recompute", "fastest"] = "reload"
     """reload: whatever is found; recompute: nothing, as if there were no store; fastest: reload where its estimated end
     is earlier than that of computing the tokens, with the transfers and the line of the moment."""

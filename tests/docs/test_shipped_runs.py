@@ -15,7 +15,7 @@ from tests.docs.small_traces import write_trace
 WORKLOADS = sorted((REPOSITORY / "workloads").glob("*.yaml"))
 CLUSTERS = sorted((REPOSITORY / "hardware_profiles" / "clusters").glob("*.yaml"))
 LIMIT = "workload.traffic.num_requests=20"
-CLUSTER_OF = {"cascade": "h100x8_cascade", "tool_agent": "h100x8_agents"}
+CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "tool_agent": "h100x8_agents"}
 """Workloads that want more than a language model and retrieval; all others run on eight A100s."""
 
 
@@ -55,6 +55,9 @@ def test_cluster(cluster: Path) -> None:
     workload = next((name for name, of in CLUSTER_OF.items() if of == cluster.stem), None)
     results = simulate(cluster.stem, workload or "rag", overrides=[LIMIT] if workload else overrides)
     check_laws(results)
-    used = set(results.visits["engine"].str.partition("[")[0]) - {""}
+    used = set(results.visits["engine"].str.partition("[")[0]) - {
+        "",
+        *(s.name for s in results.scenario.cluster.kv_stores),
+    }
     wanted = {engine.name for engine in results.scenario.cluster.engines}
     assert used == wanted - ({"retriever"} if workload else set())

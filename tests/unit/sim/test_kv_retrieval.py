@@ -238,12 +238,12 @@ class TestFullEngines:
         """100 blocks: the first request fills 80 until it ends, the second's 1,024 tokens want 64."""
         given = {"hit_frac": 1.0, "num_cached_tokens": 1024}
         engine = {"kv_cache": {"num_gpu_blocks": 100, "prefix_caching": False}}
-        tables = run([0.0, 2.0], [1100, 1100], [100, 5], HOST, stage=given, engine=engine)
+        tables = run([0.0, 1.0], [1100, 1100], [100, 5], HOST, stage=given, engine=engine)
         recall = of(tables, "kv_retrieval")
         ended_s = tables.requests["finish_s"][0]
-        assert recall["arrival_s"][1] == 2.0 < ended_s
+        assert recall["arrival_s"][1] == 1.0 < ended_s
         assert recall["start_s"][1] == ended_s
-        assert recall["queue_s"][1] == pytest.approx(ended_s - 2.0)
+        assert recall["queue_s"][1] == pytest.approx(ended_s - 1.0)
 
     def test_many_at_once_all_come_through(self) -> None:
         rng = np.random.default_rng(2)
