@@ -382,12 +382,12 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "KV store",
-        "Memory beside the engines that keeps the KV of prompts in chunks of some hundred tokens: host DRAM, a CXL pool, "
-        "SSDs, storage of a rack or of all. `host_dram[0]` is the instance of the first engine, node or rack. "
+        "Memory beside the engines that keeps the KV of prompts in chunks of some hundred tokens: host DRAM, a CXL "
+        "pool, SSDs, storage of a rack or of all. `host_dram[0]` is the instance of the first engine, node or rack. "
         "num_asked_tokens: prompt tokens looked up there that the engine's own cache did not hold; num_hit_tokens: of "
         "these, held there and by no store asked before; num_read_tokens: of these, sent, the others were computed "
-        "sooner. num_reloaded_tokens of a request: those that stores have sent for it; num_cached_tokens stays what the "
-        "engine's own cache had. Chunks are evicted for room, and expire where nobody uses them for the store's ttl.",
+        "sooner. num_reloaded_tokens of a request: those that stores have sent for it; num_cached_tokens stays what "
+        "the engine's own cache had. Chunks are evicted for room, and expire where nobody uses them for a ttl.",
         ("prefix hit", "KV block", "transfer"),
         ("kv stores", "store", "medium", "asked tokens", "hit tokens", "hit", "read tokens", "reloaded tokens", "read",
          "written", "written chunks", "evicted chunks", "expired chunks", "read utilization", "write utilization",

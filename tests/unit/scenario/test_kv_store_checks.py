@@ -51,11 +51,7 @@ def test_of_a_store(changes: s.Document, problem: str) -> None:
     ("host", "rack", "problem"),
     [
         ({}, {"evict_to": "host"}, "'host' is shared by fewer than 'rack': which of them would get it"),
-        (
-            {"evict_to": "rack", "chunk_tokens": 64},
-            {},
-            "'host' and 'rack' need chunks of one size, they have 64 and 256",
-        ),
+        ({"evict_to": "rack", "chunk_tokens": 64}, {}, "need chunks of one size, they have 64 and 256"),
         ({"chunk_tokens": 64}, {}, "stores that are asked together need chunks of one size: 64, 256"),
     ],
 )
