@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         typer.echo(f"error: {error.strerror or error}", err=True)
         sys.exit(FAILED)
     except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 

@@ -72,6 +72,7 @@ def failed(requests: pd.DataFrame) -> Iterable[Finding]:
     num = len(requests)
     for status, why in (
         ("rejected", "they can never fit the engine's memory or limits; every SLO counts them as missed"),
+        ("failed", "failures lost them more often than they may be retried; every SLO counts them as missed"),
         ("unfinished", "still inside when the run ended; every SLO counts them as missed"),
     ):
         num_such = int((requests["status"] == status).sum())
@@ -82,6 +83,10 @@ def failed(requests: pd.DataFrame) -> Iterable[Finding]:
         lost = f"{count(float(clipped['num_clipped_tokens'].sum()))} tokens lost"
         text = f"clipped: {count(len(clipped))} of {count(num)} prompts cut to the model's limit, {lost}"
         yield Finding("clipped", text)
+    retried = requests[requests["num_retries"] > 0]
+    if len(retried):
+        text = f"retried: {count(len(retried))} of {count(num)} requests were lost by failures and sent again"
+        yield Finding("retried", text)
     num_preempted = int((requests["num_preemptions"] > 0).sum())
     if num and num_preempted / num > PREEMPTED_FRAC:
         text = f"preempted: {percent(num_preempted / num)} of the requests lost their KV blocks and went on later"

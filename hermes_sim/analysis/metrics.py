@@ -128,23 +128,23 @@ def stage_times(visits: pd.DataFrame) -> pd.DataFrame:
     return means
 
 
-def energy_per_output_token_j(requests: pd.DataFrame, engines: pd.DataFrame, pue: float) -> float:
-    """Energy of the facility per output token: device energy of the whole run, idle time included, times the PUE."""
-    return _per(facility_energy_j(engines, pue), _num_output_tokens(requests))
+def energy_per_output_token_j(requests: pd.DataFrame, energy_j: float) -> float:
+    """Energy of the facility, idle time included, per output token."""
+    return _per(energy_j, _num_output_tokens(requests))
 
 
-def facility_energy_j(engines: pd.DataFrame, pue: float) -> float:
-    """Energy of the engines' devices over the run, idle time included, times the facility's PUE."""
-    return float(engines["energy_j"].sum()) * pue
+def facility_energy_j(engines: pd.DataFrame, links: pd.DataFrame, pue: float) -> float:
+    """Energy of the engines' devices over the run, idle time included, and of transfers between them, times the
+    facility's PUE. The requests' energy_j, idle_energy_j and link_energy_j add up to it."""
+    return float(engines["energy_j"].sum() + links["energy_j"].sum()) * pue
 
 
-def carbon_per_request_g(requests: pd.DataFrame, engines: pd.DataFrame, pue: float, carbon_g_per_kwh: float) -> float:
+def carbon_per_request_g(requests: pd.DataFrame, energy_j: float, carbon_g_per_kwh: float) -> float:
     """Grams of CO2 equivalent per finished request: facility energy times the carbon intensity of its power.
 
     Operation only; making the hardware is not counted.
     """
-    energy_kwh = facility_energy_j(engines, pue) / J_PER_KWH
-    return _per(energy_kwh * carbon_g_per_kwh, float(is_finished(requests).sum()))
+    return _per(energy_j / J_PER_KWH * carbon_g_per_kwh, float(is_finished(requests).sum()))
 
 
 def cost_per_million_output_tokens_usd(requests: pd.DataFrame, engines: pd.DataFrame) -> float:

@@ -382,6 +382,8 @@ def _replications(summary: Summary) -> Iterator[str]:
     title = f"over {len(replications['seeds'])} seeds"
     yield f"{title:<{LABEL_WIDTH}}" + "".join(f"{column:>{INTERVAL_WIDTH}}" for column in COLUMNS)
     for latency, shown in LATENCY_NAMES.items():
+        if latency not in summary["latency"]:
+            continue
         cells = [_interval_s(metrics[f"{latency}_{name}_s"]) for name in COLUMNS]
         yield f"  {shown:<{LABEL_WIDTH - 2}}" + "".join(f"{cell:>{INTERVAL_WIDTH}}" for cell in cells)
     known = {name: words for name, words in REPLICATED.items() if metrics[name]["mean"] is not None}

@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 HEADLINES: dict[str, tuple[str, ...]] = {
     **{
         f"{latency}_{name}_s": ("latency", latency, f"{name}_s")
-        for latency in ("ttft", "tpot", "itl", "e2e")
+        for latency in ("ttft", "ttfat", "tpot", "itl", "e2e")
         for name in ("mean", "p50", "p90", "p99")
     },
     "requests_per_s": ("throughput", "requests_per_s"),
@@ -32,7 +32,7 @@ def headline_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     for name, path in HEADLINES.items():
         value: Any = summary
         for key in path:
-            value = value[key]
+            value = None if value is None else value.get(key)
         values[name] = math.nan if value is None else float(value)
     return values
 

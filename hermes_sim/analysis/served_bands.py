@@ -2,7 +2,7 @@
 
 Quantiles (5% and 95%) of measured / simulated over served runs of models that no fit has seen, as in split conformal
 prediction (Vovk, Gammerman, Shafer 2005). The numbers are in served_bands.json, which says what they are of;
-`python -m hermes_sim.validation.served_bands DATA` makes them anew from one half of all kept-out runs, for the other
+`python -m hermes_sim.validation.served_bands REPORT` makes them anew from one half of all kept-out runs, for the other
 half to judge.
 """
 

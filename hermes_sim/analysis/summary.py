@@ -83,8 +83,9 @@ def _requests(results: Results) -> dict[str, Any]:
     return {
         "num": len(requests),
         "num_measured": int(results.window.measured.sum()),
-        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished")},
+        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
         "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),
@@ -167,13 +168,15 @@ def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
 def _energy_and_cost(results: Results) -> dict[str, float]:
     requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
     pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    energy_j = metrics.facility_energy_j(engines, results.links, pue)
     return {
         "pue": pue,
         "carbon_g_per_kwh": carbon,
         "device_energy_j": float(engines["energy_j"].sum()),
-        "facility_energy_j": metrics.facility_energy_j(engines, pue),
-        "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, engines, pue),
-        "carbon_per_request_g": metrics.carbon_per_request_g(requests, engines, pue, carbon),
+        "link_energy_j": float(results.links["energy_j"].sum()),
+        "facility_energy_j": energy_j,
+        "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, energy_j),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, energy_j, carbon),
         "cost_usd": float(engines["cost_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),

@@ -85,8 +85,8 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "status",
-        "What became of a request: finished, rejected, or unfinished.",
-        ("rejected", "unfinished"),
+        "What became of a request: finished, rejected, unfinished, or failed.",
+        ("rejected", "unfinished", "failure"),
         ("finished",),
     ),
     Term(
@@ -444,6 +444,22 @@ TERMS: dict[str, Term] = _terms(
         "rejected",
         "A request that can never be served, for instance one that does not fit an engine's memory. It is counted, "
         "has no latency, and misses every SLO.",
+    ),
+    Term(
+        "failure",
+        "A replica loses all that it holds, KV cache included, and takes nothing until it is repaired (`availability` "
+        "of the cluster file). Passes and jobs that were in it are sent again from their prompt when it has been "
+        "noticed: num_retries of a request. One that is lost more often than max_retries has failed, and misses every "
+        "SLO. Energy and engine time of lost attempts stay with the request.",
+        ("status", "autoscaling"),
+        ("failed", "retries", "retried", "outage", "maintenance"),
+    ),
+    Term(
+        "autoscaling",
+        "Replicas that come and go with the load (`autoscaling` of an engine). on_s of an engine is the part of the "
+        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had.",
+        ("failure", "cost"),
+        ("on", "on time", "cold start"),
     ),
     Term(
         "unfinished",

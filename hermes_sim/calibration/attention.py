@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
 from hermes_sim.calibration.split import held_out
 from hermes_sim.calibration.tables import SYSTEMS
 from hermes_sim.core.compiled import compiled
@@ -75,7 +75,15 @@ PREFILL_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
 )
 WINDOW_ROWS: Final = Coefficient("window_row_tokens", 128.0, 0.0, 512.0, 128.0)
 
-MIXED_ROWS: Final = Coefficient("mixed_row_tokens", 64.0, 1.0, 128.0, 16.0)
+MIXED_COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
+    Coefficient("mixed_row_tokens", 64.0, 1.0, 128.0, 16.0),
+    Coefficient("mixed_tile_cycles", 8000.0, 0.0, 2e5, 1000.0),
+    Coefficient("mixed_empty_cycles", 1000.0, 0.0, 2e4, 500.0),
+    Coefficient("mixed_cache_frac", 1.0, 0.1, 3.0),
+)
+MIXED_CALL: Final = (
+    "num_prefill", "new_tokens", "history_tokens", "num_decode", "context_tokens", "max_context_tokens",
+)  # fmt: skip
 MIXED_SHAPE: Final = ("num_heads", "new_tokens", "history_tokens", "num_decode", "context_tokens", "max_context_tokens")
 
 GROUPED: Final[Structure] = {"decode_group_rows": 64.0, "decode_window_groups": True, "decode_splits": True}
@@ -90,16 +98,22 @@ take up to 32 heads; a tile for each query head. FlashAttention 2 takes decodes 
 rows."""
 PREFILL_STRUCTURES: Final[tuple[Structure, ...]] = ({"prefill_groups": False}, {"prefill_groups": True})
 
+MATH: Final = "math_dtype"
+"""Column of tables of kernels that multiply in something else than the 16 bits of their queries."""
 SHAPE = ["num_heads", "num_kv_heads", "head_dim"]
-KIND: Final = [*SHAPE, "window_tokens", "kv_dtype"]
+KIND: Final = [*SHAPE, "window_tokens", "kv_dtype", MATH]
 LARGEST_HEAD_DIM: Final = 256
 NUM_FITTED_SHAPES: Final = 80
 NUM_STRUCTURE_SHAPES: Final = 25
 ROWS_OF_A_SHAPE: Final = 20
 
 
-def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") -> pd.DataFrame | None:
+def read_attention(
+    folder: Path, device: str, phase: str, engine: str = "vllm", math_dtype: Dtype = "bf16"
+) -> pd.DataFrame | None:
     """Measured attention of one engine: phase prefill or decode; None where it was not measured.
+
+    math_dtype: of the products; a table of anything but bf16 has it as a column.
 
     Prompts of one token run the decode kernels, heads above 256 and kernels written in Triton are no default: left out.
     """
@@ -111,14 +125,18 @@ def read_attention(folder: Path, device: str, phase: str, engine: str = "vllm") 
     if "window_size" not in table:
         table["window_size"] = 0
     keep = (table["head_dim"] <= LARGEST_HEAD_DIM) & ~table["kernel_source"].astype(str).str.contains("triton")
-    keep &= table["attn_dtype"].astype(str) == "bfloat16"
+    keep &= table["attn_dtype"].astype(str).replace("bfloat16", "bf16") == math_dtype
+    if not keep.any():
+        return None
     tokens = "new_tokens" if phase == "prefill" else "context_tokens"
     table[tokens] = table["isl"] if phase == "prefill" else table["step"] + 1
     keep &= (table["isl"] > 1) if phase == "prefill" else True
     table["kv_dtype"] = table["kv_cache_dtype"].astype(str).map({"bfloat16": "bf16", "fp8": "fp8"})
     names = {"batch_size": "num_seqs", "num_key_value_heads": "num_kv_heads", "window_size": "window_tokens"}
     table = table[keep].rename(columns=names).dropna(subset=["latency_ms"])
-    found = table.groupby(["num_seqs", tokens, *KIND], as_index=False)["latency_ms"].median()
+    kind = [name for name in KIND if name in table]
+    found = table.groupby(["num_seqs", tokens, *kind], as_index=False)["latency_ms"].median()
+    found = found if math_dtype == "bf16" else found.assign(**{MATH: math_dtype})
     return pd.DataFrame(found.assign(measured_s=found["latency_ms"] * 1e-3).drop(columns="latency_ms"))
 
 
@@ -155,17 +173,23 @@ def fit_prefill(
 def fit_mixed(
     device: Device, efficiency: AttentionEfficiency, table: pd.DataFrame
 ) -> tuple[AttentionEfficiency, ErrorSummary, ErrorSummary]:
-    """Rows that a decode fills in a kernel of prompts and decodes, all else known; errors on both sides."""
+    """What decodes cost in a kernel of prompts and decodes, all else known; errors on both sides.
+
+    Kernels of their own for both are taken where these explain the rows better.
+    """
     held = held_out(*(table[name] for name in MIXED_SHAPE))
-    kinds = layer_kinds(table, layers_of_heads)
+    sample = table[thin(~held)]
+    kinds = layer_kinds(sample, layers_of_heads)
 
     def seconds(values: Values) -> FloatArray:
-        return predict_mixed(device, table, efficiency.model_copy(update=values), kinds=kinds)
+        return predict_mixed(device, sample, efficiency.model_copy(update=values), kinds=kinds)
 
-    measured_s = table["measured_s"].to_numpy()
-    values = fit_coefficients((MIXED_ROWS,), lambda values: seconds(values)[~held], measured_s[~held], num_starts=1)
-    predicted_s = seconds(values)
-    found = efficiency.model_copy(update=values)
+    sample_s = sample["measured_s"].to_numpy()
+    apart: Values = {"mixed_row_tokens": 0.0}
+    together = fit_coefficients(MIXED_COEFFICIENTS, seconds, sample_s, num_starts=1)
+    best = min((together, apart), key=lambda values: float(np.abs(np.log(seconds(values) / sample_s)).mean()))
+    found = efficiency.model_copy(update=best)
+    predicted_s, measured_s = predict_mixed(device, table, found), table["measured_s"].to_numpy()
     return found, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
@@ -222,17 +246,19 @@ def predict_decode(
     engine: str = "vllm",
     benchmark: bool = True,
 ) -> FloatArray:
-    """Seconds of equal decodes, with the device's residual tables unless an efficiency is given.
+    """Seconds of decodes, with the device's residual tables unless an efficiency is given.
 
+    Contexts that differ within a batch count by their mean and the longest (`max_context_tokens`, if there are any).
     `benchmark`: one batch repeated, so that a small cache of keys is found in the L2.
     """
     rows, layers = kinds or layer_kinds(table, layers_of_heads)
     coefficients = _coefficients(layers, device, efficiency, engine)
     num_seqs = table["num_seqs"].to_numpy(np.int64)
     context = table["context_tokens"].to_numpy(np.float64)
+    longest = table["max_context_tokens"].to_numpy(np.float64) if "max_context_tokens" in table else context
     share = repeated_share(table, rows, coefficients) if benchmark else np.ones(len(table))
     out = np.empty(len(table))
-    _fill_decode(rows, coefficients, num_seqs, context, share, out)
+    _fill_decode(rows, coefficients, num_seqs, context, longest, share, out)
     return out
 
 
@@ -268,22 +294,18 @@ def predict_prefill(
 
 
 def predict_mixed(
-    device: Device, table: pd.DataFrame, efficiency: AttentionEfficiency, *, kinds: LayerKinds | None = None
+    device: Device,
+    table: pd.DataFrame,
+    efficiency: AttentionEfficiency | None = None,
+    *,
+    kinds: LayerKinds | None = None,
+    engine: str = "vllm",
 ) -> FloatArray:
-    """Seconds of kernels that take `num_prefill` prompt chunks and `num_decode` decodes."""
+    """Seconds of `num_prefill` prompt chunks and `num_decode` decodes, in one kernel or in two."""
     rows, layers = kinds or layer_kinds(table, layers_of_heads)
+    calls = np.ascontiguousarray(table[list(MIXED_CALL)].to_numpy(np.float64))
     out = np.empty(len(table))
-    fill_mixed(
-        rows,
-        _coefficients(layers, device, efficiency),
-        table["num_prefill"].to_numpy(np.int64),
-        table["num_decode"].to_numpy(np.int64),
-        table["new_tokens"].to_numpy(np.float64),
-        table["history_tokens"].to_numpy(np.float64),
-        table["context_tokens"].to_numpy(np.float64),
-        table["max_context_tokens"].to_numpy(np.float64),
-        out,
-    )
+    _fill_mixed(rows, _coefficients(layers, device, efficiency, engine), calls, out)
     return out
 
 
@@ -293,6 +315,7 @@ def _fill_decode(
     coefficients: FloatArray,
     num_seqs: IntArray,
     context: FloatArray,
+    longest: FloatArray,
     share: FloatArray,
     out: FloatArray,
 ) -> None:
@@ -300,7 +323,7 @@ def _fill_decode(
         kind = coefficients[kinds[row]].copy()
         kind[layer.DECODE_BYTE_S] *= share[row]
         out[row] = corrected_decode_seconds(
-            num_seqs[row], num_seqs[row], num_seqs[row] * context[row], context[row], kind, 0
+            num_seqs[row], num_seqs[row], num_seqs[row] * context[row], max(longest[row], context[row]), kind, 0
         )[0]
 
 
@@ -325,27 +348,24 @@ def _fill_prefill(
 
 
 @compiled
-def fill_mixed(
-    kinds: IntArray,
-    coefficients: FloatArray,
-    num_prefill: IntArray,
-    num_decode: IntArray,
-    new: FloatArray,
-    history: FloatArray,
-    mean: FloatArray,
-    longest: FloatArray,
-    out: FloatArray,
-) -> None:
-    """Seconds of every row into `out`."""
+def _fill_mixed(kinds: IntArray, coefficients: FloatArray, calls: FloatArray, out: FloatArray) -> None:
+    """As perf/step_kernel.py puts the attention of one layer together."""
     for row in range(len(kinds)):
-        total = num_prefill[row] * new[row]
-        pairs = total * (history[row] + (new[row] + 1.0) / 2.0)
-        context = num_prefill[row] * (history[row] + new[row])
-        decodes = num_decode[row]
-        out[row] = corrected_prefill_seconds(
-            num_prefill[row], total, pairs, context, decodes, decodes * mean[row], longest[row],
-            coefficients[kinds[row]], 0,
-        )[0]  # fmt: skip
+        kind = coefficients[kinds[row]]
+        num_prefill, new, history, num_decode, mean, longest = calls[row]
+        prefills, decodes = int(num_prefill), int(num_decode)
+        context = num_decode * mean
+        total = num_prefill * new
+        pairs = total * (history + (new + 1.0) / 2.0)
+        all_context = total + num_prefill * history
+        if kind[layer.MIXED_ROW_TOKENS] > 0.0:
+            out[row] = corrected_prefill_seconds(
+                prefills, total, pairs, all_context, decodes, context, longest, kind, 0
+            )[0]
+        else:
+            out[row] = corrected_decode_seconds(decodes, decodes, context, longest, kind, 0)[0]
+            out[row] -= min(kind[layer.DECODE_LAUNCH_S], kind[layer.PREFILL_LAUNCH_S])
+            out[row] += corrected_prefill_seconds(prefills, total, pairs, all_context, 0, 0.0, 0.0, kind, 0)[0]
 
 
 def layer_kinds(table: pd.DataFrame, layers_of: LayersOf) -> LayerKinds:
@@ -367,12 +387,13 @@ def _coefficients(
 
 def layers_of_heads(shape: tuple[Any, ...]) -> AttentionLayers:
     """One layer of multi-head or grouped-query attention from its KIND."""
-    num_heads, num_kv_heads, head_dim, window_tokens, kv_dtype = shape
-    return grouped_layers(int(num_heads), int(num_kv_heads), int(head_dim), int(window_tokens), kv_dtype)
+    num_heads, num_kv_heads, head_dim, window_tokens, kv_dtype, *math = shape
+    heads = int(num_heads), int(num_kv_heads), int(head_dim), int(window_tokens)
+    return grouped_layers(*heads, kv_dtype, *math)
 
 
 def grouped_layers(
-    num_heads: int, num_kv_heads: int, head_dim: int, window_tokens: int, kv_dtype: Dtype
+    num_heads: int, num_kv_heads: int, head_dim: int, window_tokens: int, kv_dtype: Dtype, math_dtype: Dtype = "bf16"
 ) -> AttentionLayers:
     """One layer as an engine runs it on one device: queries of 2 bytes, cache as its dtype says."""
     query_bytes = 2.0 * num_heads * head_dim * 2.0
@@ -393,6 +414,6 @@ def grouped_layers(
         prefill_bytes_per_query=query_bytes,
         cache_write_bytes=2.0 * 2.0 * num_kv_heads * head_dim * 2.0,
         history_flops_per_token=0.0,
-        dtype="bf16",
+        dtype=math_dtype,
         kv_dtype=kv_dtype,
     )

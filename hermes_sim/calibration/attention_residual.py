@@ -1,8 +1,8 @@
-"""Residual tables of attention: what the fitted side leaves over, by sequences, tokens and heads."""
+"""Residual tables of attention: what the fitted side leaves over, by sequences, tokens and heads, for each window."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,30 +20,32 @@ from hermes_sim.calibration.attention import (
     predict_prefill,
 )
 from hermes_sim.calibration.fit import ErrorSummary, summarize
+from hermes_sim.calibration.kriging import fit_kriged
 from hermes_sim.calibration.mla import latent_layers
-from hermes_sim.calibration.residual import fit_residual
 from hermes_sim.calibration.split import held_out
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.attention_residual import SEQUENCES, TOKENS, head_axes
-from hermes_sim.perf.residual import residuals_at
+from hermes_sim.perf.attention_residual import SEQUENCES, TOKENS, head_axes, plane_of
+from hermes_sim.perf.operators.corrected_attention import fill_ratios
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-HEAD_AXES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
-    "decode": (("num_kv_heads", "head_dim"), ("num_kv_heads", "group")),
-    "prefill": (("num_kv_heads", "head_dim"), ("kv_width", "group")),
-}
-"""What else a table may depend on; what tells most of shapes left out in turn is taken."""
-LATENT_AXES: Final = (("num_heads",),)
+HEADS: Final = ("num_heads", "num_kv_heads", "head_dim")
+LATENT_HEADS: Final = ("num_heads",)
+LENGTHS: Final[Mapping[str, float]] = {
+    SEQUENCES: 2.0, **dict.fromkeys(TOKENS.values(), 1.0), "num_heads": 2.0, "num_kv_heads": 2.0, "head_dim": 1.0,
+}  # fmt: skip
+"""Octaves over which what is left over is alike."""
+COARSE: Final = frozenset({SEQUENCES, *TOKENS.values()})
+"""Axes whose knots lie two octaves apart."""
+FEW_VALUES: Final = 4
+"""Axes with no more values than these have a knot at each."""
 
-MOST_ROWS: Final = 6000
+MOST_ROWS: Final = 2000
 WARMEST: Final = 1.15
 """Rows that a benchmark finds in the cache, longer by this factor from memory, say nothing about a server."""
-DENSE_UP_TO: Final = 4.0
-"""Groups of query heads beyond lie two octaves apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,29 @@ class AttentionRows:
     predicted_s: FloatArray
     held: BoolArray
     served: BoolArray
-    """Rows that say something about a server: from memory, over whole contexts."""
+    """Rows that say something about a server: from memory."""
 
     @property
     def measured_s(self) -> FloatArray:
         """Seconds of every row."""
         return self.table["measured_s"].to_numpy(np.float64)
 
+    @property
+    def latent(self) -> bool:
+        """Whether they are of latent attention."""
+        return "num_kv_heads" not in self.table
+
+    @property
+    def windows(self) -> npt.NDArray[np.int64]:
+        """Window of every row; 0: none."""
+        return np.zeros(len(self.table), np.int64) if self.latent else self.table["window_tokens"].to_numpy(np.int64)
+
     def features(self) -> dict[str, FloatArray]:
-        """Every axis that a table may have, for every row."""
+        """Every axis of a table, for every row."""
         rows, layers = self.kinds
         heads = [head_axes(kind) for kind in layers]
         found = {name: self.table[name].to_numpy(np.float64) for name in (SEQUENCES, TOKENS[self.phase])}
-        for name in heads[0]:
+        for name in LATENT_HEADS if self.latent else HEADS:
             found[name] = np.array([kind[name] for kind in heads])[rows]
         return found
 
@@ -81,54 +93,63 @@ def attention_rows(
     layers_of: LayersOf = latent_layers if latent else layers_of_heads
     held_by = held_by or (["num_heads", TOKENS[phase]] if latent else SHAPE)
     kinds = layer_kinds(table, layers_of)
-    served = np.ones(len(table), bool) if latent else (table["window_tokens"] == 0).to_numpy()
+    served = np.ones(len(table), bool)
     if phase == "decode":
         predicted_s = predict_decode(device, table, efficiency, kinds=kinds)
         cold_s = predict_decode(device, table, efficiency, kinds=kinds, benchmark=False)
-        served = served & (cold_s <= WARMEST * predicted_s)
+        served = cold_s <= WARMEST * predicted_s
     else:
         predicted_s = predict_prefill(device, table, efficiency, kinds=kinds)
     return AttentionRows(phase, table, kinds, predicted_s, held_out(*(table[name] for name in held_by)), served)
 
 
-def fit_attention_residual(rows: AttentionRows) -> ResidualTable | None:
-    """The table that helps shapes left out in turn most, from the fitted side; None where none does."""
-    features = rows.features()
-    chosen = _thinned(rows.served & ~rows.held)
-    if not chosen.any():
-        return None
-    log_ratio = np.log(rows.measured_s / rows.predicted_s)[chosen]
-    latent = "num_kv_heads" not in rows.table
-    shape = ["num_heads", TOKENS[rows.phase]] if latent else list(SHAPE)
-    groups = rows.table.groupby(shape).ngroup().to_numpy()[chosen]
-    found: list[ResidualTable] = []
-    for heads in LATENT_AXES if latent else HEAD_AXES[rows.phase]:
-        used = {name: features[name][chosen] for name in (SEQUENCES, TOKENS[rows.phase], *heads)}
-        knots = {name: octaves(values, sparse=name == "group") for name, values in used.items()}
-        table = fit_residual(used, log_ratio, knots, groups, bridges=latent)
+def fit_attention_residuals(rows: AttentionRows) -> dict[int, ResidualTable]:
+    """Window (0: none) -> the table of its rows, from the fitted side; not those that help no unseen shape."""
+    shape = ["num_heads", TOKENS[rows.phase]] if rows.latent else list(SHAPE)
+    groups = rows.table.groupby(shape).ngroup().to_numpy()
+    features, log_ratio = rows.features(), np.log(rows.measured_s / rows.predicted_s)
+    found = {}
+    for window in sorted(set(rows.windows.tolist())):
+        chosen = _thinned((rows.windows == window) & rows.served & ~rows.held)
+        used = {name: values[chosen] for name, values in features.items()}
+        if not chosen.any():
+            continue
+        axes = {name: knots(values, coarse=name in COARSE) for name, values in used.items()}
+        table = fit_kriged(used, log_ratio[chosen], axes, LENGTHS, groups[chosen])
         if table is not None:
-            found.append(table)
-    return min(found, key=lambda table: table.after_frac or 0.0, default=None)
+            found[window] = table
+    return found
 
 
-def corrected_errors(rows: AttentionRows, table: ResidualTable) -> tuple[ErrorSummary, ErrorSummary]:
-    """Errors with the table, on all fitted and held-out rows; windows have none."""
-    log_ratios, _ = residuals_at(table, {name: rows.features()[name] for name in table.axes})
-    unclipped = rows.table["window_tokens"] == 0 if "window_tokens" in rows.table else np.ones(len(rows.table), bool)
-    predicted_s = rows.predicted_s * np.exp(np.where(unclipped, log_ratios, 0.0))
-    fitted, held = (summarize(predicted_s[side], rows.measured_s[side]) for side in (~rows.held, rows.held))
+def corrected_errors(
+    rows: AttentionRows, tables: Mapping[int, ResidualTable], window: int | None = None
+) -> tuple[ErrorSummary, ErrorSummary]:
+    """Errors with the tables as a step looks them up, on all fitted and held-out rows, or on those of one window."""
+    predicted_s = rows.predicted_s.copy()
+    numbers, layers = rows.kinds
+    tokens, num_seqs = (rows.table[name].to_numpy(np.float64) for name in (TOKENS[rows.phase], SEQUENCES))
+    for number, kind in enumerate(layers):
+        plane = plane_of(tables.get(kind.window_tokens), kind, rows.phase)
+        if len(plane):
+            own = np.flatnonzero(numbers == number)
+            ratios = np.empty(len(own))
+            fill_ratios(plane, num_seqs[own], tokens[own], ratios)
+            predicted_s[own] *= ratios
+    counted = np.ones(len(predicted_s), bool) if window is None else rows.windows == window
+    fitted, held = (
+        summarize(predicted_s[side & counted], rows.measured_s[side & counted]) for side in (~rows.held, rows.held)
+    )
     return fitted, held
 
 
-def octaves(values: npt.ArrayLike, *, sparse: bool = False) -> tuple[float, ...]:
-    """Powers of two around the values, at which a step looks them up; sparse: every other one beyond the first."""
-    positive = np.maximum(np.asarray(values, np.float64), 1.0)
-    low, high = int(np.floor(np.log2(positive.min()))), int(np.ceil(np.log2(positive.max())))
-    all_of_them = [2.0**octave for octave in range(low, high + 1)]
-    if not sparse:
-        return tuple(all_of_them)
-    coarse = all_of_them[-1:0:-2]
-    return tuple(knot for knot in all_of_them if knot <= DENSE_UP_TO or knot in coarse)
+def knots(values: npt.ArrayLike, *, coarse: bool) -> tuple[float, ...]:
+    """Powers of two, or of four, around the values; the values themselves where they are few."""
+    positive = np.unique(np.maximum(np.asarray(values, np.float64), 1.0))
+    if len(positive) <= FEW_VALUES:
+        return tuple(positive.tolist())
+    low, high = int(np.floor(np.log2(positive[0]))), int(np.ceil(np.log2(positive[-1])))
+    step = 2 if coarse else 1
+    return tuple(2.0**octave for octave in range(low, high + step, step))
 
 
 def _thinned(chosen: BoolArray) -> BoolArray:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ import yaml
 from hermes_sim.calibration.attention import predict_decode, predict_prefill
 from hermes_sim.calibration.device_file import read_device, render_cost_model
 from hermes_sim.calibration.fit import fit_error, summarize
-from hermes_sim.calibration.gemm import predict_gemm
+from hermes_sim.calibration.gemm import predict_measured
 from hermes_sim.calibration.tables import (
     GEMM_DTYPES,
     MEASURED_DEVICES,
@@ -133,9 +132,6 @@ FITS: Final[dict[DeviceClass, ClassFit]] = {
 it, by mean error of its products; boards with GDDR memory run the attention kernels of the L40S, FlashAttention 2."""
 
 SHORTEST_S: Final = 2e-5
-WARM_BYTES: Final = (0.0, 2e6, 8e6, 2e7, 4e7)
-"""A benchmark that repeats one call finds small operands in the cache; how small differs. Tried at scoring, as the fit
-of a device does; serving knows no such term."""
 
 
 Rows = tuple[FloatArray, FloatArray]
@@ -242,7 +238,7 @@ class KernelRows:
             return {}
         table = table[(table["measured_s"] >= SHORTEST_S) | table["source_file"].str.endswith(".parquet")]
         table = table.assign(dtype=table["dtype"].astype(str).replace("fp16", "bf16"))
-        shapes = table.groupby(["dtype", "m", "n", "k"], as_index=False)["measured_s"].median()
+        shapes = table.groupby(["dtype", "timing", "m", "n", "k"], as_index=False, observed=True)["measured_s"].median()
         return {dtype: shapes[shapes["dtype"] == dtype] for dtype in GEMM_DTYPES if (shapes["dtype"] == dtype).any()}
 
     def attention(self, device: str, phase: str) -> pd.DataFrame | None:
@@ -271,7 +267,7 @@ class KernelRows:
 def transfer(tables: KernelRows, donor: Device, target: Device) -> dict[str, Rows]:
     """Predictions for the target, which has the donor's coefficients, beside all measured rows."""
     found = {
-        f"gemm {dtype}": _best(table, partial(predict_gemm, target, dtype, table))
+        f"gemm {dtype}": (predict_measured(target, dtype, table), table["measured_s"].to_numpy(np.float64))
         for dtype, table in tables.gemm(target.name).items()
         if dtype in donor.cost_model.gemm
     }
@@ -366,11 +362,6 @@ def _reference(device: Device) -> Reference:
 
 def _words(pairs: Iterable[Scored]) -> str:
     return ", ".join(f"{target} by {source}" for source, target in pairs)
-
-
-def _best(table: pd.DataFrame, predict: Callable[[float], FloatArray]) -> Rows:
-    measured_s = table["measured_s"].to_numpy(np.float64)
-    return min(((predict(warm), measured_s) for warm in WARM_BYTES), key=lambda rows: summarize(*rows).mean_frac)
 
 
 if __name__ == "__main__":

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Final
 
-import yaml
-
+from hermes_sim.calibration.yaml_block import YamlBlock, read_alone
 from hermes_sim.core.schema import Description, Source
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.fit_error import FitError
 
-BLOCK = re.compile(r"^cost_model:(?: class)?\n(?:[ \t]+.*\n|\n)*", re.MULTILINE)
-LONGEST_LINE = 110
+BLOCK: Final = YamlBlock("cost_model", short_form="class")
+LONGEST_LINE: Final = 110
 
 
 def read_device(path: Path) -> Device:
     """The device that a file describes."""
-    return Device.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return read_alone(Device, path)
 
 
 def replace_cost_model(path: Path, cost_model: CostModel) -> None:
-    """Write the block into the file."""
-    text = path.read_text(encoding="utf-8")
-    if not BLOCK.search(text):
-        raise ValueError(f"{path} has no cost_model block")
-    path.write_text(BLOCK.sub(lambda _: render_cost_model(cost_model), text, count=1), encoding="utf-8")
+    """Write the block into the file. Raises ConfigError where it has none."""
+    BLOCK.replace(path, render_cost_model(cost_model))
 
 
 def render_cost_model(cost_model: CostModel) -> str:

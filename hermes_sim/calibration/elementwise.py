@@ -14,15 +14,17 @@ from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
-from hermes_sim.perf.elementwise_coefficients import kind_coefficients
+from hermes_sim.perf.elementwise_coefficients import Stream, kind_coefficients
 from hermes_sim.perf.operators.elementwise import stream_seconds
 
 FloatArray = npt.NDArray[np.float64]
 
 COEFFICIENTS: Final = (
-    Coefficient("launch_s", 3e-6, 5e-7, 2e-5, 1e-6),
+    Coefficient("launch_s", 3e-6, 5e-8, 5e-5, 1e-6),
     Coefficient("memory_frac", 0.6, 0.05, 1.0),
-    Coefficient("cache_speedup", 1.5, 1.0, 8.0),
+    Coefficient("cache_speedup", 1.5, 1.0, 16.0),
+    Coefficient("cache_share", 0.5, 0.05, 3.0),
+    Coefficient("row_s_per_byte", 5e-12, 0.0, 5e-10, 1e-11),
 )
 KERNELS: Final[dict[str, ElementwiseKind]] = {
     "emb": "embedding", "input_layernorm": "norm", "post_attention_layernorm": "norm", "attn_rope": "rope",
@@ -48,23 +50,33 @@ def read_elementwise(folder: Path, device: str) -> pd.DataFrame | None:
 def fit_elementwise(device: Device, table: pd.DataFrame) -> tuple[ElementwiseEfficiency, ErrorSummary, ErrorSummary]:
     """Coefficients of one kind of kernel; errors on fitted and on held-out sizes."""
     held = held_out(table["num_bytes"])
-    num_bytes, measured_s = table["num_bytes"].to_numpy(np.float64), table["measured_s"].to_numpy(np.float64)
+    measured_s = table["measured_s"].to_numpy(np.float64)
     chosen = thin(~held)
+    fitted = table[chosen]
 
-    def predict(values: dict[str, Any], rows: FloatArray) -> FloatArray:
+    def predict(values: dict[str, Any], rows: pd.DataFrame) -> FloatArray:
         return predict_elementwise(device, ElementwiseEfficiency.model_construct(**values), rows)
 
-    values = fit_coefficients(COEFFICIENTS, lambda values: predict(values, num_bytes[chosen]), measured_s[chosen])
-    predicted_s = predict(values, num_bytes)
+    values = fit_coefficients(COEFFICIENTS, lambda values: predict(values, fitted), measured_s[chosen])
+    predicted_s = predict(values, table)
     named: dict[str, Any] = {**values}
     efficiency = ElementwiseEfficiency.model_construct(**named)
     return efficiency, summarize(predicted_s[~held], measured_s[~held]), summarize(predicted_s[held], measured_s[held])
 
 
-def predict_elementwise(device: Device, efficiency: ElementwiseEfficiency, num_bytes: FloatArray) -> FloatArray:
-    """Seconds of one kernel for each number of bytes."""
-    out = np.empty(len(num_bytes))
-    _fill(num_bytes, *kind_coefficients(device, efficiency), out)
+def predict_elementwise(device: Device, efficiency: ElementwiseEfficiency, table: pd.DataFrame) -> FloatArray:
+    """Seconds of one kind of kernel for rows with num_bytes; their own latency too where num_tokens says how long."""
+    seconds = predict_stream(kind_coefficients(device, efficiency), table)
+    if "num_tokens" in table:
+        row_bytes = (table["num_bytes"] / table["num_tokens"]).where(table["num_tokens"] >= 1.0, 0.0)
+        seconds = seconds + efficiency.row_s_per_byte * row_bytes.to_numpy(np.float64)
+    return np.asarray(seconds)
+
+
+def predict_stream(stream: Stream, table: pd.DataFrame) -> FloatArray:
+    """Seconds by numbers of bytes alone."""
+    out = np.empty(len(table))
+    _fill(table["num_bytes"].to_numpy(np.float64), *stream, out)
     return out
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.hardware.expert_efficiency import ExpertFormat
@@ -41,6 +43,13 @@ def read_expert_table(path: Path) -> pd.DataFrame:
         measured_s=table["latency_ms"] * 1e-3,
     ).dropna(subset=["dtype"])
     return pd.DataFrame(table.groupby(list(KEYS), as_index=False)["measured_s"].median())
+
+
+def shares_weights(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows of layers whose weights on one device have the same shape as those of another layer of the table."""
+    local = [table["hidden"], table["num_experts"] // table["moe_ep"], table["width"] // table["moe_tp"]]
+    layer = table.groupby(list(SHAPE), sort=False).ngroup()
+    return np.asarray(layer.groupby(local).transform("nunique") > 1, bool)
 
 
 OTHER_KERNELS: Final = ("min_latency", "nongated", "modular", "marlin", "triton", "cutlass")

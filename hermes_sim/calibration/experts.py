@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hermes_sim.calibration.expert_draws import timed_rank
-from hermes_sim.calibration.expert_tables import ALWAYS_GATED, SHAPE, UNGATED
-from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize, thin
-from hermes_sim.calibration.residual import fit_residual, octave_knots
+from hermes_sim.calibration.expert_draws import EVEN, timed_rank
+from hermes_sim.calibration.expert_residual import fit_expert_residual
+from hermes_sim.calibration.expert_tables import ALWAYS_GATED, SHAPE, UNGATED, shares_weights
+from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, fit_error, summarize, thin
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
-from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.perf.coefficients import peak_flops_per_s
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, pack, plain_format
+from hermes_sim.perf.expert_residual import corrections_at
 from hermes_sim.perf.operators.experts import expert_stream_seconds, grouped_product_seconds, passed_rows
-from hermes_sim.perf.residual import residuals_at
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 ACTIVATION_BYTES: Final = 2.0
 WEIGHT_BYTES: Final[dict[str, float]] = {
@@ -46,13 +47,9 @@ COEFFICIENTS: Final[tuple[Coefficient, ...]] = (
     Coefficient("expert_s", 1e-9, 0.0, 1e-6, 1e-7),
     Coefficient("cache_speedup", 1.5, 1.0, 8.0),
 )
-RESIDUAL_GRIDS: Final[tuple[dict[str, float], ...]] = (
-    {"tokens": 0.5, "active": 0.5, "width": 0.5, "hidden": 0.5},
-    {"tokens": 0.5, "active": 0.5, "width": 1.0, "hidden": 1.0},
-    {"tokens": 1.0, "active": 0.5, "width": 0.5, "hidden": 0.5},
-    {"tokens": 0.35, "active": 1.0, "width": 0.5, "hidden": 1.0},
-)
-"""Grids to choose a residual table from: axis -> knots per octave."""
+UNTUNED_RATIO: Final = 1.35
+"""A layer whose weights have the shape of another model's and whose median time is so much above the fitted one ran
+with a tactic that was not chosen for it."""
 
 LARGEST_WARM: Final = 1.1
 """In last-level caches: larger layers come from memory."""
@@ -68,65 +65,88 @@ class ExpertFit:
     efficiency: ExpertEfficiency
     fitted: ErrorSummary
     held_out: ErrorSummary
-    residual: ResidualTable | None
-    """None where it would not help unseen shapes."""
+    num_untuned: int
+    """Rows on the fitted side that were left out of the fit, yet not of its errors (`untuned_layers`)."""
+    residual: ExpertResidual | None
+    """With its errors; None where it would not help unseen layers."""
     corrected_fitted: ErrorSummary
-    """With the residual table."""
+    """With the residual curves; the band is that of layers left out in turn, the untuned apart."""
     corrected_held_out: ErrorSummary
 
 
 def fit_experts(device: Device, name: str, table: pd.DataFrame) -> ExpertFit:
-    """Coefficients of a format, then the table of what they leave, both from the fitted layer shapes alone."""
+    """Coefficients of a format, then the curves of what they leave, both from the fitted layer shapes alone."""
     held = held_out(*(table[column] for column in SHAPE))
     shapes, measured_s = expert_shapes(table), table["measured_s"].to_numpy(np.float64)
-    chosen = thin(~held)
 
-    def predict(values: dict[str, float], rows: FloatArray) -> FloatArray:
-        return predict_benchmark(device, name, _efficiency(values), rows)
+    def fit(rows: BoolArray) -> tuple[ExpertEfficiency, FloatArray]:
+        chosen = thin(rows)
+        values = fit_coefficients(
+            (*COEFFICIENTS, *_warm(device)),
+            lambda values: predict_benchmark(device, name, _efficiency(values), shapes[chosen]),
+            measured_s[chosen],
+            num_starts=1,
+        )
+        return _efficiency(values), predict_benchmark(device, name, _efficiency(values), shapes)
 
-    values = fit_coefficients(
-        (*COEFFICIENTS, *_warm(device)),
-        lambda values: predict(values, shapes[chosen]),
-        measured_s[chosen],
-        num_starts=1,
+    efficiency, analytic_s = fit(~held)
+    untuned = untuned_layers(table, measured_s / analytic_s) & ~held
+    if untuned.any():
+        efficiency, analytic_s = fit(~held & ~untuned)
+        untuned = untuned_layers(table, measured_s / analytic_s) & ~held
+    fitted = ~held & ~untuned
+    found = fit_expert_residual(
+        layers_of(table)[fitted],
+        shapes[fitted, 0],
+        even_rows(table)[fitted],
+        np.log(measured_s[fitted] / analytic_s[fitted]),
     )
-    analytic_s = predict(values, shapes)
-    groups = table.groupby(list(SHAPE)).ngroup().to_numpy()
-    log_ratio = np.log(measured_s / analytic_s)
-    residual = _fit_residual(shapes[chosen], log_ratio[chosen], groups[chosen])
-    corrected_s = analytic_s
-    if residual is not None:
-        corrected_s = analytic_s * np.exp(residuals_at(residual, residual_features(shapes))[0])
-
-    def errors(seconds: FloatArray) -> tuple[ErrorSummary, ErrorSummary]:
-        return summarize(seconds[~held], measured_s[~held]), summarize(seconds[held], measured_s[held])
-
-    return ExpertFit(_efficiency(values), *errors(analytic_s), residual, *errors(corrected_s))
-
-
-def _fit_residual(
-    shapes: FloatArray, log_ratio: FloatArray, groups: npt.NDArray[np.integer[Any]]
-) -> ResidualTable | None:
-    """The best of the grids by cross-validation; None where none helps shapes that were left out."""
-    features = residual_features(shapes)
-    found: list[tuple[float, int, ResidualTable]] = []
-    for number, grid in enumerate(RESIDUAL_GRIDS):
-        knots = {axis: octave_knots(features[axis], per_octave) for axis, per_octave in grid.items()}
-        table = fit_residual(features, log_ratio, knots, groups)
-        if table is not None and table.after_frac is not None:
-            found.append((table.after_frac, number, table))
-    return min(found)[2] if found else None
+    analytic = summarize(analytic_s[~held], measured_s[~held]), summarize(analytic_s[held], measured_s[held])
+    if found is None:
+        return ExpertFit(efficiency, *analytic, int(untuned.sum()), None, *analytic)
+    residual, left_out = found
+    corrected_s = analytic_s * np.exp(correction(residual, table))
+    unseen_s = corrected_s.copy()
+    unseen_s[fitted] = analytic_s[fitted] * np.exp(left_out)
+    in_turn = summarize(unseen_s[fitted], measured_s[fitted])
+    seen = replace(
+        summarize(corrected_s[~held], measured_s[~held]), low_frac=in_turn.low_frac, high_frac=in_turn.high_frac
+    )
+    kept_out = summarize(corrected_s[held], measured_s[held])
+    residual = residual.model_copy(update={"in_sample": fit_error(seen), "held_out": fit_error(kept_out)})
+    return ExpertFit(efficiency, *analytic, int(untuned.sum()), residual, seen, kept_out)
 
 
-def residual_features(shapes: FloatArray) -> dict[str, FloatArray]:
-    """Axes of a residual table for the rows of `expert_shapes`."""
-    return {"tokens": shapes[:, 0], "active": shapes[:, 6], "width": shapes[:, 2], "hidden": shapes[:, 1]}
+def untuned_layers(table: pd.DataFrame, ratio: FloatArray) -> BoolArray:
+    """Rows of layers that ran with a tactic chosen for another model's, of measured over fitted times.
+
+    TensorRT-LLM's autotuner remembers the quickest kernel by the shapes of the weights on the device. Where two models
+    of one benchmark have the same there, at other numbers of experts per token or of devices, either may run with what
+    was found, or not found, for the other: half of such layers on Hopper take 2 to 5 times as long, no layer else does.
+    """
+    median = pd.Series(ratio, table.index).groupby([table[column] for column in SHAPE]).transform("median")
+    return shares_weights(table) & (median > UNTUNED_RATIO).to_numpy()
 
 
-def predict_experts(device: Device, name: str, efficiency: ExpertEfficiency, table: pd.DataFrame) -> FloatArray:
-    """Seconds of measured layers with weights from memory, as served."""
-    served = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
-    return predict_benchmark(device, name, served, expert_shapes(table))
+def layers_of(table: pd.DataFrame) -> FloatArray:
+    """[rows, 5] as `ExpertLayer`; at least one expert a device."""
+    return np.column_stack(
+        [
+            np.maximum(table["num_experts"] / table["moe_ep"], 1.0), np.maximum(table["width"] / table["moe_tp"], 1.0),
+            table["hidden"], table["num_experts_per_token"], table["moe_ep"],
+        ]
+    ).astype(np.float64)  # fmt: skip
+
+
+def even_rows(table: pd.DataFrame) -> BoolArray:
+    """Where every expert has as many rows."""
+    return np.asarray(table["distribution"].isin(EVEN), bool)
+
+
+def correction(residual: ExpertResidual, table: pd.DataFrame) -> FloatArray:
+    """ln(measured / analytic) of measured layers by their format's curves."""
+    num_tokens = table["num_tokens"].to_numpy(np.float64)
+    return corrections_at(residual, layers_of(table), num_tokens, even_rows(table))
 
 
 def expert_shapes(table: pd.DataFrame) -> FloatArray:
@@ -154,8 +174,7 @@ def predict_benchmark(device: Device, name: str, efficiency: ExpertEfficiency, s
     coefficients = pack(device, peak_flops_per_s(device, PEAK_DTYPES[plain]), efficiency)
     bytes_per_weight = np.full(len(shapes), WEIGHT_BYTES[plain])
     if efficiency.benchmark_warm_bytes > 0.0:
-        features = residual_features(shapes)
-        weights = features["active"] * features["width"] * features["hidden"] * (shapes[:, 4] + 1.0) * bytes_per_weight
+        weights = shapes[:, 6] * shapes[:, 2] * shapes[:, 1] * (shapes[:, 4] + 1.0) * bytes_per_weight
         size = np.log(weights / efficiency.benchmark_warm_bytes)
         kept_frac = 1.0 / (1.0 + np.exp(efficiency.benchmark_warm_exponent * size))
         bytes_per_weight *= 1.0 - kept_frac * (1.0 - efficiency.benchmark_warm_cost)

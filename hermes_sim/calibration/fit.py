@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,15 @@ BoolArray = npt.NDArray[np.bool_]
 
 NUM_FITTED_POINTS = 4000
 """A table is thinned to about as many rows for the fit; errors are reported over all rows."""
+
+MOST_SIMULATED: Final = 12
+"""Steps of a fit by secants."""
+
+SMALLEST_GAIN: Final = 1e-3
+"""Smaller relative gains are chance where a simulation predicts."""
+
+TOLERANCE: Final = 1e-8
+"""The same where `predict` is smooth: SciPy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +90,13 @@ def fit_coefficients(
     *,
     num_starts: int = 2,
     relative_step: float = 1e-3,
+    secants: bool = False,
 ) -> dict[str, float]:
     """Coefficients that minimise the robust (soft-L1) error of log time, rounded to four digits.
 
     Deterministic: one or two fixed starts, no randomness. `predict` gives seconds for the rows of `measured_s`.
-    relative_step: of the finite differences; larger where `predict` is not smooth.
+    relative_step: of the finite differences. secants: they are as wide as each coefficient's scale instead, for a
+    `predict` that is not smooth, such as a simulation.
     """
     from scipy.optimize import least_squares
 
@@ -97,6 +109,12 @@ def fit_coefficients(
     def residuals(values: FloatArray) -> FloatArray:
         return np.asarray(np.log(predict(dict(zip(names, (values * scale).tolist(), strict=True))) / measured_s))
 
+    def slopes(values: FloatArray) -> FloatArray:
+        """[num_rows, num_coefficients] each over one scale, inwards where the upper bound is near."""
+        at = residuals(values)
+        widths = np.where(values + 1.0 <= upper, 1.0, -1.0)
+        return np.stack([(residuals(values + one) - at) / one.sum() for one in np.diag(widths)], axis=1)
+
     fits = [
         least_squares(
             residuals,
@@ -104,8 +122,11 @@ def fit_coefficients(
             bounds=(lower, upper),
             loss="soft_l1",
             f_scale=0.1,
-            diff_step=np.full(len(start), relative_step),
-            max_nfev=40,
+            jac=slopes if secants else "2-point",
+            diff_step=None if secants else np.full(len(start), relative_step),
+            max_nfev=MOST_SIMULATED if secants else 40,
+            ftol=SMALLEST_GAIN if secants else TOLERANCE,
+            xtol=SMALLEST_GAIN if secants else TOLERANCE,
         )
         for first in (start, 0.75 * start + 0.25 * upper)[:num_starts]
     ]

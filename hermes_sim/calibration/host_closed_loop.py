@@ -4,7 +4,8 @@ Three numbers an engine, the same on every device: the device's time between the
 sampled tokens: scheduling ahead does not hide it), and what client, HTTP server and tokeniser take of a request and of
 each of its prompt tokens. Each run is simulated without them; a step that lasts longer by t makes every token later by
 t, and a request that waits longer by t its first one. Fitted to the logarithm of TPOT and TTFT, robustly, on the models
-that replay/split.py lists.
+that replay/split.py lists. Servers that compile kernels while the first requests wait are off by seconds: of TTFT,
+errors far out count for nothing (Cauchy's loss).
 
 `python -m hermes_sim.calibration.host_closed_loop FOLDER` prints the terms of every engine, and errors on both sides.
 """
@@ -17,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,11 @@ from hermes_sim.calibration.fit import Coefficient, ErrorSummary, summarize
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.replay.closed_loop import READER, replay_run
 from hermes_sim.replay.closed_loop_host import NO_TERMS, HostTerms
-from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted
+from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, shape_of
 from hermes_sim.replay.closed_loop_setup import SetupError, preset_of
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, read_silicon_table
+from hermes_sim.replay.split import FITTED_CLOSED_LOOP_MODES
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -44,7 +46,10 @@ MEAN_LENGTH_FRAC: Final = 0.9
 """Mean prompt of a run whose lengths are drawn, by nominal length."""
 
 ROBUST_SCALE: Final = 0.1
-"""Relative error from which a row counts less."""
+"""Relative error of TPOT from which a row counts less."""
+
+STALL_SCALE: Final = 0.15
+"""Relative error of TTFT from which a row counts less and less."""
 
 STEP_TERMS: Final = (Coefficient("between_steps_s", 1e-4, 0.0, 3e-3, 1e-4),)
 REQUEST_TERMS: Final = (
@@ -92,41 +97,57 @@ def fit_host_terms(folder: Path) -> Iterator[HostFit]:
 def fit_engine(preset: str, runs: Sequence[Measured]) -> HostFit:
     """Terms of one engine from its runs of fitted models; errors over all of its runs."""
     fitted = [run for run in runs if run.is_fitted]
-    ones = np.ones((1, len(fitted)))
-    step = _fit(STEP_TERMS, _column(fitted, "replayed_tpot_s"), ones, _column(fitted, "tpot_s"))
-    per_request = np.concatenate([ones, _column(fitted, "num_prompt_tokens")[None]])
-    request = _fit(REQUEST_TERMS, _column(fitted, "replayed_ttft_s"), per_request, _column(fitted, "ttft_s"))
+    step = _fit(
+        STEP_TERMS, _column(fitted, "replayed_tpot_s"), np.ones((1, len(fitted))), _column(fitted, "tpot_s"),
+        loss="soft_l1", scale=ROBUST_SCALE,
+    )  # fmt: skip
+    request = _fit(
+        REQUEST_TERMS, _column(fitted, "replayed_ttft_s"), _per_request(fitted), _column(fitted, "ttft_s"),
+        loss="cauchy", scale=STALL_SCALE,
+    )  # fmt: skip
     tpot, ttft = {}, {}
     for side, wanted in (("fitted", True), ("held_out", False)):
         rows = [run for run in runs if run.is_fitted is wanted]
         if rows:
-            late_s = request[0] + request[1] * _column(rows, "num_prompt_tokens")
+            late_s = request @ _per_request(rows)
             tpot[side] = summarize(_column(rows, "replayed_tpot_s") + step[0], _column(rows, "tpot_s"))
             ttft[side] = summarize(_column(rows, "replayed_ttft_s") + late_s, _column(rows, "ttft_s"))
     return HostFit(preset, HostTerms(float(step[0]), float(request[0]), float(request[1])), tpot, ttft)
 
 
+def _per_request(runs: Sequence[Measured]) -> FloatArray:
+    """[REQUEST_TERMS, runs] what each term is taken times."""
+    counts: FloatArray = np.stack([np.ones(len(runs)), _column(runs, "num_prompt_tokens")])
+    return counts
+
+
 def _fit(
-    coefficients: Sequence[Coefficient], without_s: FloatArray, per_unit: FloatArray, measured_s: FloatArray
+    coefficients: Sequence[Coefficient],
+    without_s: FloatArray,
+    per_unit: FloatArray,
+    measured_s: FloatArray,
+    *,
+    loss: Literal["soft_l1", "cauchy"],
+    scale: float,
 ) -> FloatArray:
     """Bounded values whose sum over per_unit [coefficients, rows] brings `without_s` to what was measured."""
-    scale = np.array([one.scale for one in coefficients])
+    units = np.array([one.scale for one in coefficients])
 
     def residuals(scaled: FloatArray) -> FloatArray:
-        error: FloatArray = np.log((without_s + (scaled * scale) @ per_unit) / measured_s)
+        error: FloatArray = np.log((without_s + (scaled * units) @ per_unit) / measured_s)
         return error
 
     found = least_squares(
         residuals,
-        np.array([one.start for one in coefficients]) / scale,
+        np.array([one.start for one in coefficients]) / units,
         bounds=(
-            np.array([one.lower for one in coefficients]) / scale,
-            np.array([one.upper for one in coefficients]) / scale,
+            np.array([one.lower for one in coefficients]) / units,
+            np.array([one.upper for one in coefficients]) / units,
         ),
-        loss="soft_l1",
-        f_scale=ROBUST_SCALE,
+        loss=loss,
+        f_scale=scale,
     )
-    values: FloatArray = found.x * scale
+    values: FloatArray = found.x * units
     return values
 
 
@@ -142,7 +163,7 @@ def measured_runs(folder: Path) -> Iterator[Measured]:
         drafting = drafting_rows(rows)
         for number, run in enumerate(rows):
             experiment = (
-                run.model, run.system, run.backend, run.precision, run.engines,
+                shape_of(run.model), run.system, run.backend, run.precision, run.engines,
                 run.isl, run.osl, run.concurrency, run.ttft_s, run.tpot_s,
             )  # fmt: skip
             if number in drafting or experiment in seen or not _tells_of_the_host(run):
@@ -164,7 +185,13 @@ def measured_runs(folder: Path) -> Iterator[Measured]:
 
 
 def _tells_of_the_host(run: ServingRun) -> bool:
-    return not run.is_disaggregated and run.is_drawn and run.concurrency <= MOST_USERS and run.osl <= MOST_OUTPUT_TOKENS
+    mode = "disaggregated" if run.is_disaggregated else "aggregated"
+    return (
+        mode in FITTED_CLOSED_LOOP_MODES
+        and run.is_drawn
+        and run.concurrency <= MOST_USERS
+        and run.osl <= MOST_OUTPUT_TOKENS
+    )
 
 
 def main() -> None:

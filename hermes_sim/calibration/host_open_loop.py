@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, summarize
-from hermes_sim.replay.latency_metrics import statistic_of
 from hermes_sim.replay.served_engine import ServedEngine
 from hermes_sim.replay.simulated_requests import simulate_requests
 from hermes_sim.replay.split import FITTED_STAGE_RATE_MODELS
@@ -44,18 +43,20 @@ NUM_REQUESTS: Final = 400
 NUM_LIFETIMES: Final = 8.0
 """... and as many more as arrive in so many times the E2E latency: then the stage is steady."""
 
-QUEUEING_TTFT_FACTOR: Final = 10.0
+QUEUEING_TTFT_FACTOR: Final = 6.0
 """TTFT above so many token gaps is a queue, which says nothing of a front end."""
 
 SERVING: Final = (
-    Coefficient("host.per_step", 2e-4, 0.0, 1e-3, 1e-4),
-    Coefficient("host.per_sequence", 4e-6, 0.0, 3e-5, 1e-6),
-    Coefficient("host.sort_bytes_per_logit", 128.0, 0.0, 400.0, 100.0),
-    Coefficient("host.sort_cycles_per_logit", 6.0, 0.0, 20.0, 1.0),
+    Coefficient("host.per_step", 5e-4, 0.0, 2e-3, 1e-4),
+    Coefficient("host.per_sequence", 4e-6, 0.0, 3e-5, 2e-6),
+    Coefficient("host.sort_bytes_per_logit", 100.0, 0.0, 400.0, 20.0),
+    Coefficient("host.sort_cycles_per_logit", 2.0, 0.0, 20.0, 1.0),
+    Coefficient("host.captured_frac", 0.5, 0.2, 1.0, 0.2),
     Coefficient("front_end_s", 6e-3, 0.0, 3e-2, 1e-3),
     Coefficient("network_s", 1e-2, 0.0, 5e-2, 1e-3),
 )
-"""vLLM V1. front_end_s is `host.detokenize.per_message`, network_s is stage_rate.CLIENT_NETWORK_S."""
+"""vLLM V1. front_end_s is `host.detokenize.per_message`, network_s is stage_rate.CLIENT_NETWORK_S. The scales are
+the widths of the secants."""
 
 BESIDE_ENGINE: Final = ("front_end_s", "network_s")
 """Terms that are added to what the simulator says, and change nothing in it."""
@@ -78,9 +79,6 @@ STEP_BUDGET_TOKENS: Final = 2560
 SHORT_OUTPUT: Final = 128
 """Outputs of the batches that are fitted; longer ones repeat their steps."""
 
-SIMULATED_STEP: Final = 0.05
-"""Finite differences of what a simulation says: a smaller one is lost in who meets whom in a step."""
-
 NO_FRONT_END: Final[Terms] = (("host.tokenize", None), ("host.detokenize", None))
 
 UNITS: Final = {"host.per_step": " s", "host.per_sequence": " s"}
@@ -96,7 +94,7 @@ class HostFit:
 
 def fit_serving(data_folder: Path) -> HostFit | None:
     """Terms of vLLM V1 from the stage-rate runs below a folder; None where it has none of a fitted model."""
-    experiments = [thinned(experiment) for experiment in fitted_experiments(data_folder)]
+    experiments = [experiment for experiment in fitted_experiments(data_folder) if measured_stages(experiment)]
     if not experiments:
         return None
     rows = [row for experiment in experiments for row in _stage_rows(experiment)]
@@ -108,7 +106,7 @@ def fit_serving(data_folder: Path) -> HostFit | None:
         beside_s = [row.front_ends * values["front_end_s"] + row.networks * values["network_s"] for row in rows]
         return np.asarray(engine_s + np.array(beside_s))
 
-    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1, relative_step=SIMULATED_STEP)
+    terms = fit_coefficients(SERVING, predict, measured_s, num_starts=1, secants=True)
     predicted_s = predict(terms)
     kinds = np.array([row.metric for row in rows])
     errors = {kind: summarize(predicted_s[kinds == kind], measured_s[kinds == kind]) for kind in ("ttft", "itl")}
@@ -138,7 +136,7 @@ def fit_steps(data_folder: Path) -> HostFit | None:
         lambda values: predict(values)[fits],
         measured_s[fits],
         num_starts=1,
-        relative_step=SIMULATED_STEP,
+        secants=True,
     )
     predicted_s = predict(terms)
     errors = {
@@ -163,11 +161,23 @@ def fitted_experiments(data_folder: Path) -> list[Experiment]:
     ]
 
 
+def measured_stages(experiment: Experiment) -> list[Stage]:
+    """Without those of overload."""
+    return [stage for number, stage in enumerate(experiment.stages) if why_left_out(experiment, stage, number) is None]
+
+
 def thinned(experiment: Experiment) -> Experiment:
     """With fewer requests a stage, and without the stages of overload."""
-    kept = [stage for number, stage in enumerate(experiment.stages) if why_left_out(experiment, stage, number) is None]
-    stages = [replace(stage, num_requests=min(stage.num_requests, enough_requests(stage))) for stage in kept]
+    stages = [
+        replace(stage, num_requests=min(stage.num_requests, enough_requests(stage)))
+        for stage in measured_stages(experiment)
+    ]
     return replace(experiment, stages=tuple(stages))
+
+
+def has_queue(stage: Stage) -> bool:
+    """Its TTFT is mostly waiting."""
+    return stage.measured["ttft_mean_ms"] > QUEUEING_TTFT_FACTOR * stage.measured["tpot_corrected_mean_ms"]
 
 
 def enough_requests(stage: Stage) -> int:
@@ -187,9 +197,9 @@ class _StageRow:
 
 def _stage_rows(experiment: Experiment) -> list[_StageRow]:
     rows = []
-    for stage in experiment.stages:
+    for stage in measured_stages(experiment):
         ttft_s, itl_s = stage.measured["ttft_mean_ms"] * 1e-3, stage.measured["tpot_corrected_mean_ms"] * 1e-3
-        if ttft_s < QUEUEING_TTFT_FACTOR * itl_s:
+        if not has_queue(stage):
             rows.append(_StageRow("ttft", ttft_s, 1.0, float(experiment.remote_client)))
         rows.append(_StageRow("itl", itl_s, 0.0, 0.0))
     return rows
@@ -202,31 +212,61 @@ def _stage_latencies(experiment: Experiment, terms: Terms) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """Hashes an experiment by identity: its tables are no values."""
+    """Equal where the simulations are: the same engine, prompts and stages."""
 
     experiment: Experiment
 
+    @property
+    def _setup(self) -> tuple[object, ...]:
+        stages = measured_stages(self.experiment)
+        sizes = tuple((stage.number, stage.rate_per_s, stage.num_requests, enough_requests(stage)) for stage in stages)
+        queueing = tuple(has_queue(stage) for stage in stages)
+        return self.experiment.engine, self.experiment.prompts, sizes, queueing
+
     def __hash__(self) -> int:
-        return id(self.experiment)
+        return hash(self._setup)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.experiment is self.experiment
+        return isinstance(other, _Key) and other._setup == self._setup
 
 
 @lru_cache(maxsize=256)
 def _cached_latencies(key: _Key, terms: Terms) -> tuple[float, ...]:
     """Terms beside the engine vary without another simulation."""
     experiment = key.experiment
-    stage_of, planned_s = planned_arrivals(experiment.stages)
+    stages = thinned(experiment).stages
+    stage_of, planned_s = planned_arrivals(stages)
     engine = replace(experiment.engine, terms=terms)
     simulated = simulate_requests(engine, stage_requests(experiment, planned_s)).latencies
+    weights = cold_and_warm(experiment, stage_of)
     found = []
-    for number, stage in enumerate(experiment.stages):
-        latencies = simulated.rows(stage_of == number)
-        if stage.measured["ttft_mean_ms"] < QUEUEING_TTFT_FACTOR * stage.measured["tpot_corrected_mean_ms"]:
-            found.append(statistic_of(latencies.ttft_s, "mean"))
-        found.append(statistic_of(latencies.tpot_s, "mean"))
+    for number, stage in enumerate(stages):
+        latencies, share = simulated.rows(stage_of == number), weights[stage_of == number]
+        if not has_queue(stage):
+            found.append(weighted_mean(latencies.ttft_s, share))
+        found.append(weighted_mean(latencies.tpot_s, share))
     return tuple(found)
+
+
+def cold_and_warm(experiment: Experiment, stage_of: npt.NDArray[np.int64]) -> FloatArray:
+    """[num_requests] how many measured requests each simulated one stands for.
+
+    The first turn of the prompts finds a cold prefix cache, and is as long in the thinned run as in the measured one;
+    all others stand for the rest of their stage.
+    """
+    weights = np.ones(len(stage_of))
+    num_cold = min(experiment.prompts.num_groups * experiment.prompts.num_per_group, int((stage_of == 0).sum()))
+    for number, stage in enumerate(measured_stages(experiment)):
+        members = np.flatnonzero(stage_of == number)[num_cold if number == 0 else 0 :]
+        cold = num_cold if number == 0 else 0
+        weights[members] = max(stage.num_requests - cold, 0) / max(len(members), 1)
+    return weights
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray) -> float:
+    """Of the values that are there."""
+    there = ~np.isnan(values)
+    return float(np.average(values[there], weights=weights[there]))
 
 
 def fitted_engines(data_folder: Path) -> list[LoneEngine]:

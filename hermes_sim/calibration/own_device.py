@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float64]
 
 FEWEST_POINTS: Final = 3
 
-BENCHMARK: Final = {"warm_bytes", "benchmark_cache_frac", "benchmark_cache_speedup"}
+BENCHMARK: Final = {"benchmark_cache_frac", "benchmark_cache_speedup"}
 """What only says how a benchmark finds its operands in a cache."""
 
 
@@ -97,7 +97,7 @@ def _gemm(device: Device, dtype: str, rows: pd.DataFrame) -> tuple[OwnFit, Calla
     own = cast(Dtype, dtype)
     before = gemm_efficiency(device, own)
     quantize = gemm.QUANTIZE_COEFFICIENTS if DTYPE_BYTES[own] < 2.0 else ()
-    coefficients = (*gemm.COEFFICIENTS, *quantize, gemm.WARM)
+    coefficients = (*gemm.COEFFICIENTS, *quantize, *gemm.WARM)
     start = _start(coefficients, before)
 
     shapes = [rows[name].to_numpy(np.float64) for name in ("m", "n", "k")]
@@ -107,7 +107,7 @@ def _gemm(device: Device, dtype: str, rows: pd.DataFrame) -> tuple[OwnFit, Calla
         cost_model = device.cost_model.model_copy(update={"gemm": {own: efficiency}})
         priced = device.model_copy(update={"cost_model": cost_model})
         m, n, k = (column[chosen] for column in shapes)
-        return gemm.predict_shapes(priced, own, m, n, k, values["warm_bytes"])
+        return gemm.predict_shapes(priced, own, m, n, k, benchmark=True)
 
     found = _fitted(f"gemm {dtype}", coefficients, start, predict, rows)
     efficiency = before.model_copy(update={**_own(found.fit.values), **_errors(found.fit)})
@@ -161,12 +161,11 @@ def _stream(device: Device, kind: str, rows: pd.DataFrame) -> tuple[OwnFit, Call
         launch=cost_model.elementwise_launch_s, memory_frac=cost_model.elementwise_memory_frac
     )
     start = _start(elementwise.COEFFICIENTS, before)
-    num_bytes = rows["num_bytes"].to_numpy(np.float64)
 
     def predict(values: Mapping[str, float], chosen: IntArray) -> FloatArray:
         named: dict[str, Any] = dict(values)
         return elementwise.predict_elementwise(
-            device, ElementwiseEfficiency.model_construct(**named), num_bytes[chosen]
+            device, ElementwiseEfficiency.model_construct(**named), rows.iloc[chosen]
         )
 
     found = _fitted(f"stream {kind}", elementwise.COEFFICIENTS, start, predict, rows)

@@ -13,7 +13,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.calibration.bands import left_out_errors
 from hermes_sim.calibration.device_file import error_mapping
+from hermes_sim.calibration.fit import fit_error
+from hermes_sim.core.whole_file import write_whole
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import LARGEST_LOG_RATIO, Residuals, ResidualTable, encode
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +47,13 @@ def octave_knots(values: npt.ArrayLike, per_octave: float = 1.0) -> tuple[float,
     return tuple(float(knot) for knot in np.unique(np.round(2.0 ** np.linspace(low, high, count))))
 
 
+def shape_folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
+    _, number = np.unique(groups, return_inverse=True)
+    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
+    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
+
+
 def fit_residual(
     features: Mapping[str, npt.ArrayLike],
     log_ratio: npt.ArrayLike,
@@ -58,16 +69,19 @@ def fit_residual(
     bridges: nodes between two measured neighbours count as measured, where whole values of an axis were kept out.
     """
     knots = {name: tuple(float(knot) for knot in values) for name, values in axes.items()}
-    ratio = np.clip(np.asarray(log_ratio, np.float64), -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    whole = np.asarray(log_ratio, np.float64)
+    ratio = np.clip(whole, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     design = _design([np.asarray(features[name], np.float64) for name in knots], list(knots.values()))
     rough = _roughness(list(knots.values()))
-    folds = _folds(np.asarray(groups))
+    folds = shape_folds(np.asarray(groups))
     before = float(np.abs(ratio).mean())
-    errors = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
+    left_out = [_cross_validated(design, ratio, rough, strength, folds) for strength in STRENGTHS]
+    errors = [float(np.abs(ratio - found).mean()) for found in left_out]
     after = min(errors)
     if not after < (1.0 - NEEDED_GAIN_FRAC) * before:
         return None
-    values = _solve(design, ratio, rough, STRENGTHS[errors.index(after)])
+    best = errors.index(after)
+    values = _solve(design, ratio, rough, STRENGTHS[best])
     shape = tuple(len(one) for one in knots.values())
     has_data = (np.asarray(design.sum(axis=0)).ravel() >= SUPPORT).reshape(shape)
     if bridges:
@@ -78,6 +92,7 @@ def fit_residual(
         num_points=len(ratio),
         before_frac=float(f"{min(before, 1.0):.4g}"),
         after_frac=float(f"{min(after, 1.0):.4g}"),
+        left_out=fit_error(left_out_errors(whole - left_out[best], len(np.unique(groups)))),
     )
 
 
@@ -126,25 +141,16 @@ def _roughness(knots: Sequence[Sequence[float]]) -> Any:
     return coo_array(entries if entries else (index.size, index.size), shape=(index.size, index.size)).tocsr()
 
 
-def _folds(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Fold of every row, the same for all rows of a group; scattered over the groups in their order."""
-    _, number = np.unique(groups, return_inverse=True)
-    scattered = number.ravel().astype(np.uint64) * np.uint64(2654435761) % np.uint64(1 << 32)
-    return np.asarray(scattered * np.uint64(NUM_FOLDS) >> np.uint64(32), np.int64)
-
-
 def _cross_validated(
     design: Any, ratio: FloatArray, rough: Any, strength: float, folds: npt.NDArray[np.int64]
-) -> float:
-    """Mean absolute error on rows whose shapes were left out in turn."""
-    error = 0.0
+) -> FloatArray:
+    """Value of every row by a table without the fold of its shape; zero where one fold holds all rows."""
+    found = np.zeros(len(ratio))
     for fold in range(NUM_FOLDS):
         out = folds == fold
-        if out.all() or not out.any():
-            continue
-        values = _solve(design[~out], ratio[~out], rough, strength)
-        error += float(np.abs(ratio[out] - design[out] @ values).sum())
-    return error / len(ratio)
+        if not out.all() and out.any():
+            found[out] = design[out] @ _solve(design[~out], ratio[~out], rough, strength)
+    return found
 
 
 def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> FloatArray:
@@ -168,9 +174,9 @@ def _solve(design: Any, ratio: FloatArray, rough: Any, strength: float) -> Float
 
 def write_residuals(path: Path, residuals: Residuals) -> None:
     """The file of a device's tables; none where there is no table."""
-    if residuals.tables:
+    if residuals.tables or residuals.experts:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(render_residuals(residuals), encoding="utf-8")
+        write_whole(path, render_residuals(residuals))
     else:
         path.unlink(missing_ok=True)
 
@@ -184,15 +190,25 @@ def render_residuals(residuals: Residuals) -> str:
         "  where: >-",
         f"    {residuals.source.where}",
         f"  kind: {residuals.source.kind}",
-        "tables:",
+        "tables:" if residuals.tables else "tables: {}",
     ]
     for name, table in residuals.tables.items():
         lines += [f"  {name}:", "    axes:"]
         lines += [f"      {axis}: [{', '.join(f'{knot:g}' for knot in knots)}]" for axis, knots in table.axes.items()]
         lines += [f"    num_points: {table.num_points}"]
-        lines += [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
-        lines += [
-            f"    {key}: {error_mapping(error)}" for key in ("in_sample", "held_out") if (error := getattr(table, key))
-        ]
+        lines += _scores(table)
         lines += [f'    values: "{table.values}"']
+    lines += ["experts:"] if residuals.experts else []
+    for name, curves in residuals.experts.items():
+        lines += [f"  {name}:", f"    tokens: [{', '.join(f'{knot:g}' for knot in curves.tokens)}]"]
+        lines += [f"    {key}: {getattr(curves, key):g}" for key in ("reach", "noise", "num_points")]
+        lines += _scores(curves)
+        lines += [f'    {key}: "{text}"' for key in ("layers", "uneven", "even") if (text := getattr(curves, key))]
     return "\n".join(lines) + "\n"
+
+
+def _scores(table: ResidualTable | ExpertResidual) -> list[str]:
+    """Errors by cross-validation, and those of corrected times on both sides of the split."""
+    parts = [f"    {key}: {value:.4g}" for key in ("before_frac", "after_frac") if (value := getattr(table, key))]
+    errors = ((key, getattr(table, key, None)) for key in ("left_out", "in_sample", "held_out"))
+    return parts + [f"    {key}: {error_mapping(error)}" for key, error in errors if error]

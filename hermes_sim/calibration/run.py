@@ -2,124 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Final
 
-import pandas as pd
-import yaml
-
-from hermes_sim.calibration.attention import fit_decode, fit_mixed, fit_prefill, read_attention
-from hermes_sim.calibration.attention_residual import attention_rows, fit_attention_residual
-from hermes_sim.calibration.attention_residual import corrected_errors as corrected_attention
-from hermes_sim.calibration.collectives import (
-    LIBRARIES,
-    OPERATIONS,
-    OWN_LIMITS,
-    fit_collective,
-    fit_eager,
-    read_custom_all_reduce,
-    read_eager_nccl,
-    read_nccl,
+from hermes_sim.calibration.attention_kernels import (
+    attention_residuals,
+    attention_shares,
+    calibrate_attention,
+    calibrate_eager_attention,
 )
+from hermes_sim.calibration.check import Check, check
 from hermes_sim.calibration.device_file import read_device, replace_cost_model
-from hermes_sim.calibration.elementwise import fit_elementwise, read_elementwise
-from hermes_sim.calibration.expert_tables import read_expert_table, tables_by_kernel
-from hermes_sim.calibration.experts import fit_experts
-from hermes_sim.calibration.fit import ErrorSummary, fit_error
-from hermes_sim.calibration.gemm import (
-    DYNAMIC_SCALE,
-    KERNEL_DTYPES,
-    GemmFit,
-    fit_gemm_with_residual,
-    without_dynamic_scale,
-)
+from hermes_sim.calibration.device_fit import FAMILIES, Calibration, Family, FitReport, with_errors
+from hermes_sim.calibration.expert_kernels import calibrate_experts
+from hermes_sim.calibration.gemm import too_fast
 from hermes_sim.calibration.layered_devices import LAYERED_DEVICES, fit_layer_streams, read_layer_products
-from hermes_sim.calibration.link_file import read_link, replace_collectives
-from hermes_sim.calibration.mla import fit_mla_decode, fit_mla_prefill, read_mla
+from hermes_sim.calibration.links import LINKS_FOLDER, calibrate_links
+from hermes_sim.calibration.products import calibrate_product_kernels, calibrate_products
 from hermes_sim.calibration.residual import write_residuals
-from hermes_sim.calibration.tables import (
-    GEMM_DTYPES,
-    GEMM_KERNELS,
-    MEASURED_DEVICES,
-    SYSTEMS,
-    read_gemm,
-    read_gemm_kernel,
-)
-from hermes_sim.core.schema import Description, Dtype, Source
-from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
-from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
-from hermes_sim.hardware.cost_model import CostModel
-from hermes_sim.hardware.device import Device, cost_model_by_class
-from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
-from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
+from hermes_sim.calibration.small_kernels import ELEMENTWISE_FROM, calibrate_elementwise
+from hermes_sim.calibration.tables import GEMM_DTYPES, MEASURED_DEVICES, read_gemm
+from hermes_sim.calibration.yaml_block import read_alone
+from hermes_sim.core.schema import DTYPE_BYTES, Source
+from hermes_sim.hardware.device import cost_model_by_class
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.residual import Residuals, ResidualTable
-from hermes_sim.perf.attention_residual import TOKENS, residual_name
-
-ELEMENTWISE_FROM: Final[dict[str, str]] = {"h200_sxm": "h100_sxm", "b200_sxm": "h100_sxm", "l40s": "a40"}
-"""Devices without a table of small kernels -> the measured device of the nearest kind."""
-
-EXPERT_LIBRARIES: Final = {"vllm": "", "trtllm": "trtllm_"}
-"""Engine of a table of experts -> what the formats of its kernels start with."""
-
-LINKS: Final[dict[str, tuple[str, float, bool, bool]]] = {
-    "a100_sxm_80gb": ("nvlink3", 300e9, True, False),
-    "h100_sxm": ("nvlink4", 450e9, True, True),
-    "b200_sxm": ("nvlink5", 900e9, True, True),
-    "l40s": ("pcie4_x16", 31.508e9, False, False),
-}
-"""Device -> link between its devices, bandwidth of a device per direction, has a switch, adds up in the switch."""
-
-ATTENTION_ENGINES: Final = ("vllm", "trtllm", "sglang")
 
 EAGER_ATTENTION: Final = ("rtx_pro_6000", "rtx_4090", "a6000", "a30")
 """Devices whose attention was measured in calls launched one by one, and nothing else of them in graphs."""
 
-DEFAULT_ATTENTION: Final = dict(AttentionEfficiency())
-
-NO_ERRORS: Final = {"in_sample": None, "held_out": None}
-
-
 RESIDUALS_FOLDER: Final = "residuals"
-LINKS_FOLDER: Final = "links"
-"""Both beside the folder of devices."""
-
-LinkFit = dict[KernelLibrary, dict[CollectiveKind, tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]]]
-"""Coefficients, errors on fitted sizes, errors on sizes kept out."""
-
-Family = Literal["gemm", "attention", "small_kernels", "experts"]
-FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-"""Kinds of kernels that are fitted one after the other; experts build on what was found before them."""
-
-
-@dataclass(slots=True)
-class Calibration:
-    """What the measurements of one device say, in the making."""
-
-    cost_model: CostModel
-    families: Collection[Family] = FAMILIES
-    """What is fitted anew; residual tables of the others stay."""
-    residuals: dict[str, ResidualTable] = field(default_factory=dict)
-    reports: list[FitReport] = field(default_factory=list)
-
-    def update(self, values: Mapping[str, Any], reports: Iterable[FitReport] = ()) -> None:
-        """Put fields of the cost model in their place."""
-        self.cost_model = self.cost_model.model_copy(update=dict(values))
-        self.reports.extend(reports)
-
-
-@dataclass(frozen=True, slots=True)
-class FitReport:
-    """Errors of one fit on the shapes it saw and on those it did not."""
-
-    device: str
-    kernel: str
-    fitted: ErrorSummary
-    held_out: ErrorSummary
-    values: str = ""
-    """Coefficients that no device file holds."""
+"""Beside the folder of devices."""
 
 
 def calibrate(
@@ -128,11 +42,12 @@ def calibrate(
     *,
     write: bool = False,
     devices: Collection[str] | None = None,
+    links: Collection[str] | None = None,
     families: Collection[Family] = FAMILIES,
 ) -> Iterator[FitReport]:
     """Fit measured devices, all or some, then the links between them; with `write` put what was found into the files.
 
-    families: which kernels; what is left out stays as the file has it. The links are fitted with all devices only.
+    families: which kernels; what is left out stays as the file has it.
     """
     for name in (*MEASURED_DEVICES, *LAYERED_DEVICES):
         if devices is not None and name not in devices:
@@ -142,36 +57,23 @@ def calibrate(
         yield from found.reports
         if write:
             write_calibration(devices_folder, name, found)
-    if devices is None:
-        yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, write=write)
+    yield from calibrate_links(data_folder, devices_folder.parent / LINKS_FOLDER, links, write=write)
 
 
-def differences(
-    data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES
-) -> list[str]:
-    """Coefficients of a device file that are not those its fit gives, four digits: `device key: file, fit`."""
+def check_device(data_folder: Path, devices_folder: Path, name: str, families: Collection[Family] = FAMILIES) -> Check:
+    """The file of a device and its residual tables beside their fits."""
     fit = calibrate_device if name in MEASURED_DEVICES else calibrate_layers
-    found = fit(data_folder, devices_folder, name, families).cost_model
-    return _different(name, read_device(devices_folder / f"{name}.yaml").cost_model, found)
-
-
-def _different(name: str, in_file: object, in_fit: object) -> list[str]:
-    stated, fitted = _numbers(in_file), _numbers(in_fit)
-    return [
-        f"{name} {key}: {stated.get(key)}, fitted {fitted.get(key)}"
-        for key in sorted(stated.keys() | fitted.keys())
-        if stated.get(key) != fitted.get(key)
-    ]
-
-
-def _numbers(part: object, key: str = "") -> dict[str, str]:
-    """Key path -> number, four digits."""
-    if isinstance(part, Description):
-        part = part.model_dump(by_alias=True)
-    if isinstance(part, Mapping):
-        nested = [_numbers(value, f"{key}.{name}" if key else str(name)) for name, value in part.items()]
-        return {path: text for found in nested for path, text in found.items()}
-    return {key: f"{part:.4g}"} if isinstance(part, int | float) else {}
+    found = fit(data_folder, devices_folder, name, families)
+    tables = residual_tables(_residuals_file(devices_folder, name))
+    fitted = {table for table in tables if _family(table) in families}
+    experts = expert_residuals(_residuals_file(devices_folder, name)) if "experts" in families else {}
+    return check(
+        name,
+        read_device(devices_folder / f"{name}.yaml").cost_model,
+        found.cost_model,
+        {table: tables[table] for table in fitted} | _named(experts),
+        found.residuals | _named(found.expert_residuals),
+    )
 
 
 def calibrate_device(
@@ -182,11 +84,14 @@ def calibrate_device(
     found = Calibration(device.cost_model, families)
     if "gemm" in families:
         tables = {dtype: read_gemm(data_folder, name, dtype) for dtype in GEMM_DTYPES}
-        _products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
-        _product_kernels(found, device, data_folder)
+        calibrate_products(found, device, {dtype: table for dtype, table in tables.items() if table is not None})
+        calibrate_product_kernels(found, device, data_folder)
     if "attention" in families:
         attention, kernels, reports = calibrate_attention(device, data_folder)
-        found.update({"attention": attention, "attention_kernels": kernels, **_shares(attention)}, reports)
+        if (eager := calibrate_eager_attention(device, data_folder)) is not None:
+            kernels["vllm_eager"] = eager[0]
+            reports += eager[1]
+        found.update({"attention": attention, "attention_kernels": kernels, **attention_shares(attention)}, reports)
         corrections, reports = attention_residuals(
             device.model_copy(update={"cost_model": found.cost_model}), data_folder
         )
@@ -194,12 +99,11 @@ def calibrate_device(
         found.reports.extend(reports)
     if "small_kernels" in families:
         launch_s = found.cost_model.gemm["bf16"].launch_s  # an empty kernel in a captured graph, whatever it computes
-        found.update(*_elementwise(data_folder, devices_folder, name, launch_s))
+        found.update(*calibrate_elementwise(data_folder, devices_folder, name, launch_s))
     if "experts" in families:
         priced = device.model_copy(update={"cost_model": found.cost_model})
-        experts, corrections, reports = _experts(data_folder, name, priced)
+        experts, found.expert_residuals, reports = calibrate_experts(data_folder, name, priced)
         found.update({"experts": experts}, reports)
-        found.residuals |= corrections
     found.update({"source": _source(name)})
     return found
 
@@ -214,17 +118,18 @@ def calibrate_layers(
         found = Calibration(cost_model_by_class(device), families)
     device = device.model_copy(update={"cost_model": found.cost_model})
     if "gemm" in families and (products := read_layer_products(data_folder, name)) is not None:
-        _products(found, device, {"bf16": products})
-    if "attention" in families and name in EAGER_ATTENTION:
-        attention, reports = calibrate_eager_attention(device, data_folder)
-        found.update({"attention": attention, "attention_kernels": {}, **_shares(attention)}, reports)
+        possible = products[~too_fast(device, "bf16", products, DTYPE_BYTES["bf16"])]
+        calibrate_products(found, device, {"bf16": possible}, repeated=False)
+    if "attention" in families and (eager := calibrate_eager_attention(device, data_folder)) is not None:
+        attention, reports = eager
+        found.update({"attention": attention, "attention_kernels": {}, **attention_shares(attention)}, reports)
     if "small_kernels" in families:
         kinds = fit_layer_streams(device, data_folder)
         found.update(
             {
                 "elementwise": {
                     **found.cost_model.elementwise,
-                    **{kind: _with_errors(*fit) for kind, fit in kinds.items()},
+                    **{kind: with_errors(*fit) for kind, fit in kinds.items()},
                 }
             },
             [FitReport(name, f"elementwise {kind}", *errors) for kind, (_, *errors) in kinds.items()],
@@ -234,254 +139,37 @@ def calibrate_layers(
 
 
 def write_calibration(devices_folder: Path, name: str, found: Calibration) -> None:
-    """Put the cost model into the device's file, the residual tables beside it."""
+    """Put the cost model into the device's file, the residual tables beside it; tables of other families stay."""
     replace_cost_model(devices_folder / f"{name}.yaml", found.cost_model)
-    path = devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
-    tables = kept_residuals(path, found.families) | found.residuals
-    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), source=found.cost_model.source))
+    path = _residuals_file(devices_folder, name)
+    kept = {table: one for table, one in residual_tables(path).items() if _family(table) not in found.families}
+    tables = kept | found.residuals
+    experts = found.expert_residuals if "experts" in found.families else expert_residuals(path)
+    source = found.cost_model.source
+    write_residuals(path, Residuals(device=name, tables=dict(sorted(tables.items())), experts=experts, source=source))
 
 
-def kept_residuals(path: Path, families: Collection[Family]) -> dict[str, ResidualTable]:
-    """Tables of a file whose family, the first word of their name, is not fitted anew."""
-    if not path.is_file():
-        return {}
-    written = Residuals.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return {name: table for name, table in written.tables.items() if name.split("_", maxsplit=1)[0] not in families}
+def residual_tables(path: Path) -> dict[str, ResidualTable]:
+    """Those of a file by name; none where there is no file."""
+    return read_alone(Residuals, path).tables if path.is_file() else {}
 
 
-def _products(found: Calibration, device: Device, tables: Mapping[Dtype, pd.DataFrame]) -> None:
-    """Dense products by dtype, with their residual tables."""
-    efficiencies = dict(found.cost_model.gemm)
-    for dtype, table in tables.items():
-        efficiencies[dtype] = _product(found, device.name, dtype, fit_gemm_with_residual(device, dtype, table))
-    found.update({"gemm": efficiencies})
+def expert_residuals(path: Path) -> dict[str, ExpertResidual]:
+    """The curves of layers of experts by format, of the same file."""
+    return read_alone(Residuals, path).experts if path.is_file() else {}
 
 
-def _product_kernels(found: Calibration, device: Device, data_folder: Path) -> None:
-    """Dense products by kernels of another engine or format, with their residual tables."""
-    efficiencies: dict[GemmKernel, GemmEfficiency] = {}
-    for kernel in GEMM_KERNELS:
-        table = read_gemm_kernel(data_folder, device.name, kernel)
-        if table is not None:
-            fit = fit_gemm_with_residual(device, KERNEL_DTYPES[kernel], table, kernel)
-            efficiencies[kernel] = _product(found, device.name, kernel, fit)
-    if DYNAMIC_SCALE in efficiencies and "trtllm_bf16" in efficiencies:
-        whole, plain = efficiencies[DYNAMIC_SCALE], efficiencies["trtllm_bf16"]
-        efficiencies[DYNAMIC_SCALE] = without_dynamic_scale(whole, plain)
-    found.update({"gemm_kernels": efficiencies})
+def _residuals_file(devices_folder: Path, name: str) -> Path:
+    return devices_folder.parent / RESIDUALS_FOLDER / f"{name}.yaml"
 
 
-def _product(found: Calibration, device: str, name: str, fit: GemmFit) -> GemmEfficiency:
-    """Coefficients with their errors; the residual table and the reports into their places."""
-    found.reports.append(FitReport(device, f"gemm {name}", fit.fitted, fit.held_out))
-    if fit.residual is not None:
-        errors = (fit.corrected_fitted, fit.corrected_held_out)
-        found.residuals[f"gemm_{name}"] = _with_errors(fit.residual, *errors)
-        found.reports.append(FitReport(device, f"gemm {name} corrected", *errors))
-    efficiency: GemmEfficiency = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
-    return efficiency
+def _named(experts: dict[str, ExpertResidual]) -> dict[str, ResidualTable | ExpertResidual]:
+    return {f"experts_{form}": curves for form, curves in experts.items()}
 
 
-def _shares(attention: AttentionEfficiency) -> dict[str, float | None]:
-    """What is stated of attention outside its block."""
-    return {
-        "attention_prefill_compute_frac": attention.prefill_compute_frac,
-        "attention_decode_memory_frac": attention.decode_memory_frac,
-    }
-
-
-def _with_errors(efficiency: Any, fitted: ErrorSummary, held: ErrorSummary) -> Any:
-    return efficiency.model_copy(update={"in_sample": fit_error(fitted), "held_out": fit_error(held)})
-
-
-def calibrate_attention(
-    device: Device, data_folder: Path
-) -> tuple[AttentionEfficiency, dict[AttentionKernel, AttentionEfficiency], list[FitReport]]:
-    """The default kernels of one measured device, all others that were measured, and the errors of the fits."""
-    kernels: dict[str, AttentionEfficiency] = {}
-    reports = []
-    fits = {"": (fit_decode, fit_prefill), "_mla": (fit_mla_decode, fit_mla_prefill)}
-    for name, phase, rows in attention_tables(device.name, data_folder):
-        decode, prefill = fits["_mla" if "_mla" in name else ""]
-        found, fitted, held = (decode if phase == "decode" else prefill)(device, rows)
-        kernels[name] = kernels.get(name, AttentionEfficiency()).model_copy(
-            update={
-                **{key: value for key, value in found if value != DEFAULT_ATTENTION[key]},
-                f"{phase}_in_sample": fit_error(fitted),
-                f"{phase}_held_out": fit_error(held),
-            }
-        )
-        reports.append(FitReport(device.name, f"{phase} {name}", fitted, held))
-    default = kernels.pop("vllm", device.cost_model.attention)
-    if "vllm_fp8" in kernels:
-        kernels["fp8"] = kernels.pop("vllm_fp8")
-    for suffix in ("", "_fp8"):  # vLLM's tables of latent attention are not of captured graphs
-        for engine in ("trtllm", "sglang"):
-            if f"{engine}_mla{suffix}" in kernels:
-                kernels.setdefault(f"mla{suffix}", kernels[f"{engine}_mla{suffix}"])
-    return default, {name: kernels[name] for name in get_args(AttentionKernel) if name in kernels}, reports
-
-
-def attention_tables(device: str, data_folder: Path) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Kernel ([engine][_mla][_fp8]), phase and measured rows of every attention kernel of a device."""
-    for engine in ATTENTION_ENGINES:
-        for latent, read in (("", read_attention), ("_mla", read_mla)):
-            for phase in TOKENS:
-                table = read(data_folder, device, phase, engine)
-                if table is None:
-                    continue
-                for kv_dtype in sorted(table["kv_dtype"].unique()):
-                    rows = table[table["kv_dtype"] == kv_dtype].reset_index(drop=True)
-                    yield f"{engine}{latent}{'_fp8' if kv_dtype == 'fp8' else ''}", phase, rows
-
-
-def attention_residuals(device: Device, data_folder: Path) -> tuple[dict[str, ResidualTable], list[FitReport]]:
-    """Tables of what the device's coefficients leave over, by phase and kernel, and the errors with them."""
-    found: dict[str, ResidualTable] = {}
-    reports = []
-    kernels: dict[str, AttentionEfficiency] = {
-        str(name): own for name, own in device.cost_model.attention_kernels.items()
-    }
-    for measured, phase, table in attention_tables(device.name, data_folder):
-        name = {"vllm": "", "vllm_fp8": "fp8"}.get(measured, measured)
-        own = kernels[name] if name else device.cost_model.attention
-        rows = attention_rows(device, own, phase, table)
-        residual = fit_attention_residual(rows)
-        if residual is None:
-            continue
-        errors = corrected_attention(rows, residual)
-        residual = _with_errors(residual, *errors)
-        found[residual_name(phase, name)] = residual
-        alike = name.removeprefix("trtllm_").removeprefix("sglang_")
-        if "_mla" in name and kernels.get(alike) == own:
-            found.setdefault(residual_name(phase, alike), residual)
-        reports.append(FitReport(device.name, f"{phase} {measured} corrected", *errors))
-    return found, reports
-
-
-def calibrate_eager_attention(device: Device, data_folder: Path) -> tuple[AttentionEfficiency, list[FitReport]]:
-    """Attention of a device measured by kernels launched one by one: prompts, decodes, mixes where there are any."""
-    from hermes_sim.measured import read_kernels
-
-    operators = ("attention_decode", "attention_prefill", "attention_mixed")
-    tables = {}
-    for operator, table in read_kernels(data_folder, operators=operators, devices=(device.name,)).items():
-        # calls timed with all of their host work are many times longer than the same calls timed on the device
-        calls = table["timing"] != "eager"
-        tables[operator] = table[(table["device"] == device.name) & calls].reset_index(drop=True)
-    heads = ("num_heads", "num_kv_heads")
-    decode, *decode_errors = fit_decode(device, tables[operators[0]], (*heads, "num_seqs", "context_tokens"))
-    prefill, *prefill_errors = fit_prefill(device, tables[operators[1]], (*heads, "new_tokens", "history_tokens"))
-    found = decode.model_copy(update={key: value for key, value in prefill if value != DEFAULT_ATTENTION[key]})
-    phases = {"decode": decode_errors, "prefill": prefill_errors}
-    if operators[2] in tables and found.mixed_row_tokens > 0.0 and not tables[operators[2]].empty:
-        found, *phases["mixed"] = fit_mixed(device, found, tables[operators[2]])
-    reports = [FitReport(device.name, f"{phase} eager", fitted, held) for phase, (fitted, held) in phases.items()]
-    errors = {}
-    for phase, (fitted, held) in (("decode", decode_errors), ("prefill", prefill_errors)):
-        errors[f"{phase}_in_sample"], errors[f"{phase}_held_out"] = fit_error(fitted), fit_error(held)
-    return found.model_copy(update=errors), reports
-
-
-def calibrate_links(data_folder: Path, links_folder: Path, *, write: bool = False) -> Iterator[FitReport]:
-    """Collectives inside a node: the engines' own all-reduce in captured graphs, and NCCL's."""
-    for device, (name, *_) in LINKS.items():
-        found = fit_link(data_folder, device)
-        for library, kinds in found.items():
-            for kind, (_, fitted, held) in kinds.items():
-                yield FitReport(name, f"{kind} {library}", fitted, held)
-        if write:
-            replace_collectives(links_folder / f"{name}.yaml", _collectives(found))
-
-
-def link_differences(data_folder: Path, links_folder: Path, devices: Collection[str] = tuple(LINKS)) -> list[str]:
-    """Coefficients of the link files that are not those their fits give, four digits: of these devices' links."""
-    found = []
-    for device in devices:
-        name = LINKS[device][0]
-        stated = read_link(links_folder / f"{name}.yaml").collectives
-        found += _different(name, stated, _collectives(fit_link(data_folder, device)))
-    return found
-
-
-def fit_link(data_folder: Path, device: str) -> LinkFit:
-    """Coefficients of the link between these devices by library, with errors on fitted and held-out message sizes."""
-    folder, system = data_folder / "kernels" / "aiconfigurator", SYSTEMS[device]
-    _, bandwidth_bytes_per_s, switched, adds_in_switch = LINKS[device]
-
-    def fit(
-        kind: CollectiveKind, table: pd.DataFrame, limit_bytes: float | None = None
-    ) -> tuple[CollectiveEfficiency, ErrorSummary, ErrorSummary]:
-        return fit_collective(kind, bandwidth_bytes_per_s, switched, adds_in_switch, table, limit_bytes)
-
-    found: LinkFit = {}
-    for name, library in LIBRARIES.items():
-        path = folder / f"{system}_{name}_custom_allreduce.parquet"
-        limit_bytes = OWN_LIMITS.get((device, library))
-        efficiency, fitted, held = fit("all_reduce", read_custom_all_reduce(path), limit_bytes)
-        called = read_custom_all_reduce(path, eager=True)
-        efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=True)
-        found[library] = {"all_reduce": (efficiency, fitted, held)}
-    path = folder / f"{system}_nccl_nccl.parquet"
-    found["nccl"] = {kind: fit(kind, read_nccl(path, name)) for name, kind in OPERATIONS.items()}
-    efficiency, fitted, held = found["nccl"]["all_reduce"]
-    called = read_eager_nccl(data_folder, device)
-    efficiency = fit_eager("all_reduce", bandwidth_bytes_per_s, efficiency, called, copies=False)
-    found["nccl"]["all_reduce"] = (efficiency, fitted, held)
-    return found
-
-
-def _collectives(found: LinkFit) -> dict[KernelLibrary, dict[CollectiveKind, CollectiveEfficiency]]:
-    """As a link states them, errors included."""
-    return {library: {kind: _with_errors(*fit) for kind, fit in kinds.items()} for library, kinds in found.items()}
-
-
-def _experts(
-    data_folder: Path, name: str, device: Device
-) -> tuple[dict[ExpertFormat, ExpertEfficiency], dict[str, ResidualTable], list[FitReport]]:
-    """By format; the main kernel of each library, and others that were measured often."""
-    efficiencies: dict[ExpertFormat, ExpertEfficiency] = {}
-    residuals, reports = {}, []
-    for library, prefix in EXPERT_LIBRARIES.items():
-        path = data_folder / "kernels" / "aiconfigurator" / f"{SYSTEMS[name]}_{library}_moe.parquet"
-        for dtype, table in read_expert_table(path).groupby("dtype"):
-            for suffix, rows in tables_by_kernel(table).items():
-                form: Any = f"{prefix}{dtype}{suffix}"
-                if form not in get_args(ExpertFormat):
-                    continue
-                fit = fit_experts(device, form, rows)
-                efficiencies[form] = _with_errors(fit.efficiency, fit.fitted, fit.held_out)
-                reports.append(FitReport(name, f"experts {form}", fit.fitted, fit.held_out))
-                if fit.residual is not None:
-                    corrected = fit.corrected_fitted, fit.corrected_held_out
-                    residuals[f"experts_{form}"] = _with_errors(fit.residual, *corrected)
-                    reports.append(FitReport(name, f"experts {form} corrected", *corrected))
-    return efficiencies, residuals, reports
-
-
-def _elementwise(
-    data_folder: Path, devices_folder: Path, name: str, launch_s: float
-) -> tuple[dict[str, Any], list[FitReport]]:
-    """Small kernels by kind; the others get the launch of an empty kernel and the bandwidth of norms with additions."""
-    measured = ELEMENTWISE_FROM.get(name, name)
-    table = read_elementwise(data_folder, measured.split("_", maxsplit=1)[0])
-    assert table is not None
-    device = read_device(devices_folder / f"{measured}.yaml")
-    efficiencies: dict[ElementwiseKind, ElementwiseEfficiency] = {}
-    reports = []
-    for kind, rows in table.groupby("kind"):
-        found, fitted, held = fit_elementwise(device, rows)
-        errors = NO_ERRORS if measured != name else {"in_sample": fit_error(fitted), "held_out": fit_error(held)}
-        own: Any = kind
-        efficiencies[own] = found.model_copy(update=errors)
-        reports.append(FitReport(measured, f"elementwise {kind}", fitted, held))
-    norm, addition = efficiencies["norm"].memory_frac, efficiencies["residual_add"].memory_frac
-    values = {
-        "elementwise": efficiencies,
-        "elementwise_launch_s": launch_s,
-        "elementwise_memory_frac": float(f"{2.0 / (1.0 / norm + 1.0 / addition):.4g}"),
-    }
-    return values, reports if measured == name else []
+def _family(table: str) -> str:
+    """Of a residual table: the first word of its name."""
+    return table.split("_", maxsplit=1)[0]
 
 
 def _source(name: str) -> Source:

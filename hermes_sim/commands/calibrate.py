@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -10,19 +11,23 @@ import typer
 
 from hermes_sim.commands.validate import data_folder
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
+from hermes_sim.core.words import did_you_mean
 
 if TYPE_CHECKING:
+    from hermes_sim.calibration.device_fit import Family, FitReport
     from hermes_sim.calibration.own_device import OwnCalibration
-    from hermes_sim.calibration.run import FitReport
+    from hermes_sim.measured.tables import TableProblem
 
 DIFFERENT: Final = 1
+COLLECTIVES: Final = "collectives"
+"""Kernels of links, not of devices."""
 HEAD: Final = ("device", "kernel", "side", "median", "mean", "p90", "bias", "points")
 
 
 def calibrate(
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a shipped device, or with --measured the file of your own.", metavar="DEVICE"),
+        typer.Option(help="Shipped device or link; with --measured the file of your own device.", metavar="NAME"),
     ] = None,
     measured: Annotated[
         list[Path] | None,
@@ -34,11 +39,11 @@ def calibrate(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="gemm, attention, small_kernels or experts; all if left out.", metavar="KERNELS"),
+        typer.Option(help="gemm, attention, small_kernels, experts, collectives; all if left out.", metavar="KERNELS"),
     ] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the coefficients into the device files.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit with 1 where a device file differs from what is fitted here.")
+        bool, typer.Option("--check", help="Say where files differ from what is fitted here; if any, exit with 1.")
     ] = False,
     served: Annotated[
         bool, typer.Option("--served", help="Fit host terms of engines to served runs instead, all kernels frozen.")
@@ -65,7 +70,8 @@ def calibrate(
         return
     if figure is not None:
         raise HermesError("--figure draws one's own measurements: needs --measured TABLE")
-    _shipped(device, data_folder(data), only, write=write, check=check)
+    _check_names(device or [], only or [])
+    _shipped(device or [], data_folder(data), only or [], write=write, check=check)
 
 
 def _served(folder: Path) -> None:
@@ -101,15 +107,18 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
     from hermes_sim.hardware.device import Device
     from hermes_sim.measured import read_tables
     from hermes_sim.scenario.files import read_description
-    from hermes_sim.scenario.library import find
+    from hermes_sim.scenario.library import NotFound, find
 
     if len(devices) != 1:
         raise HermesError("--measured needs one --device: the file of yours, or the name of a shipped one")
-    path = Path(devices[0]) if Path(devices[0]).is_file() else find("device", devices[0])
+    try:
+        path = Path(devices[0]) if Path(devices[0]).is_file() else find("device", devices[0])
+    except NotFound as missing:
+        raise HermesError(f"--device {devices[0]}: {missing}") from None
     described = read_description(Device, path)
     tables = read_tables(files)
     if tables.problems:
-        raise ConfigError([Problem(one.file, None, one.column, str(one)) for one in tables.problems])
+        raise ConfigError([_problem(one) for one in tables.problems])
     chosen = {operator: table[table["device"] == described.name] for operator, table in tables.items()}
     chosen = {operator: table for operator, table in chosen.items() if len(table)}
     if not chosen:
@@ -133,6 +142,11 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
         typer.echo(render_cost_model(found.cost_model).rstrip())
 
 
+def _problem(one: TableProblem) -> Problem:
+    row = "" if one.row is None else f"row {one.row} "
+    return Problem(one.file, None, f"{row}{one.column}".strip(), one.reason)
+
+
 def _own_rows(found: OwnCalibration) -> Iterator[Sequence[str]]:
     for one in found.fits:
         strength = "" if one.fit.spread is not None else " (kept as they were)"
@@ -141,36 +155,74 @@ def _own_rows(found: OwnCalibration) -> Iterator[Sequence[str]]:
             yield (one.kernel, side, *_errors(errors))
 
 
-def _shipped(
-    devices: Sequence[str] | None, folder: Path, only: Sequence[str] | None, *, write: bool, check: bool
-) -> None:
-    """The fits that made the shipped device files, again."""
-    from hermes_sim.calibration.layered_devices import LAYERED_DEVICES
-    from hermes_sim.calibration.run import FAMILIES, LINKS_FOLDER, calibrate, differences, link_differences
-    from hermes_sim.calibration.tables import MEASURED_DEVICES
+def _shipped(names: Sequence[str], folder: Path, only: Sequence[str], *, write: bool, check: bool) -> None:
+    """The fits that made the shipped files of devices and links, again: all, or those named."""
+    from hermes_sim.calibration.device_fit import FAMILIES
+    from hermes_sim.calibration.run import calibrate
     from hermes_sim.core.shipped import shipped_root
 
-    known = (*MEASURED_DEVICES, *LAYERED_DEVICES)
-    for name in devices or ():
-        if name not in known:
-            raise HermesError(f"no shipped fit of a device '{name}'; there are {', '.join(known)}")
-    for family in only or ():
-        if family not in FAMILIES:
-            raise HermesError(f"--only {family}: {', '.join(FAMILIES)}")
+    devices, links = _fitted_files()
+    if names or only:
+        devices = [name for name in devices if not names or name in names]
+        links = [name for name in links if (name in names if names else COLLECTIVES in only)]
+    families: Any = [family for family in FAMILIES if not only or family in only]
+    if not families:
+        devices = []
     files = shipped_root() / "hardware_profiles" / "devices"
-    families: Any = tuple(only) if only else FAMILIES
-    if check:
-        different = [line for name in devices or known for line in differences(folder, files, name, families)]
-        if not devices and not only:
-            different += link_differences(folder, files.parent / LINKS_FOLDER)
-        for line in different:
+    try:
+        if check:
+            _check(folder, files, devices, links, families)
+            return
+        typer.echo(_line(HEAD))
+        rows = calibrate(folder, files, write=write, devices=devices, links=links, families=families)
+        for row in _shipped_rows(rows):
+            typer.echo(_line(row))
+    except FileNotFoundError as missing:
+        raise HermesError(f"{missing.filename}: no such table; the shipped fits need it") from None
+
+
+def _check(folder: Path, files: Path, devices: Sequence[str], links: Sequence[str], families: Sequence[Family]) -> None:
+    """Each file beside its fit, told as soon as it is known. Exit status 1 where numbers differ."""
+    from hermes_sim.calibration.links import LINKS_FOLDER, check_link
+    from hermes_sim.calibration.run import check_device
+
+    num_different = 0
+    found = (
+        *(partial(check_device, folder, files, name, families) for name in devices),
+        *(partial(check_link, folder, files.parent / LINKS_FOLDER, name) for name in links),
+    )
+    for compare in found:
+        checked = compare()
+        num_different += len(checked.differences)
+        for line in checked.lines():
             typer.echo(line)
-        typer.echo("every coefficient is as fitted" if not different else f"{len(different)} coefficients differ")
-        raise typer.Exit(DIFFERENT if different else 0)
-    rows = calibrate(folder, files, write=write, devices=devices, families=families)
-    typer.echo(_line(HEAD))
-    for row in _shipped_rows(rows):
-        typer.echo(_line(row))
+    if num_different:
+        typer.echo(f"{num_different} differences: the files are not what these data give")
+        raise typer.Exit(DIFFERENT)
+
+
+def _fitted_files() -> tuple[list[str], list[str]]:
+    """Names of the devices and of the links that shipped fits describe."""
+    from hermes_sim.calibration.layered_devices import LAYERED_DEVICES
+    from hermes_sim.calibration.links import LINKS
+    from hermes_sim.calibration.tables import MEASURED_DEVICES
+
+    return [*MEASURED_DEVICES, *LAYERED_DEVICES], [name for name, *_ in LINKS.values()]
+
+
+def _check_names(names: Sequence[str], only: Sequence[str]) -> None:
+    """Before anything is read. Raises HermesError."""
+    from hermes_sim.calibration.device_fit import FAMILIES
+
+    devices, links = _fitted_files()
+    for option, given, known in (
+        ("--device", names, [*devices, *links]),
+        ("--only", only, [*FAMILIES, COLLECTIVES]),
+    ):
+        for name in given:
+            if name not in known:
+                whose = "no shipped fit is of it" if option == "--device" else "no such kernels"
+                raise HermesError(f"{option} {name}: {whose}; known are {', '.join(known)}.{did_you_mean(name, known)}")
 
 
 def _shipped_rows(reports: Iterable[FitReport]) -> Iterator[Sequence[str]]:

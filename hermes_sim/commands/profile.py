@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,68 +39,53 @@ Name = Annotated[
     str | None, typer.Option(help="The device's name in the tables. [default: what the driver says]", metavar="NAME")
 ]
 Which = Annotated[Statistic, typer.Option(help="Which of the repeats is measured_s.")]
+Timer = Annotated[Clock, typer.Option(help="cpu leaves out what other processes took.")]
+Computing = Annotated[TorchDevice, typer.Option(help="cpu: the same code without a GPU.")]
+ModelName = Annotated[
+    str | None, typer.Option(help="llama_3_1_8b, llama_3_2_1b, small, tiny. [default: by device]", metavar="MODEL")
+]
+Trace = Annotated[
+    Path | None, typer.Option(help="CSV: arrival_s, num_prompt_tokens, num_output_tokens.", metavar="FILE")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 @app.command("cpu")
 def measure_cpu(
+    context: typer.Context,
     out: Out,
     budget: Budget = "5min",
     name: Name = None,
     statistic: Which = Statistic.MEDIAN,
-    clock: Annotated[Clock, typer.Option(help="cpu leaves out what other processes took.")] = Clock.WALL,
+    clock: Timer = Clock.WALL,
     quiet: Quiet = False,
 ) -> None:
     """NumPy and its BLAS: products, attention, norms, experts, memory streams."""
-    from hermes_sim.profile.command import bar_shown, budget_seconds
-    from hermes_sim.profile.kernels import profile_cpu
-
-    outcome = profile_cpu(
-        out,
-        budget_s=budget_seconds(budget),
-        name=name,
-        statistic=statistic.value,
-        clock=clock.value,
-        shown=bar_shown(quiet),
-    )
-    typer.echo(outcome.words(out))
+    _measure(context)
 
 
 @app.command("gpu")
 def measure_gpu(
+    context: typer.Context,
     out: Out,
     budget: Budget = "5min",
-    device: Annotated[TorchDevice, typer.Option(help="cpu: the same code without a GPU.")] = TorchDevice.CUDA,
+    device: Computing = TorchDevice.CUDA,
     name: Name = None,
     statistic: Which = Statistic.MEDIAN,
     quiet: Quiet = False,
 ) -> None:
     """PyTorch: products per dtype, attention, experts, copies, launches, all-reduce, power."""
-    from hermes_sim.profile.command import bar_shown, budget_seconds
-    from hermes_sim.profile.kernels import profile_gpu
-
-    outcome = profile_gpu(
-        out,
-        budget_s=budget_seconds(budget),
-        device=device.value,
-        name=name,
-        statistic=statistic.value,
-        shown=bar_shown(quiet),
-    )
-    typer.echo(outcome.words(out))
+    _measure(context)
 
 
 @app.command("engine")
 def measure_engine(
+    context: typer.Context,
     out: Out,
     budget: Budget = "5min",
-    device: Annotated[TorchDevice, typer.Option(help="cpu: the same code without a GPU.")] = TorchDevice.CUDA,
-    model: Annotated[
-        str | None, typer.Option(help="llama_3_1_8b, llama_3_2_1b, small, tiny. [default: by device]")
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="CSV: arrival_s, num_prompt_tokens, num_output_tokens.", metavar="FILE")
-    ] = None,
+    device: Computing = TorchDevice.CUDA,
+    model: ModelName = None,
+    trace: Trace = None,
     rate: Annotated[float | None, typer.Option(help="Requests per second of the built-in trace.")] = None,
     requests: Annotated[int | None, typer.Option(help="Requests of the built-in trace.")] = None,
     max_num_seqs: Annotated[int, typer.Option(help="Most sequences in a step.")] = 64,
@@ -107,9 +93,15 @@ def measure_engine(
     quiet: Quiet = False,
 ) -> None:
     """A small continuous-batching loop with random weights: time of every step and request."""
-    from hermes_sim.profile.command import bar_shown, budget_seconds
-    from hermes_sim.profile.engine_run import EngineSettings, profile_engine
+    _measure(context)
 
-    settings = EngineSettings(model, rate, requests, trace, max_num_seqs, max_num_batched_tokens)
-    words = profile_engine(out, settings, budget_s=budget_seconds(budget), device=device.value, shown=bar_shown(quiet))
-    typer.echo(words)
+
+def _measure(context: typer.Context) -> None:
+    """Options go by the names that `python -m hermes_sim.profile` gives them: one function serves both commands."""
+    from hermes_sim.profile.command import INTERRUPTED, RESUMABLE, run
+
+    try:
+        typer.echo(run(Namespace(what=context.info_name, **context.params)))
+    except KeyboardInterrupt:
+        typer.echo(RESUMABLE, err=True)
+        raise typer.Exit(INTERRUPTED) from None

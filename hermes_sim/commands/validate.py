@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from tempfile import TemporaryFile
+from typing import Annotated, Any, Final
 
 import typer
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.core.whole_file import write_whole
 
 REGRESSED: Final = 1
 BESIDE: Final = Path("../shared/data")
@@ -26,6 +28,10 @@ def validate(
         str | None,
         typer.Option(help="kernels, serving, an operator, experiment, device, part of a file's name.", metavar="NAME"),
     ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option("--report", help="Show a report of --json instead of comparing anew.", metavar="FILE"),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the whole report.", metavar="FILE")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write it as a page.", metavar="FILE")] = None,
     gate: Annotated[bool, typer.Option("--gate", help="Exit with 1 where a bar is worse than its baseline.")] = False,
@@ -35,30 +41,44 @@ def validate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Compare the cost models and the simulator with measurements: errors, bands, bars, worst rows."""
-    from hermes_sim.validation.accuracy import validate_folder
     from hermes_sim.validation.baseline import BASELINE, read_baseline, regressions
 
-    folder = data_folder(data)
+    if report_file is not None and (data or only or json_file):
+        raise HermesError("--report shows what was compared before: no --data, --only or --json with it")
     for file in (json_file, html_file):
         _check_file(file)
     before = read_baseline(baseline or BASELINE) if gate else {}
-    with _status(shown=not quiet and sys.stderr.isatty()) as tell:
-        accuracy = validate_folder(folder, only, tell)
+    report = _read(report_file) if report_file is not None else _compare(data_folder(data), only, quiet=quiet)
     if json_file is not None:
-        write_text(json_file, accuracy.to_json())
+        from hermes_sim.validation.report import report_text
+
+        write_text(json_file, report_text(report))
     if html_file is not None:
         from hermes_sim.validation.html_page import page
 
-        write_text(html_file, page(accuracy))
+        write_text(html_file, page(report))
     if not quiet:
         from hermes_sim.validation.terminal import render
 
-        typer.echo(render(accuracy, color=sys.stdout.isatty()))
-    worse = regressions(accuracy.bars, before)
+        typer.echo(render(report, color=sys.stdout.isatty()))
+    worse = regressions(report["bars"], before)
     for line in worse:
         typer.echo(f"worse than its baseline: {line}", err=True)
     if worse:
         raise typer.Exit(REGRESSED)
+
+
+def _compare(folder: Path, only: str | None, *, quiet: bool) -> dict[str, Any]:
+    from hermes_sim.validation.accuracy import validate_folder
+
+    with _status(shown=not quiet and sys.stderr.isatty()) as tell:
+        return validate_folder(folder, only, tell).as_dict()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from hermes_sim.validation.report import read_report
+
+    return read_report(path)
 
 
 def data_folder(given: Path | None) -> Path:
@@ -71,13 +91,10 @@ def data_folder(given: Path | None) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: written beside and put in place. Raises HermesError."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Whole or not at all. Raises HermesError."""
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise HermesError(f"{path}: {error.strerror}") from error
 
 
@@ -89,6 +106,11 @@ def _check_file(path: Path | None) -> None:
         raise HermesError(f"{path}: is a folder")
     if not path.parent.is_dir():
         raise HermesError(f"{path}: there is no folder {path.parent}")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise HermesError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ Table = dict[str, Column]
 REQUESTS: dict[str, str] = {
     "request": "int64",
     "pipeline": "category",
-    "status": "category",  # finished | rejected | unfinished
+    "status": "category",  # finished | rejected | unfinished | failed
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
     "arrival_s": "float64",
@@ -37,11 +37,14 @@ REQUESTS: dict[str, str] = {
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
+    "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
+    "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps
+    "link_energy_j": "float64",  # of its transfers between engines
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
     "quality": "float64",  # proxy that the model which gave the answer states; NaN: none
-    "cost_usd": "float64",  # share of its engines' rent over the whole run, by engine_s
+    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s
 }
 """Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
 
@@ -63,6 +66,7 @@ VISITS: dict[str, str] = {
     "network_s": "float64",
     "host_s": "float64",
     "preempted_s": "float64",  # from a preemption to the step that scheduled it again
+    "energy_j": "float64",  # share of the energy of its steps, by tokens
 }
 
 ENGINES: dict[str, str] = {
@@ -78,6 +82,7 @@ ENGINES: dict[str, str] = {
     "network_s": "float64",
     "host_s": "float64",
     "duration_s": "float64",  # of the run
+    "on_s": "float64",  # of the run, that it was paid for
     "utilization_frac": "float64",  # busy / (duration x lanes)
     "flops": "float64",
     "bytes": "float64",
@@ -112,6 +117,7 @@ LINKS: dict[str, str] = {
     "link": "category",
     "bytes": "float64",
     "num_transfers": "int64",
+    "energy_j": "float64",
     "busy_s": "float64",
     "utilization_frac": "float64",
 }

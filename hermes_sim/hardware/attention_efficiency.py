@@ -11,10 +11,11 @@ from hermes_sim.hardware.fit_error import FitError
 
 AttentionKernel = Literal[
     "fp8", "mla", "mla_fp8",
-    "trtllm", "trtllm_fp8", "trtllm_mla", "trtllm_mla_fp8",
-    "sglang_mla", "sglang_mla_fp8", "vllm_mla", "vllm_mla_fp8",
+    "trtllm", "trtllm_fp8", "trtllm_fmha_fp8", "trtllm_mla", "trtllm_mla_fp8",
+    "sglang_mla", "sglang_mla_fp8", "vllm_mla", "vllm_mla_fp8", "vllm_eager",
 ]  # fmt: skip
-"""Kernels with coefficients of their own: [engine][_mla: latent attention][_fp8: KV cache of fp8]."""
+"""Kernels with coefficients of their own: [engine][_eager: of an older version, called one by one][_fmha: multiplies in
+fp8][_mla: latent attention][_fp8: KV cache of fp8]."""
 
 
 class AttentionEfficiency(Description):
@@ -92,6 +93,12 @@ class AttentionEfficiency(Description):
     """Keys beyond the window that this tile walks over."""
     mixed_row_tokens: float = Field(default=0.0, ge=0.0, le=128.0)
     """Rows that a decode fills where prompts and decodes go through one kernel; 0: they have kernels of their own."""
+    mixed_tile_cycles: float = Field(default=0.0, ge=0.0)
+    """One tile of a decode there, beside its keys."""
+    mixed_empty_cycles: float = Field(default=0.0, ge=0.0)
+    """One of the tiles that such a kernel launches for every sequence as for a prompt, without rows in it."""
+    mixed_cache_frac: float = Field(default=1.0, gt=0.0)
+    """Keys of one KV head of all decodes, in shares of the last-level cache, that it half keeps for the next head."""
     benchmark_cache_frac: float = Field(default=1.0, gt=0.0)
     """A benchmark repeats one batch of decodes: KV bytes, in shares of the last-level cache, that it half finds there.
     Servers, whose weights pass through the cache between two steps, are priced without it."""

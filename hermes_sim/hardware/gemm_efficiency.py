@@ -9,7 +9,7 @@ from pydantic import Field
 from hermes_sim.core.schema import Description, Fraction, Seconds
 from hermes_sim.hardware.fit_error import FitError
 
-GemmDispatch = Literal["best", "rows_sm89", "rows_sm90", "rows_sm100"]
+GemmDispatch = Literal["best", "rows_sm89", "rows_sm90", "rows_sm100", "blocks_sm89"]
 
 GemmKernel = Literal[
     "fp8_block", "w8a16", "w4a16",
@@ -54,14 +54,27 @@ class GemmEfficiency(Description):
     ramp_s: Seconds = Field(default=0.0, alias="ramp")
     """Time until the memory streams at full bandwidth: short streams take up to twice as long."""
     dispatch: GemmDispatch = "best"
-    """Who chooses the tile: `best`, the library, with split sums; `rows_*`, the number of rows alone (CUTLASS fp8)."""
+    """Who chooses the tile: `best`, the library, with split sums; `rows_*`, rows and columns alone
+    (CUTLASS fp8); `blocks_*`, nobody: there is one (fp8 in blocks)."""
     quantize_row_s: Seconds = Field(default=0.0, alias="quantize_row")
     """Narrow dtypes: the kernel that scales the activations, per row."""
     quantize_element_s: Seconds = Field(default=0.0, alias="quantize_element")
     """... and per element."""
     dynamic_scale_s: Seconds = Field(default=0.0, alias="dynamic_scale")
     """Kernels that find the scale of all inputs, which a checkpoint that states the scale is spared: not served."""
+    benchmark_warm_frac: Fraction = 0.0
+    """A benchmark that repeats one product finds half of its weights in the last-level cache where they are this share
+    of it. Says how a kernel was measured: weights that are served come from memory."""
+    benchmark_warm_cost: Fraction = 1.0
+    """Time of weights that are found there over that of weights from memory."""
+    left_out: FitError | None = None
+    """Where few shapes were measured: error on fitted ones that were left out in turn, with the band this gives."""
     in_sample: FitError | None = None
     """Error on the shapes that were fitted."""
     held_out: FitError | None = None
     """Error on shapes that were not fitted; None for estimates."""
+
+    @property
+    def band(self) -> FitError | None:
+        """The error whose band is stated with a prediction."""
+        return self.left_out or self.in_sample or self.held_out

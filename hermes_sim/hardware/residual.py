@@ -12,11 +12,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Description, Fraction, NonNegativeInt, Source
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.hardware.fit_error import FitError
 
 FloatArray = npt.NDArray[np.float64]
 
-MAX_AXES: Final = 4
+MAX_AXES: Final = 5
 LARGEST_LOG_RATIO: Final = math.log(2.0)
 """A residual corrects a time by no more than a factor of two."""
 
@@ -43,10 +44,17 @@ class ResidualTable(Description):
     """Mean |ln(measured / predicted)| on shapes kept out in turn (cross-validation): analytic time ..."""
     after_frac: Fraction | None = None
     """... and with this table."""
+    left_out: FitError | None = None
+    """Error of corrected times on fitted shapes that were left out in turn, with the band that this gives."""
     in_sample: FitError | None = None
     """Error of corrected times on the shapes that were fitted."""
     held_out: FitError | None = None
     """Error of corrected times on shapes that were not fitted."""
+
+    @property
+    def band(self) -> FitError | None:
+        """The error whose band holds for shapes that were not fitted."""
+        return self.left_out or self.in_sample
 
     @model_validator(mode="after")
     def _check(self) -> ResidualTable:
@@ -95,6 +103,8 @@ class Residuals(Description):
     """Name of the device that was measured."""
     tables: dict[str, ResidualTable]
     """Kernel and dtype -> table: `gemm_bf16`, `attention_decode_bf16` ..."""
+    experts: dict[str, ExpertResidual] = Field(default_factory=dict)
+    """Format of the experts -> what is left of its measured layers: `bf16`, `trtllm_fp8` ..."""
     source: Source
 
 

@@ -67,6 +67,7 @@ class PhysicalLink:
     latency_s: float
     collective_latency_s: float
     """The same for collectives inside a captured graph."""
+    energy_per_byte_j: float
 
 
 class Topology:
@@ -192,6 +193,7 @@ class Topology:
             bandwidth_bytes_per_s=peak * profile.efficiency_frac,
             latency_s=profile.latency_s * latency_share,
             collective_latency_s=collective_latency_s * latency_share,
+            energy_per_byte_j=profile.energy_per_byte_j * latency_share,
         )
         self.links.append(link)
         seconds = link.latency_s + ROUTING_MESSAGE_BYTES / link.bandwidth_bytes_per_s

@@ -25,7 +25,7 @@ class Source:
     names: Names
     log: Log
     notes: Mapping[str, str] = field(default_factory=dict)
-    """What a file beside the table says of it: engine_version, model, device."""
+    """What a file beside the table says of it: engine_version, model, device, repeats."""
 
     def skip(self, operator: str, why: str, num_rows: int) -> None:
         """Counts rows that cannot be expressed."""

@@ -1,12 +1,13 @@
 """Tables of casys-kaist/LLMServingSim's profilers, both versions: parts of layers and attention of named models.
 
 Files are of one device, model and tensor-parallel degree, which their names tell: DEVICE_MODEL_tpN_TABLE. Shapes follow
-from the model; a tensor-parallel shard is one device with its share of heads and widths.
+from the model; a tensor-parallel shard is one device with its share of heads and widths. Experts are whole in every
+shard (expert parallelism): their times in the files are the same at every degree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pandas as pd
@@ -15,8 +16,17 @@ from hermes_sim.measured.layout import Layout, Part, Source, whole_numbers
 from hermes_sim.measured.parts import product, stream
 from hermes_sim.models.architecture import ModelArchitecture
 
+NORM_MODULES: Final = {"final_layernorm": "layernorm"}
+"""Modules of Transformers: the norm before the head adds nothing."""
+CHAINS: Final = {"norm": 9.0, "rope": 5.0, "activation": 5.0 / 3.0}
+"""Kernel -> bytes that the chain of kernels moves over those of one that is fused. A norm widens to 32 bits and narrows
+again: 36 bytes a number instead of 4. Rotation: 20 bytes instead of 4. SiLU is a kernel before the product: 10 bytes
+instead of 6. Source: the modules of Transformers' Llama."""
+PartOf = Callable[["Source", ModelArchitecture, str, pd.Series, int], tuple[str, pd.DataFrame | None]]
 SAMPLER_BYTES_PER_LOGIT: Final = 10.0
 """16-bit logits are read, widened to 32 bits and read again."""
+REPEATS: Final = 3
+"""Of every call by the newer profiler, unless the notes beside a table say otherwise."""
 _UNKNOWN_MODEL: Final = "its model's shape is not known: no model file and no architecture of the folder has the name"
 
 
@@ -31,22 +41,51 @@ def _per_sequence(source: Source) -> Iterator[Part]:
 
 
 def _layers(source: Source) -> Iterator[Part]:
-    """Older profiler: every matrix by itself, ns per name and number of tokens."""
-    yield from _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9)
+    """Older profiler: every matrix by itself, ns per name and number of tokens.
+
+    It runs the modules of Transformers: what engines fuse is a chain of kernels there, unless a compiler fuses it, as
+    XLA does for TPUs. Norms add nothing. An expert is whole on one device, whatever the tensor-parallel degree.
+    """
+    parts = _parts(source, source.table["layer_name"], source.table["input"], source.table["ns"] * 1e-9, _module)
+    yield from parts
 
 
-def _parts(source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series) -> Iterator[Part]:
+def _parts(
+    source: Source, names: pd.Series, tokens: pd.Series, measured_s: pd.Series, part_of: PartOf | None = None
+) -> Iterator[Part]:
     model = _model(source)
     if model is None:
         return
     names = names.astype("str").str.strip()
     tp = source.file.tp
     for name, index in names.groupby(names).groups.items():
-        operator, rows = _part(model, str(name), tokens.loc[index], tp)
+        if part_of is None:
+            operator, rows = _part(model, str(name), tokens.loc[index], tp)
+        else:
+            operator, rows = part_of(source, model, str(name), tokens.loc[index], tp)
         if rows is None:
             source.skip(str(name), operator, len(index))
             continue
         yield operator, _common(source, rows, measured_s.loc[index])
+
+
+def _module(
+    source: Source, model: ModelArchitecture, name: str, tokens: pd.Series, tp: int
+) -> tuple[str, pd.DataFrame | None]:
+    """The same of a module of Transformers."""
+    if model.moe is not None and (name.startswith("expert.") or name == "act_fn"):
+        tp = 1
+    norm = NORM_MODULES.get(name)
+    if norm is not None:
+        name = norm
+    operator, rows = _part(model, name, tokens, tp)
+    if rows is None or operator != "stream" or source.names.is_compiled(_device(source)):
+        return operator, rows
+    kernel = str(rows["kernel"].iloc[0])
+    chain = CHAINS.get(kernel)
+    if chain is None or (kernel == "norm" and model.norm != "rms") or (kernel == "activation" and not model.gated_mlp):
+        return operator, rows
+    return operator, rows.assign(kernel=f"unfused_{kernel}", num_bytes=rows["num_bytes"] * chain)
 
 
 def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tuple[str, pd.DataFrame | None]:
@@ -66,9 +105,9 @@ def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tu
         "gate_proj": ("gate", width, hidden),
         "up_proj": ("up", width, hidden),
         "down_proj": ("down", hidden, width),
-        "expert.w1": ("expert_gate", expert // tp, hidden),
-        "expert.w3": ("expert_up", expert // tp, hidden),
-        "expert.w2": ("expert_down", hidden, expert // tp),
+        "expert.w1": ("expert_gate", expert, hidden),
+        "expert.w3": ("expert_up", expert, hidden),
+        "expert.w2": ("expert_down", hidden, expert),
         "gate": ("router", model.moe.num_experts if model.moe is not None else 0, hidden),
         "lm_head": ("lm_head", model.vocab_size // tp, hidden),
     }
@@ -78,10 +117,10 @@ def _part(model: ModelArchitecture, name: str, tokens: pd.Series, tp: int) -> tu
         "post_layernorm": ("norm", 2.0 * hidden),
         "layernorm": ("norm", 2.0 * hidden),
         "final_layernorm": ("add_norm", 4.0 * hidden),
-        "qk_norm": ("norm", 2.0 * (query + key)),
+        "qk_norm": ("qk_norm", 2.0 * (model.num_heads + model.num_kv_heads) * head_dim),  # timed with all heads
         "rope": ("rope", 2.0 * (query + key)),
         "rotary_emb": ("rope", 2.0 * (query + key)),
-        "act_fn": ("activation", (3.0 if model.gated_mlp else 2.0) * width),
+        "act_fn": ("activation", (3.0 if model.gated_mlp else 2.0) * (expert or width)),
         "sampler": ("sampler", SAMPLER_BYTES_PER_LOGIT / 2.0 * model.vocab_size),
     }
     if name in matrices:
@@ -110,17 +149,18 @@ def _attention(source: Source) -> Iterator[Part]:
 def _skew(source: Source) -> Iterator[Part]:
     """Three times a row: all decodes at the mean context, all at the longest, and the mix of nb long, n - nb short.
 
-    Calls of the same shape take five times as long as in the attention table where they are short: the launches from
-    the host are in these times.
+    Each is the sum over the profiler's repeats, where the attention table has their mean: calls of one shape that are
+    in both tables differ by the number of repeats to within a percent, short and long ones alike.
     """
     table = source.table
+    repeats = float(source.notes.get("repeats") or REPEATS)
     mean, longest = table["kv_mean"] + 1.0, table["kv_big"] + 1.0
     for column, context, most in (
         ("t_mean_us", mean, mean),
         ("t_max_us", longest, longest),
         ("t_skew_us", mean, longest),
     ):
-        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6, "eager")
+        yield from _calls(source, table["pc"], table["kp"], table["n"], context, most, table[column] * 1e-6 / repeats)
 
 
 def _calls(
@@ -131,7 +171,6 @@ def _calls(
     context: pd.Series,
     longest: pd.Series,
     measured_s: pd.Series,
-    timing: str = "device",
 ) -> Iterator[Part]:
     model = _model(source)
     if model is None:
@@ -161,7 +200,7 @@ def _calls(
     for operator, (chosen, columns) in kinds.items():
         if chosen.any():
             rows = heads.assign(part="attention", **columns)[chosen]
-            yield operator, _common(source, rows, measured_s[chosen], timing)
+            yield operator, _common(source, rows, measured_s[chosen])
     source.skip("attention", "neither prompt tokens nor decodes", int(((chunk == 0) & (decodes == 0)).sum()))
 
 
@@ -237,14 +276,18 @@ def _model(source: Source) -> ModelArchitecture | None:
     return model
 
 
-def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series, timing: str = "device") -> pd.DataFrame:
+def _device(source: Source) -> str:
+    return source.names.device(source.notes["device"]) if "device" in source.notes else source.file.device
+
+
+def _common(source: Source, rows: pd.DataFrame, measured_s: pd.Series) -> pd.DataFrame:
     name = source.notes.get("model") or source.file.model
     return rows.assign(
         measured_s=measured_s,
-        device=source.names.device(source.notes["device"]) if "device" in source.notes else source.file.device,
+        device=_device(source),
         engine="vllm",
         engine_version=source.notes.get("engine_version", ""),
-        timing=timing,
+        timing="device",
         dtype="bf16",
         model=source.names.model(name),
     )

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from hermes_sim.core.errors import ConfigError
+from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.hugging_face import from_config
 from hermes_sim.scenario.files import read_description
-from hermes_sim.scenario.library import FileKind, entries
+from hermes_sim.scenario.library import FileKind, entries, find
 
 ENGINES: Final = ("vllm", "trtllm", "sglang", "tensorrt_llm")
 _TP: Final = re.compile(r"(?:^|[_\-.])tp(\d+)(?:[_\-.]|$)", re.IGNORECASE)
@@ -49,6 +50,10 @@ class Names:
     def device(self, text: str) -> str:
         """Name of the device's file in the library, or the text itself."""
         return self._devices.get(normal_form(text), text)
+
+    def is_compiled(self, device: str) -> bool:
+        """Whether a step is one compiled program on this device of the library, which fuses its small operations."""
+        return any(entry.name == device for entry in entries("device")) and _device_kind(device) == "tpu"
 
     def model(self, text: str) -> str:
         """Name of the model's file in the library, or the text itself."""
@@ -113,6 +118,11 @@ def _known(kind: FileKind) -> dict[str, str]:
         for name in entry.names:
             found.setdefault(normal_form(name.rsplit("/", 1)[-1]), entry.name)
     return found
+
+
+@lru_cache(maxsize=64)
+def _device_kind(name: str) -> str:
+    return read_description(Device, find("device", name)).kind
 
 
 @lru_cache(maxsize=64)

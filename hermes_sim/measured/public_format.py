@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from hermes_sim.measured.columns import COMMON, OPERATORS, Column, columns_of
+from hermes_sim.measured.columns import OPERATORS, Column, columns_of
 from hermes_sim.measured.files import sound_rows
 from hermes_sim.measured.layout import Layout, Part, Source
 
@@ -66,5 +66,3 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
         states_device=True,
     ),
 )
-REQUIRED: Final = tuple(column.name for column in COMMON if column.default is None)
-"""Columns of every table in this format."""

@@ -146,7 +146,12 @@ def _notes(folder: Path) -> list[tuple[Path, str, dict[str, str]]]:
             continue
         for prefix, about in content.items() if isinstance(content, dict) else ():
             if isinstance(about, dict):
-                keys = {"vllm_version": "engine_version", "model": "model", "gpu": "device"}
+                keys = {
+                    "vllm_version": "engine_version",
+                    "model": "model",
+                    "gpu": "device",
+                    "measurement_iterations": "repeats",
+                }
                 notes = {ours: str(about[theirs]) for theirs, ours in keys.items() if theirs in about}
                 found.append((path.parent.relative_to(folder), prefix, notes))
     return found

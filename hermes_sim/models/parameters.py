@@ -128,24 +128,14 @@ def indexer_bytes_per_token_per_layer(model: ModelArchitecture) -> float:
 def kv_bytes_per_token(model: ModelArchitecture, dtype: Dtype | None = None) -> float:
     """KV-cache bytes that one token adds in all attention layers of the whole model.
 
-    Sliding layers are counted: they stop growing at their window (see kv_bytes_per_sequence). State-space
-    layers and encoders add nothing. A prompt token of an encoder-decoder model leaves its cross-attention's keys and
-    values in every decoder layer, a generated one those of the self-attention: as many bytes.
+    Sliding layers are counted: they stop growing at their window. State-space layers and encoders add nothing. A prompt
+    token of an encoder-decoder model leaves its cross-attention's keys and values in every decoder layer, a generated
+    one those of the self-attention: as many bytes.
     """
     if model.family == "encoder":
         return 0.0
     per_layer = kv_elements_per_token_per_layer(model) * DTYPE_BYTES[dtype or model.kv_dtype]
     return model.num_attention_layers * per_layer + _indexer_bytes_per_token(model)
-
-
-def kv_bytes_per_sequence(model: ModelArchitecture, num_tokens: int, dtype: Dtype | None = None) -> float:
-    """KV-cache bytes of one sequence of that length, sliding layers cut at their window, recurrent state included."""
-    if model.family == "encoder":
-        return 0.0
-    per_layer = kv_elements_per_token_per_layer(model) * DTYPE_BYTES[dtype or model.kv_dtype]
-    cached = model.num_full_attention_layers * num_tokens
-    cached += model.num_sliding_layers * min(num_tokens, model.sliding_window)
-    return per_layer * cached + num_tokens * _indexer_bytes_per_token(model) + state_bytes_per_sequence(model)
 
 
 def state_bytes_per_sequence(model: ModelArchitecture, dtype: Dtype | None = None) -> float:

@@ -42,6 +42,11 @@ _PROMPT_SECONDS = (
 NOT_CAPTURED: Final[tuple[AttentionKernel, ...]] = ("vllm_mla", "vllm_mla_fp8")
 """Measured with the host's time to launch them, ten times that of a captured graph."""
 
+EAGER: Final = "_eager"
+"""After the name of an engine: its kernels of another version, called one by one and not in captured graphs."""
+FP8_MATH: Final = "_fmha"
+"""After the name of an engine: its kernels that multiply queries, keys and values of fp8 in fp8."""
+
 TILE_HEAD_DIM = 128.0
 """Cycles of a tile are stated for this head dimension."""
 
@@ -165,8 +170,16 @@ def attention_kernel(
     """
     latent = "_mla" if layers.kind == "latent" else ""
     narrow = "_fp8" if layers.kv_dtype in ("fp8", "fp8_block") else ""
-    for name in (f"{engine}{latent}{narrow}", f"{latent}{narrow}".lstrip("_"), f"{engine}{latent}", latent.lstrip("_")):
-        kernel = cast(AttentionKernel, name)
+    library = engine.removesuffix(EAGER).removesuffix(FP8_MATH)
+    for name in (
+        f"{engine}{latent}{narrow}",
+        f"{library}{latent}{narrow}",
+        f"{latent}{narrow}",
+        f"{engine}{latent}",
+        f"{library}{latent}",
+        latent,
+    ):
+        kernel = cast(AttentionKernel, name.lstrip("_"))
         if kernel in device.cost_model.attention_kernels and not (serving and kernel in NOT_CAPTURED):
             return kernel
     return ""
@@ -233,8 +246,13 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     block_s = layer.BLOCK_TOKENS * values[layer.DECODE_BYTE_S] / max(values[layer.DECODE_WAVES], 1e-12)
     slower = max(values[layer.DECODE_TILE_S] / max(4.0 * block_s, 1e-12), 1.0)
     values[layer.DECODE_HIDDEN_BLOCKS] = shape.decode_hidden_blocks * slower
-    values[layer.MIXED_ROW_TOKENS] = shape.mixed_row_tokens
     cache_bytes = device.cache.capacity_bytes if device.cache else 0.0
+    values[layer.MIXED_ROW_TOKENS] = shape.mixed_row_tokens
+    values[layer.MIXED_TILE_S] = shape.mixed_tile_cycles * cycle_s
+    values[layer.MIXED_EMPTY_S] = shape.mixed_empty_cycles * cycle_s
+    values[layer.MIXED_GROUP] = group
+    head_bytes = layers.decode_bytes_per_token / layers.num_kv_heads
+    values[layer.MIXED_CACHE_TOKENS] = max(shape.mixed_cache_frac * cache_bytes / head_bytes, 1.0)
     values[layer.REPEATED_TOKENS] = shape.benchmark_cache_frac * cache_bytes / layers.decode_bytes_per_token
     values[layer.REPEATED_SHARE] = 1.0 / shape.benchmark_cache_speedup
 

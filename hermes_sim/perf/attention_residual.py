@@ -18,6 +18,10 @@ from hermes_sim.perf.residual import NO_RESIDUAL, pad_residuals, residual_log_ra
 
 FloatArray = npt.NDArray[np.float64]
 
+WINDOW: Final = "_window"
+"""Before the size of a window, in the name of a table."""
+NEAREST_WINDOW: Final = 0.5
+"""Octaves between a window and the measured one whose table holds for it."""
 SEQUENCES: Final = "num_seqs"
 TOKENS: Final = {"decode": "context_tokens", "prefill": "new_tokens"}
 """Axis of a phase's tables, per sequence: the context with the new token, or the new tokens of a whole prompt."""
@@ -29,16 +33,24 @@ def attention_residual(
 ) -> ResidualTable | None:
     """The table of the coefficients in use, `attention_[phase]_[kernel]`; `vllm` is the kernel without a name.
 
-    None where nothing of the kind was measured: under windows, and in encoders and decoders of their own.
+    Under a window it is the table of the measured window that is nearest, no more than NEAREST_WINDOW away. None where
+    nothing of the kind was measured: also in encoders and decoders of their own.
     """
-    if device.residuals is None or layers.window_tokens > 0 or layers.bidirectional or layers.num_decode_calls > 1:
+    if device.residuals is None or layers.bidirectional or layers.num_decode_calls > 1:
         return None
-    return device.residuals.tables.get(residual_name(phase, attention_kernel(layers, device, engine, serving=serving)))
+    tables = device.residuals.tables
+    name = residual_name(phase, attention_kernel(layers, device, engine, serving=serving))
+    if layers.window_tokens == 0:
+        return tables.get(name)
+    own, start = math.log2(layers.window_tokens), f"{name}{WINDOW}"
+    distances = {key: abs(math.log2(int(key.removeprefix(start))) - own) for key in tables if key.startswith(start)}
+    nearest = min(distances, key=lambda key: distances[key], default=None)
+    return tables[nearest] if nearest is not None and distances[nearest] <= NEAREST_WINDOW else None
 
 
-def residual_name(phase: str, kernel: str) -> str:
+def residual_name(phase: str, kernel: str, window_tokens: int = 0) -> str:
     """Name of a kernel's table; kernel: as in `attention_kernels`, nothing for the device's own `attention`."""
-    return f"attention_{phase}_{kernel or 'vllm'}"
+    return f"attention_{phase}_{kernel or 'vllm'}{f'{WINDOW}{window_tokens}' if window_tokens else ''}"
 
 
 def head_axes(layers: AttentionLayers) -> dict[str, float]:

@@ -102,8 +102,13 @@ def gemm_efficiency(device: Device, dtype: Dtype, kernel: GemmKernel | None = No
     return next(iter(table.values()))
 
 
-def gemm_coefficients(device: Device, dtype: Dtype, kernel: GemmKernel | None = None) -> FloatArray:
-    """[NUM_GEMM_COEFFICIENTS] of one dtype or kernel, for serving: weights always come from memory."""
+def gemm_coefficients(
+    device: Device, dtype: Dtype, kernel: GemmKernel | None = None, *, benchmark: bool = False
+) -> FloatArray:
+    """[NUM_GEMM_COEFFICIENTS] of one dtype or kernel, for serving: weights always come from memory.
+
+    benchmark: of the measurement instead, which repeats one product.
+    """
     efficiency = gemm_efficiency(device, dtype, kernel)
     values = np.zeros(gemm.NUM_GEMM_COEFFICIENTS)
     values[gemm.PEAK] = peak_flops_per_s(device, dtype)
@@ -126,13 +131,16 @@ def gemm_coefficients(device: Device, dtype: Dtype, kernel: GemmKernel | None = 
     values[gemm.WRITE_FRAC] = efficiency.write_frac
     values[gemm.RAMP_S] = efficiency.ramp_s
     values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
+    if benchmark and device.cache is not None:
+        values[gemm.WARM_BYTES] = efficiency.benchmark_warm_frac * device.cache.capacity_bytes
+        values[gemm.WARM_COST] = efficiency.benchmark_warm_cost
     return values
 
 
-def gemm_table(device: Device, products: Sequence[Product]) -> FloatArray:
+def gemm_table(device: Device, products: Sequence[Product], *, benchmark: bool = False) -> FloatArray:
     """[num_products, NUM_GEMM_COEFFICIENTS + longest residual table]: what `corrected_gemm_seconds` reads."""
     residuals = [pack_residual(gemm_residual(device, *product)) for product in products]
-    coefficients = np.array([gemm_coefficients(device, *product) for product in products])
+    coefficients = np.array([gemm_coefficients(device, *product, benchmark=benchmark) for product in products])
     return np.hstack([coefficients.reshape(len(products), gemm.NUM_GEMM_COEFFICIENTS), pad_residuals(residuals)])
 
 

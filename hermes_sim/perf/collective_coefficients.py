@@ -18,7 +18,7 @@ NOT_FITTED: FloatArray = np.zeros(collective.NUM_COLLECTIVE_COEFFICIENTS)
 
 
 class Collectives(NamedTuple):
-    """[NUM_COLLECTIVE_COEFFICIENTS] each, in the order of the settings of perf/lowering.py."""
+    """[NUM_COLLECTIVE_COEFFICIENTS] each, in the order of the settings of perf/operator_rows.py."""
 
     tp_all_reduce: FloatArray = NOT_FITTED
     tp_all_gather: FloatArray = NOT_FITTED

@@ -12,7 +12,7 @@ from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
-from hermes_sim.hardware.residual import ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertResidual
 from hermes_sim.perf.coefficients import BLOCK_SCALE_BYTES, CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
 from hermes_sim.perf.operators import experts
 
@@ -34,6 +34,10 @@ PEAK_DTYPES: Final[dict[str, Dtype]] = {
     "bf16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "fp4": "fp4", "mxfp4": "bf16", "w4a16": "bf16", "w4a8": "fp8",
 }  # fmt: skip
 """Format without its library -> the dtype its products are multiplied in."""
+
+GENERATED: Final = ("fp4", "fp8_block")
+"""Block-scaled formats that TensorRT-LLM serves on datacenter Blackwell with its generated kernels (moe_config.backend
+TRTLLM), the ones that FlashInfer hands to vLLM and SGLang; most of its tables time the CUTLASS ones."""
 
 UNMEASURED_KERNELS: Final = 2.0
 """Launches of a layer of experts where nothing is known about its kernels: its two products."""
@@ -66,20 +70,26 @@ def expert_efficiency(device: Device, name: str) -> ExpertEfficiency | None:
     return next((table[candidate] for candidate in (*own, *alike) if candidate in table), None)
 
 
+def served_entry(device: Device, name: ExpertFormat, kernels: KernelLibrary) -> str:
+    """Entry of `cost_model.experts` with the kernels that an engine of the library runs."""
+    is_generated = device.device_class == "datacenter_blackwell" and name in GENERATED
+    return f"{TRTLLM}{name}" if kernels == "trtllm" and not is_generated else name
+
+
 def expert_coefficients(
     device: Device, dtype: Dtype, name: ExpertFormat, kernels: KernelLibrary = "vllm"
 ) -> FloatArray:
     """[NUM_EXPERT_COEFFICIENTS] of one format, for serving: weights always come from memory."""
-    efficiency = expert_efficiency(device, f"{TRTLLM}{name}" if kernels == "trtllm" else name)
+    efficiency = expert_efficiency(device, served_entry(device, name, kernels))
     return pack(device, peak_flops_per_s(device, dtype), efficiency or _as_dense(device, dtype))
 
 
-def expert_residual(device: Device, name: ExpertFormat, kernels: KernelLibrary = "vllm") -> ResidualTable | None:
-    """The residual table of the format's own coefficients; None where another format's stand for them."""
-    form = f"{TRTLLM}{name}" if kernels == "trtllm" else name
+def expert_residual(device: Device, name: ExpertFormat, kernels: KernelLibrary = "vllm") -> ExpertResidual | None:
+    """What is left over by the format's own coefficients; None where another format's stand for them."""
+    form = served_entry(device, name, kernels)
     if device.residuals is None or form not in device.cost_model.experts:
         return None
-    return device.residuals.tables.get(f"experts_{form}")
+    return device.residuals.experts.get(form)
 
 
 def pack(device: Device, peak: float, efficiency: ExpertEfficiency) -> FloatArray:

@@ -15,7 +15,8 @@ from hermes_sim.models.forward import (
 )
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.attention_layers import layer_kind
-from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, LoweredOperators
+from hermes_sim.perf.lowered_operators import LoweredOperators
+from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
     DECODE_RESIDUAL,
@@ -123,9 +124,8 @@ def _by_tokens(cost: LlmCost, batch: StepBatch) -> Iterator[OperatorCost]:
         encoder = encoder_pass_operators(cost.model, batch.num_prompt_tokens, tp=cost.tp)
         yield from _counted(cost, cost.encoder_operators, encoder, batch.num_prompt_tokens)
     operators = token_operators(cost.model, num_tokens, tp=cost.tp, ep=cost.ep, dp=cost.dp)
-    yield from _counted(
-        cost, cost.token_operators, operators, captured_size(num_tokens, max_captured) if alone else num_tokens
-    )
+    lowered = cost.captured_operators if alone and num_tokens <= max_captured else cost.token_operators
+    yield from _counted(cost, lowered, operators, captured_size(num_tokens, max_captured) if alone else num_tokens)
 
 
 def captured_size(num_tokens: int, max_captured: int) -> int:

@@ -6,15 +6,17 @@ A table is packed into one flat array, so that compiled code carries any number 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
-from hermes_sim.hardware.residual import MAX_AXES, ResidualTable
+from hermes_sim.hardware.residual import ResidualTable
 
 FloatArray = npt.NDArray[np.float64]
+
+MAX_AXES = 4  # of a packed table: what an engine fixes is cut off before
 
 IS_TABLE = 0  # 0: no table, the ratio is 1 everywhere
 NUM_KNOTS = 1  # .. NUM_KNOTS + MAX_AXES: knots of each axis, 1 where there is none
@@ -25,11 +27,18 @@ NO_RESIDUAL: FloatArray = np.zeros(1)
 
 
 def pack_residual(table: ResidualTable | None) -> FloatArray:
-    """Flat array of a table for `residual_log_ratio`."""
+    """Flat array of a table for `residual_log_ratio`. ValueError with more than MAX_AXES axes."""
     if table is None:
         return NO_RESIDUAL
+    if len(table.axes) > MAX_AXES:
+        raise ValueError(f"a packed table has at most {MAX_AXES} axes, got {', '.join(table.axes)}")
     axes = [np.log2(np.maximum(knots, 1.0)) for knots in table.axes.values()]
     return _packed(axes, table.log_ratios, table.has_data)
+
+
+def pack_curve(knots: Sequence[float], log_ratios: FloatArray, support: float) -> FloatArray:
+    """Flat array of one curve over the first axis; support: how much of it rests on measurements, alike all along."""
+    return _packed([np.log2(np.maximum(knots, 1.0))], log_ratios, np.full(len(knots), support))
 
 
 def slice_residual(table: ResidualTable | None, at: Mapping[str, float]) -> FloatArray:

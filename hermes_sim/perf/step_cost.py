@@ -12,7 +12,7 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import ExpertLoad, UniformLoad
-from hermes_sim.perf import lowering
+from hermes_sim.perf import operator_rows
 from hermes_sim.perf.attention_layers import (
     AttentionLayers,
     RecurrentLayers,
@@ -23,16 +23,9 @@ from hermes_sim.perf.attention_layers import (
 from hermes_sim.perf.attention_residual import with_residuals
 from hermes_sim.perf.collective_coefficients import FROM_BANDWIDTH, Collectives
 from hermes_sim.perf.expert_routing import expert_rates
-from hermes_sim.perf.lowering import (
-    COMPUTE,
-    HOST,
-    MEMORY,
-    NO_RATES,
-    LoweredOperators,
-    lower_encoder,
-    lower_sampling,
-    lower_tokens,
-)
+from hermes_sim.perf.lowered_operators import LoweredOperators
+from hermes_sim.perf.lowering import lower_encoder, lower_sampling, lower_tokens
+from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY, NO_RATES
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
@@ -91,6 +84,8 @@ class LlmCost:
     dp: int
     provenance: Provenance
     token_operators: LoweredOperators
+    captured_operators: LoweredOperators
+    """The same in a captured step."""
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
     sampling_operators: LoweredOperators
@@ -102,7 +97,7 @@ class LlmCost:
 
     def seconds(self, batch: StepBatch) -> FloatArray:
         """[4] seconds of one step by limiting resource."""
-        out = np.zeros(lowering.NUM_RESOURCES)
+        out = np.zeros(operator_rows.NUM_RESOURCES)
         step_cost(
             self.linear, self.decode_linear, self.sampled, self.attention,
             batch.num_tokens, batch.num_sampled, batch.num_decode, batch.num_decode_tokens, batch.decode_context_sum,
@@ -205,6 +200,7 @@ def build_llm_cost(
     launch_factor: float = 1.0,
     prompt_launch_factor: float = 1.0,
     compute_slowdown: float = 1.0,
+    captured_frac: float = 1.0,
     sort_bytes_per_logit: float = 0.0,
     sort_cycles_per_logit: float = 0.0,
     dp: int = 1,
@@ -225,6 +221,7 @@ def build_llm_cost(
     between_steps_s: what a step that gives tokens needs on the device outside its layers. launch_factor: time to
     launch a kernel that is not captured, over that of a bare launch; prompt_launch_factor: launches of a step with
     prompts over those of one without. compute_slowdown: of products that compute limits.
+    captured_frac: of the small kernels of the layers in captured steps.
     sort_bytes_per_logit, sort_cycles_per_logit: top-p sampling sorts, rows side by side, one core each.
     kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
     bandwidths. sequence_parallel: reduce-scatter and all-gather in the place of an all-reduce. comm_overlap_frac: of
@@ -232,13 +229,13 @@ def build_llm_cost(
     ValueError if what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
-    settings = np.zeros(lowering.NUM_SETTINGS)
-    settings[lowering.TP] = tp
-    settings[lowering.TP_BANDWIDTH], settings[lowering.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
-    settings[lowering.PP_BANDWIDTH], settings[lowering.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
-    settings[lowering.EP_BANDWIDTH], settings[lowering.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
-    settings[lowering.EP_DEVICES] = tp * dp
-    settings[lowering.TP_ALL_REDUCE : lowering.NUM_SETTINGS] = np.concatenate(collectives)
+    settings = np.zeros(operator_rows.NUM_SETTINGS)
+    settings[operator_rows.TP] = tp
+    settings[operator_rows.TP_BANDWIDTH], settings[operator_rows.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
+    settings[operator_rows.PP_BANDWIDTH], settings[operator_rows.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
+    settings[operator_rows.EP_BANDWIDTH], settings[operator_rows.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
+    settings[operator_rows.EP_DEVICES] = tp * dp
+    settings[operator_rows.TP_ALL_REDUCE : operator_rows.NUM_SETTINGS] = np.concatenate(collectives)
     rates = _expert_rates(model, expert_load, ep)
     lowered = lower_tokens(
         model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels,
@@ -257,6 +254,11 @@ def build_llm_cost(
     table[:, COMPUTE] *= compute_slowdown
     padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
     decode_linear = table[padded]
+    in_graph = lowered.with_small_kernels(captured_frac)
+    num_captured = min(captured, most_decode_tokens)
+    if captured_frac < 1.0:
+        decode_linear[: num_captured + 1] = in_graph.table(max(padded[: num_captured + 1]))[padded[: num_captured + 1]]
+        decode_linear[: num_captured + 1, COMPUTE] *= compute_slowdown
     sampled = sampling.table(most_decode_tokens)
     sampled[:, HOST] += host_per_sequence_s * np.arange(most_decode_tokens + 1)
     between_steps_s += model.vocab_size * sort_cycles_per_logit / (device.clock_hz or TYPICAL_CLOCK_HZ)
@@ -302,6 +304,7 @@ def build_llm_cost(
         dp=dp,
         provenance="estimate" if device.cost_model.source.kind == "estimate" else "analytic",
         token_operators=lowered,
+        captured_operators=in_graph,
         encoder_operators=encoder,
         sampling_operators=sampling,
         sort_bytes_per_logit=sort_bytes_per_logit,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.attention_layers import MAX_LAYER_KINDS
-from hermes_sim.perf.lowering import COMPUTE, HOST, MEMORY, NETWORK
+from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY, NETWORK
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
     MIXED_ROW_TOKENS,

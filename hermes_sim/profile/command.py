@@ -16,6 +16,7 @@ from hermes_sim.profile.kernels import profile_cpu, profile_gpu
 WRONG_INPUT = 2
 FAILED = 1
 INTERRUPTED = 130
+RESUMABLE = "interrupted; rows so far are saved, run again to go on"
 DEFAULT_BUDGET = "5min"
 CLOCKS = ("wall", "cpu")
 DEVICES = ("cuda", "cpu")
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error.strerror or error}\n")
         return FAILED
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; rows so far are saved, run again to go on\n")
+        sys.stderr.write(f"{RESUMABLE}\n")
         return INTERRUPTED
     sys.stdout.write(words + "\n")
     return 0

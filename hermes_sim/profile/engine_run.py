@@ -15,6 +15,7 @@ from typing import Final
 
 from hermes_sim import __version__
 from hermes_sim.core.errors import HermesError
+from hermes_sim.core.whole_file import write_whole
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.profile.backend import ITEM_BYTES, Backend, DeviceKind, choose_backend
 from hermes_sim.profile.engine_loop import EngineLoop, Generation, Run, StepRecord
@@ -22,7 +23,6 @@ from hermes_sim.profile.engine_model import CapturedDecode, Transformer
 from hermes_sim.profile.engine_shape import MODELS, ModelShape
 from hermes_sim.profile.request_trace import Request, poisson_trace, read_trace
 from hermes_sim.profile.session import open_folder, progress_bar
-from hermes_sim.profile.table_file import write_atomically
 
 MEMORY_FRAC = 0.8
 """Share of the free memory for weights and KV cache."""
@@ -154,11 +154,11 @@ def _warm_up(loop: EngineLoop, settings: EngineSettings, longest: int) -> None:
 
 def _write(folder: Path, run: Run, description: Mapping[str, object]) -> None:
     """Requests last: their file says that a replay is complete."""
-    write_atomically(folder / "meta.json", json.dumps(description, indent=2) + "\n")
+    write_whole(folder / "meta.json", json.dumps(description, indent=2) + "\n")
     steps = [field.name for field in fields(StepRecord)]
-    write_atomically(folder / "steps.csv", _csv(steps, [asdict(step) for step in run.steps]))
+    write_whole(folder / "steps.csv", _csv(steps, [asdict(step) for step in run.steps]))
     rows = [request_row(sequence) for sequence in sorted(run.sequences, key=lambda one: one.number)]
-    write_atomically(folder / "requests.csv", _csv(REQUEST_COLUMNS, rows))
+    write_whole(folder / "requests.csv", _csv(REQUEST_COLUMNS, rows))
 
 
 def request_row(sequence: Generation) -> dict[str, object]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hermes_sim import __version__
+from hermes_sim.core.whole_file import write_whole
 from hermes_sim.profile.session import Session
-from hermes_sim.profile.table_file import write_atomically
 
 METHOD = (
     "Each row: operands of random normal values; weights, keys and values rotate through buffers that together are "
@@ -39,4 +39,4 @@ def write_provenance(folder: Path, kind: str, session: Session, budget_s: float)
         "not_reached_in_budget": session.num_unreached,
         "not_measured": [asdict(left) for left in session.not_measured],
     }
-    write_atomically(path, json.dumps(page, indent=2) + "\n")
+    write_whole(path, json.dumps(page, indent=2) + "\n")

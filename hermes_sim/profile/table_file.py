@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hermes_sim.core.errors import HermesError
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """The old file or the new one, whenever the process dies."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+from hermes_sim.core.whole_file import write_whole
 
 
 class TableFile:
@@ -46,7 +39,7 @@ class TableFile:
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_atomically(self.path, text.getvalue())
+        write_whole(self.path, text.getvalue())
         self._saved = len(self.rows)
 
     def _key(self, row: Mapping[str, object]) -> tuple[str, ...]:

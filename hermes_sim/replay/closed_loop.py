@@ -19,6 +19,8 @@ from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of
 from hermes_sim.replay.experiment import Comparison, Progress, Side, Unexpressed
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, is_silicon_table, read_silicon_table
+from hermes_sim.replay.silicon_twins import with_stated_layouts
+from hermes_sim.replay.split import FITTED_CLOSED_LOOP_MODES
 
 TABLES: Final = ("*.csv", "*.csv.gz")
 DRAFTING: Final = "runs with multi-token prediction, which the table does not say: the same configuration is slower"
@@ -44,6 +46,7 @@ class ClosedLoopReader:
                 yield found
             else:
                 runs.append(found)
+        runs = with_stated_layouts(runs)
         drafting = drafting_rows(runs)
         for number, run in enumerate(runs):
             yield from _compare(run, name, DRAFTING if number in drafting else None)
@@ -78,7 +81,8 @@ def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comp
         yield Unexpressed(table, run.row, f"cannot be simulated: {error}")
         return
     labels = labels_of(run, model)
-    side: Side = "fitted" if is_fitted(model) else "held_out"
+    may_fit = labels["mode"] in FITTED_CLOSED_LOOP_MODES and is_fitted(model)
+    side: Side = "fitted" if may_fit else "held_out"
     terms = HOST_TERMS.get(preset_of(run.backend), NO_TERMS)
     of_metric = (
         ("ttft_mean_s", run.ttft_s, means.ttft_s, terms.ttft_band),

@@ -43,8 +43,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(1.118e-3, 0.2655, 1e-5, tpot_band=(0.865, 1.356), ttft_band=(0.503, 14.58)),
-    "trtllm": HostTerms(0.0, 6.146e-3, 0.0, tpot_band=(0.585, 1.199), ttft_band=(0.539, 1.938)),
-    "vllm_v1": HostTerms(0.0, 8.783e-3, 7.731e-6, tpot_band=(0.874, 1.213), ttft_band=(0.746, 1.578)),
+    "sglang": HostTerms(1.071e-3, 0.1274, 5.637e-6, tpot_band=(0.865, 1.365), ttft_band=(0.76, 15.91)),
+    "trtllm": HostTerms(0.0, 1.672e-2, 2.435e-7, tpot_band=(0.7, 1.308), ttft_band=(0.597, 1.665)),
+    "vllm_v1": HostTerms(0.0, 8.694e-3, 7.368e-6, tpot_band=(0.864, 1.212), ttft_band=(0.76, 1.587)),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""

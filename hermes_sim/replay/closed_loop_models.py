@@ -60,6 +60,14 @@ def is_fitted(model: ModelArchitecture) -> bool:
     return _shape(model) in {_shape(library_model(name)) for name in FITTED_CLOSED_LOOP_MODELS}
 
 
+def shape_of(name: str) -> str:
+    """The same for all checkpoints of one architecture, under whatever names; the name itself where it is unknown."""
+    try:
+        return _shape(library_model(name))
+    except UnknownModelError:
+        return name
+
+
 def _shape(model: ModelArchitecture) -> str:
     """What two checkpoints of one architecture have in common."""
     return str((model.num_layers, model.hidden_size, model.num_heads, model.intermediate_size, model.moe, model.mla))

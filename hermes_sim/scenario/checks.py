@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.scenario.availability_checks import check_availability
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
-from hermes_sim.scenario.kv_store_checks import check_kv_stores, check_retrievals
+from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
@@ -27,6 +28,8 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
+    problems += [cluster.problem(path, message) for path, message in check_failing(scenario)]
+    problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]

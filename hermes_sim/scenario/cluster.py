@@ -27,6 +27,7 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.speculative import Speculative
@@ -132,6 +133,9 @@ class Host(Description):
     graph_capture: bool = True
     """Decode steps replay captured graphs: no launch gaps, batch padded to the next captured size."""
     max_captured_seqs: NonNegativeInt = 512
+    captured_frac: float = Field(default=1.0, ge=0.1, le=1.0)
+    """Time of norms, rotary embeddings and activations in a captured step, over that of the same kernels timed one by
+    one: engines that compile the model fuse them, and in a graph one begins while another ends."""
     launch_factor: float = Field(default=1.0, ge=1.0, le=100.0)
     """Time to launch a kernel that is not captured, over that of a bare launch: what the model's code does around
     it."""
@@ -182,6 +186,8 @@ class Engine(Description):
     speculative: Speculative | None = None
     """No drafts if not given."""
     host: Host = Host()
+    autoscaling: Autoscaling | None = None
+    """All replicas run all the time if not given."""
 
     @model_validator(mode="before")
     @classmethod
@@ -219,6 +225,14 @@ class ClusterFile(Description):
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
+    availability: Availability = Availability()
+    """Nothing fails if not given."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
+
+    @property
+    def can_change(self) -> bool:
+        """Whether any replica can be away at some time."""
+        some = self.availability
+        return bool(some.outages or some.failures or any(engine.autoscaling for engine in self.engines))

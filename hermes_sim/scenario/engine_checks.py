@@ -93,9 +93,10 @@ def _without_effect(engine: Engine, model: ModelArchitecture) -> Iterator[str]:
 
 
 def _serves(placed: Placed) -> Iterator[Finding]:
+    known = [kind for kind, stage in STAGES.items() if stage.runs_on != "nowhere"]
     for index, kind in enumerate(placed.engine.serves):
-        if kind not in STAGES:
-            yield ("serves", index), f"{kind!r} is not a stage kind ({listed(STAGES)}).{did_you_mean(kind, STAGES)}"
+        if kind not in known:
+            yield ("serves", index), f"{kind!r} is not a stage kind ({listed(known)}).{did_you_mean(kind, known)}"
         elif kind in placed.engine.serves[:index]:
             yield ("serves", index), f"{kind!r} is there twice"
     served = [kind for kind in placed.engine.serves if kind in STAGES]

@@ -12,7 +12,7 @@ _PRESET_KEY: Final = "engine_preset"
 
 STAGE_RATES_FIT: Final = (
     "fitted to stage-rate runs of Llama-3.1-8B (kubernetes-sigs/inference-perf, inference-sim), vLLM 0.11 and 0.15, by "
-    "calibration/host_open_loop.py; median error there 5% of ITL, 6% of TTFT"
+    "calibration/host_open_loop.py; median error there 2% of ITL, 3% of TTFT"
 )
 STEP_TIMES_FIT: Final = (
     "fitted to step times of Mutinifni/splitwise-sim (commit 8f99e7dc9b40), TP 8, by calibration/host_open_loop.py; "
@@ -83,11 +83,12 @@ ENGINE_PRESETS: dict[str, EnginePreset] = {
             ),
             "host.graph_capture": _stated(True, "vllm/config/compilation.py, CompilationConfig.cudagraph_mode"),
             "host.max_captured_seqs": _stated(512, "vllm/config/vllm.py, _set_cudagraph_sizes: at most 512"),
-            "host.per_step": _fitted("205 us", STAGE_RATES_FIT),
-            "host.per_sequence": _fitted("3.958 us", STAGE_RATES_FIT),
-            "host.sort_bytes_per_logit": _fitted(111.3, STAGE_RATES_FIT),
-            "host.sort_cycles_per_logit": _fitted(5.435, STAGE_RATES_FIT),
-            "host.detokenize": _fitted({"per_message": "4.975 ms"}, STAGE_RATES_FIT),
+            "host.captured_frac": _fitted(0.3959, STAGE_RATES_FIT),
+            "host.per_step": _fitted("596 us", STAGE_RATES_FIT),
+            "host.per_sequence": _fitted("0.13 us", STAGE_RATES_FIT),
+            "host.sort_bytes_per_logit": _fitted(141.8, STAGE_RATES_FIT),
+            "host.sort_cycles_per_logit": _fitted(3.882, STAGE_RATES_FIT),
+            "host.detokenize": _fitted({"per_message": "6.583 ms"}, STAGE_RATES_FIT),
         },
     ),
     "vllm_v0": EnginePreset(

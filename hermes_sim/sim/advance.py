@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hermes_sim.batching.decided import carry_out
 from hermes_sim.core.compiled import compiled
 from hermes_sim.routing.in_loop import choose_by_number
+from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
 from hermes_sim.sim.samples import fork_samples
@@ -332,6 +333,7 @@ RELEASE = 5
 ACT = 6
 APPLY = 7
 ARRIVE = 8
+ABANDON = 9
 
 
 @compiled
@@ -352,6 +354,8 @@ def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int
         arrive(state, e, row)
         return 0
     pull(state, e, time_s, rank)
+    if operation == ABANDON:
+        return abandon(state, e, time_s, numbers)
     if operation == PUSH:
         add_visit(state, e, queue, row, time_s)
         return 0
@@ -384,6 +388,12 @@ def reserve(handle: Any, e: int, row: int, time_s: float, rank: int) -> bool:
 def release_kv(handle: Any, e: int, row: int, time_s: float, rank: int) -> None:
     """The KV of a visit has been sent away: its blocks are free from now on."""
     enter(handle, RELEASE, NO_ENGINES, e, 0, row, time_s, rank)
+
+
+def fail(handle: Any, e: int, time_s: float, rank: int, num_rows: int) -> IntArray:
+    """The engine loses all it holds; returns the rows (of `num_rows`) of those that were in it."""
+    rows = np.zeros(num_rows, np.int64)
+    return rows[: enter(handle, ABANDON, rows, e, 0, 0, time_s, rank)]
 
 
 def push_arrivals(handle: Any, first: int, last: int) -> None:

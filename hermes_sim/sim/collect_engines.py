@@ -41,7 +41,8 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     flops, moved = timeline.flops.sum(axis=1), timeline.bytes.sum(axis=1)
     lanes = state.num_lanes.astype(float)
     busy_s, seconds = state.busy_s, state.shares[:, :4]
-    idle_s = np.maximum(duration_s - busy_s / lanes, 0.0)
+    on_s = coordinator.on_s(duration_s)
+    idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
     busy_j = (seconds * state.power_w).sum(axis=1)
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
     drafted, accepted = state.total_drafted, state.total_accepted
@@ -61,6 +62,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "network_s": seconds[:, 2].copy(),
         "host_s": seconds[:, 3].copy(),
         "duration_s": np.full(len(replicas), duration_s),
+        "on_s": on_s,
         "utilization_frac": over(busy_s, lanes * duration_s),
         "flops": flops,
         "bytes": moved,
@@ -88,7 +90,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "tokenizer_utilization_frac": tokenizers,
         "detokenizer_utilization_frac": detokenizers,
         "energy_j": busy_j + idle_j,
-        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * duration_s / 3600.0,
+        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0,
     }
 
 

@@ -19,6 +19,7 @@ def link_table(coordinator: Coordinator, duration_s: float) -> Table:
         "link": np.array([link.name for link in links], object),
         "bytes": moved,
         "num_transfers": np.array([use.num_transfers for use in uses], np.int64),
+        "energy_j": moved * np.array([link.energy_per_byte_j for link in links]),
         "busy_s": np.array([use.busy_s for use in uses]),
         "utilization_frac": np.divide(moved, capacity, out=np.zeros(len(links)), where=capacity > 0),
     }

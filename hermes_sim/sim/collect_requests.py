@@ -19,7 +19,7 @@ from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-STATUS = np.array(["finished", "rejected", "unfinished"], object)
+STATUS = np.array(["finished", "rejected", "unfinished", "failed"], object)
 
 
 def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines: Table, finish_s: FloatArray) -> Table:
@@ -39,10 +39,14 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         zeros = np.zeros(number, np.int64)
         return per_request(stages, values, np.add, out=zeros) if values.any() else zeros
 
+    def total_of(values: FloatArray) -> FloatArray:
+        return per_request(stages, values, np.add, out=np.zeros(number))
+
     wrote = written(coordinator, stages, finish_s)
     num_seen_tokens = wrote.num_tokens["answer"] + wrote.num_tokens["thought"]
     shares = state.row_shares  # a sample that ends adds its own to its visit
     engine_s = shares[:, ENGINE_TIME]
+    other_j = other_energy_j(stages, engines["energy_j"], state.row_engine, shares)
     return {
         "request": np.arange(number, dtype=np.int64),
         "pipeline": pipeline_names(lowered),
@@ -62,11 +66,14 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
         "num_reloaded_tokens": reloaded(coordinator, total, number),
         "num_clipped_tokens": lowered.num_clipped,
+        "num_retries": coordinator.retries.num_retries,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
-        "energy_j": per_request(stages, shares[:, ENERGY], np.add, out=np.zeros(number)),
-        "engine_s": per_request(stages, engine_s, np.add, out=np.zeros(number)),
+        "energy_j": total_of(shares[:, ENERGY]),
+        "idle_energy_j": spread(stages, other_j, state.row_engine, engine_s, number),
+        "link_energy_j": total_of(coordinator.row_link_energy_j),
+        "engine_s": total_of(engine_s),
         "quality": wrote.quality,
-        "cost_usd": cost_usd(stages, engines["cost_usd"], state.row_engine, engine_s, number),
+        "cost_usd": spread(stages, engines["cost_usd"], state.row_engine, engine_s, number),
     }
 
 
@@ -137,19 +144,31 @@ def num_samples(lowered: Lowered, row_request: Array) -> IntArray:
     return 1 + np.bincount(row_request[first : first + len(parents)], minlength=number)
 
 
-def cost_usd(
-    stages: Sequence[StageRows], rent_usd: FloatArray, row_engine: Array, engine_s: FloatArray, num_requests: int
+def spread(
+    stages: Sequence[StageRows], amounts: FloatArray, row_engine: Array, engine_s: FloatArray, num_requests: int
 ) -> FloatArray:
-    """[num_requests] USD by the time of their steps, so that the whole rent of an engine falls on what it served.
+    """[num_requests] amounts of the engines by the time of the requests' steps there, so that the sum stays the same.
 
-    Dummy steps of a data-parallel rank belong to nobody: those that it did serve pay for them.
+    Dummy steps of a data-parallel rank belong to nobody: those that it did serve pay for them. What an engine that has
+    served none costs falls on all requests, by their time on any engine.
     """
-    served_s = np.zeros(len(rent_usd) + 1)  # the first: visits that were never placed
+    served_s = np.zeros(len(amounts) + 1)  # the first: visits that were never placed
     for stage in stages:
         served_s += np.bincount(row_engine[stage.rows] + 1, engine_s[stage.rows], len(served_s))
-    rates = np.zeros(len(rent_usd) + 1)  # the last: those again, by the index -1
-    np.divide(rent_usd, served_s[1:], out=rates[:-1], where=served_s[1:] > 0)
-    cost = np.zeros(num_requests)
+    total_s = float(served_s[1:].sum())
+    by_all = float(amounts[served_s[1:] == 0].sum()) / total_s if total_s > 0 else 0.0
+    rates = np.zeros(len(amounts) + 1)  # the last: visits that were never placed, by the index -1
+    np.divide(amounts, served_s[1:], out=rates[:-1], where=served_s[1:] > 0)
+    rates[:-1] += by_all
+    found = np.zeros(num_requests)
     for stage in stages:
-        cost[stage.requests] += rates[row_engine[stage.rows]] * engine_s[stage.rows]
-    return cost
+        found[stage.requests] += rates[row_engine[stage.rows]] * engine_s[stage.rows]
+    return found
+
+
+def other_energy_j(stages: Sequence[StageRows], energy_j: FloatArray, row_engine: Array, shares: Array) -> FloatArray:
+    """[num_engines] energy of each engine beyond what its visits have taken of it."""
+    taken_j = np.zeros(len(energy_j) + 1)
+    for stage in stages:
+        taken_j += np.bincount(row_engine[stage.rows] + 1, shares[stage.rows, ENERGY], len(taken_j))
+    return energy_j - taken_j[1:]

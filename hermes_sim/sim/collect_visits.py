@@ -12,6 +12,7 @@ from hermes_sim.core.tables import Table
 from hermes_sim.sim.collect_stages import StageRows
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.state.arrays import ENERGY
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,6 +74,7 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "network_s": network_s,
         "host_s": host_s,
         "preempted_s": preempted_s,
+        "energy_j": state.row_shares[:number, ENERGY],
     }
 
 

@@ -6,6 +6,7 @@ Python touches a request a fixed number of times per stage; what happens inside 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,20 @@ from hermes_sim.sim.bulk_arrivals import can_be_laid_out, push_all_arrivals
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.disaggregated import HandOver
 from hermes_sim.sim.exact_steps import ExactSteps
+from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.front_end import FrontEnd
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered, planned_outputs
 from hermes_sim.sim.plain import plain
-from hermes_sim.sim.plans import StagePlan
+from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
 from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.queue_keys import QueueKeys
-from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
+from hermes_sim.sim.ranks import ARRIVAL, CONTROL, HAND_OFF, SCHEDULING
 from hermes_sim.sim.replicas import most_tokens
+from hermes_sim.sim.retries import FAILED, Retries
 from hermes_sim.sim.step_log import StepLog
 from hermes_sim.sim.stuck import refuse_waiting
 from hermes_sim.sim.traffic import TrafficSource
@@ -52,11 +55,12 @@ class Coordinator:
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         self.row_transfer_s = np.zeros(lowered.num_visits)
+        self.row_link_energy_j = np.zeros(lowered.num_visits)
         self.step_log = StepLog(lowered) if steps else None
         self._traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self._traffic.arrival_s
         self._hand_over = HandOver(self, self.flows)
-        stores = build_kv_stores(lowered, self.flows)
+        stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
         self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
         self._keys = QueueKeys(lowered.state, lowered.replicas, lowered.scenario.workload.slo)
         self._progress = ProgressReport(progress, self._now_s, self._counts)
@@ -70,18 +74,25 @@ class Coordinator:
         self._open_ends = np.array([len(plan.terminals) for plan in lowered.pipelines])[lowered.request_pipeline]
         self._turns = [[0] * len(plan.stages) for plan in lowered.pipelines]
         self._exact = None
+        self.num_open = lowered.requests.num_requests
+        self._fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
+        self.retries = Retries(self)
+        self._ended_rows: set[int] = set()
+        """Rows whose end has been handed on: kept where a visit may end twice."""
         self._is_laid_out = False
         if lowered.scenario.exact_steps or steps:
             self._exact = ExactSteps(self.clock, self.handle, self._after_act)
         elif self._is_watched():
             self.clock.before_step = self._bring_up_to_head
-        elif not self.front_end.any_tokenizers and not self._keys.any_sorted:
+        elif self._fleet is None and not self.front_end.any_tokenizers and not self._keys.any_sorted:
             self._is_laid_out = can_be_laid_out(lowered, self._capacity)
 
     # ----- the run
 
     def run(self) -> None:
         """Until nothing is left to happen. Raises SimulationError if requests are stuck."""
+        if self._fleet is not None:
+            self._fleet.start()
         if self._is_laid_out:
             push_all_arrivals(self.lowered, self._progress.report)
         else:
@@ -165,7 +176,7 @@ class Coordinator:
         time_s = float(self.clock.now)
         plan = self.lowered.pipelines[self._pipeline_of[request]]
         for place in plan.roots:
-            self._start_visit(request, place, time_s, ARRIVAL)
+            self.start_visit(request, place, time_s, ARRIVAL)
         self._progress.report()
 
     def _pending_predecessors(self) -> np.ndarray[Any, Any]:
@@ -178,10 +189,10 @@ class Coordinator:
                 pending[lowered.first_row[members] + place] = len(stage.predecessors)
         return pending
 
-    def _start_visit(self, request: int, place: int, time_s: float, rank: int) -> None:
+    def start_visit(self, request: int, place: int, time_s: float, rank: int) -> None:
         """Route a visit to an engine and put it in line there; or pass over it."""
         row = self._first_row[request] + place
-        if self._skipped[row] or self._status[request] == REJECTED:
+        if self._skipped[row] or self._status[request] in (REJECTED, FAILED):
             self.end_visit(request, place, time_s, rank)
             return
         plan = self.lowered.pipelines[self._pipeline_of[request]].stages[place]
@@ -194,6 +205,9 @@ class Coordinator:
             self.end_visit(request, place, time_s, rank)
             return
         engine = self.choose(request, plan, place, row, time_s, rank)
+        if engine == NO_ENGINE:
+            self.wait_for_engine(lambda up_s: self.start_visit(request, place, up_s, CONTROL))
+            return
         if plan.stage.runs_on == "tokens":
             if not self.admits(request, plan, engine, row, time_s):
                 return
@@ -219,8 +233,7 @@ class Coordinator:
             return
         loads = []
         for choice in plan.choices:
-            if self._exact is None and len(choice.engines) > 0:
-                pull_all(self.handle, choice.engines, time_s, rank)
+            self.bring_up(choice.engines, time_s, rank)
             loads.append(float(state.load_tokens[choice.engines].sum()) / choice.capacity)
         chosen = plan.choices[loads.index(min(loads))]
         first = self._first_row[request]
@@ -233,19 +246,28 @@ class Coordinator:
         self.after_push(engine)
 
     def choose(self, request: int, plan: StagePlan, place: int, row: int, time_s: float, rank: int) -> int:
-        """The router's choice among the engines of a stage, on their loads at this moment."""
+        """The router's choice among the engines of a stage, on their loads at this moment; NO_ENGINE: all are away."""
         turns = self._turns[self._pipeline_of[request]]
         candidates = plan.candidates
         assert len(candidates) > 0, "the checks let a stage without engines through"
+        if self._fleet is not None:
+            candidates = self._fleet.usable(candidates)
+            if len(candidates) == 0:
+                return NO_ENGINE
         turn = turns[place]
         turns[place] = turn + 1
         if len(candidates) == 1:
             return int(candidates[0])
         router = plan.router
-        if router.reads_loads and self._exact is None:
-            pull_all(self.handle, candidates, time_s, rank)
+        if router.reads_loads:
+            self.bring_up(candidates, time_s, rank)
         state = self.state if router.in_python else self.handle
         return int(router.choose(state, candidates, row, turn, self._draws[row], plan.options))
+
+    def bring_up(self, engines: np.ndarray[Any, np.dtype[np.int64]], time_s: float, rank: int) -> None:
+        """Engines to the present, so that their loads can be read."""
+        if self._exact is None and len(engines) > 0:
+            pull_all(self.handle, engines, time_s, rank)
 
     def fits(self, plan: StagePlan, engine: int, row: int) -> bool:
         """Whether the engine could ever hold the whole sequence."""
@@ -260,7 +282,7 @@ class Coordinator:
 
     def reject(self, request: int, time_s: float) -> None:
         """No engine can ever hold the request."""
-        self._end_request(request, REJECTED, time_s)
+        self.end_request(request, REJECTED, time_s)
 
     def _is_tokenized_first(self, engine: int, row: int, time_s: float) -> bool:
         """Send the visit to the engine's tokenisers, from where it joins the line; False: it has its tokens at once."""
@@ -321,13 +343,17 @@ class Coordinator:
         plan = lowered.pipelines[self._pipeline_of[request]]
         stage = plan.stages[place]
         first = self._first_row[request]
-        if stage.written_by is not None and not self._skipped[first + place] and self._status[request] != REJECTED:
+        if self._fleet is not None:
+            if first + place in self._ended_rows:
+                return
+            self._ended_rows.add(first + place)
+        if stage.written_by is not None and not self._skipped[first + place] and self._status[request] == UNFINISHED:
             assert self.retrievals is not None
             self.retrievals.write(stage, place, first + place, time_s)
         if not stage.successors:
             self._open_ends[request] -= 1
             if self._open_ends[request] == 0:
-                self._end_request(request, FINISHED, time_s + self._last_message_s(stage, first + place))
+                self.end_request(request, FINISHED, time_s + self._last_message_s(stage, first + place))
             return
         for successor in stage.successors:
             row = first + successor
@@ -343,7 +369,7 @@ class Coordinator:
             elif successor == stage.prefill and (engine := self._chosen_engine(row)) is not None:
                 self.push(engine, int(self.state.first_queue[engine]), row, time_s, rank)
             else:
-                self._start_visit(request, successor, time_s, rank)
+                self.start_visit(request, successor, time_s, rank)
 
     def _chosen_engine(self, row: int) -> int | None:
         """Of a prefill behind a KV retrieval that the request passed through."""
@@ -356,10 +382,11 @@ class Coordinator:
             return 0.0
         return float(self.front_end.detokenize_s[engine])
 
-    def _end_request(self, request: int, status: int, time_s: float) -> None:
+    def end_request(self, request: int, status: int, time_s: float) -> None:
         """The request is out; whoever waited for its end sends the next."""
         if self.status[request] == UNFINISHED:
             self.status[request] = status
+            self.num_open -= 1
             self._traffic.ended(request, time_s)
 
     def _close_requests(self) -> None:
@@ -373,10 +400,23 @@ class Coordinator:
         self.status[complete & (self.status == UNFINISHED)] = FINISHED
         refuse_waiting(lowered, np.flatnonzero(self.status == UNFINISHED), ended)
 
+    def on_s(self, duration_s: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """[num_engines] seconds of the run that each was paid for and drew power."""
+        if self._fleet is None:
+            return np.full(len(self.lowered.replicas), duration_s)
+        return self._fleet.on_s(duration_s)
+
+    # ----- failures
+
+    def wait_for_engine(self, go_on: Callable[[float], None]) -> None:
+        """All engines that could take a visit are away."""
+        assert self._fleet is not None
+        self._fleet.wait(go_on)
+
     @property
     def is_rejected(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[num_requests]"""
-        return np.asarray(self.status == REJECTED)
+        return np.asarray((self.status == REJECTED) | (self.status == FAILED))
 
     # ----- progress
 
@@ -389,5 +429,5 @@ class Coordinator:
         if len(last_rows) == 0:
             return 0, len(self.status)
         ended = ~np.isnan(self.state.row_finish_s[last_rows])
-        done = ended | (self.status == REJECTED) | (self.status == FINISHED)
+        done = ended | (self.status != UNFINISHED)
         return int(done.sum()), len(self.status)

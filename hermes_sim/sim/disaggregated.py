@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hermes_sim.sim.advance import release_kv, reserve
 from hermes_sim.sim.flows import Flows
-from hermes_sim.sim.plans import StagePlan
+from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import HAND_OFF, TRANSFER
 from hermes_sim.sim.replicas import kv_transfer_bytes
 from hermes_sim.state.arrays import HAS_KV, HOLDS_KV, WATCHED
@@ -51,6 +51,9 @@ class HandOver:
             return
         plan = stages[decode]
         engine = coordinator.choose(request, plan, decode, row, time_s, HAND_OFF)
+        if engine == NO_ENGINE:
+            coordinator.wait_for_engine(lambda up_s: self.start_decode(request, prefill_row, decode, up_s))
+            return
         state.row_generated[row] = 1
         state.row_last_token_s[row] = time_s
         if not coordinator.fits(plan, engine, row):
@@ -87,7 +90,9 @@ class HandOver:
             self._state.row_flags[row] |= HAS_KV
             coordinator.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
 
-        self._flows.start(self._lowered.network.group_route(source.endpoints, target.endpoints), num_bytes, arrived)
+        route = self._lowered.network.group_route(source.endpoints, target.endpoints)
+        coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)
+        self._flows.start(route, num_bytes, arrived)
 
     def _release(self, prefill_row: int, time_s: float, rank: int) -> None:
         """The prefill side's blocks are free."""

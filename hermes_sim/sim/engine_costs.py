@@ -104,6 +104,7 @@ def build_cost(
         host_per_sequence_s=host.per_sequence_s,
         graph_capture=host.graph_capture,
         max_captured_seqs=host.max_captured_seqs,
+        captured_frac=host.captured_frac,
         between_steps_s=host.between_steps_s,
         launch_factor=host.launch_factor,
         prompt_launch_factor=host.prompt_launch_factor,

@@ -91,6 +91,11 @@ class Flows:
             use.num_transfers += 1
         self._set_rates(flow, now_s)
 
+    def energy_j(self, route: Route, num_bytes: float) -> float:
+        """Of moving so many bytes over all links of the route."""
+        shares = zip(route.link_ids, route.share_frac, strict=True)
+        return num_bytes * sum(share * self.links[link_id].energy_per_byte_j for link_id, share in shares)
+
     def _sharing(self, flow: Flow) -> list[Flow]:
         """Flows linked with this one through shared links, itself included, in order of start."""
         found = {flow: None}

@@ -13,10 +13,10 @@ from hermes_sim.core.rng import stream
 from hermes_sim.sim.advance import pull_all, reserve
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.kv_stores import Instance, KvStores
-from hermes_sim.sim.plans import StagePlan
+from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.pricing import NETWORK
 from hermes_sim.sim.prompt_estimate import num_cached_tokens, prompt_seconds
-from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, TRANSFER
+from hermes_sim.sim.ranks import ARRIVAL, CONTROL, HAND_OFF, TRANSFER
 from hermes_sim.stages.kv_retrieval import KvRetrieval
 from hermes_sim.stages.stage import Stage
 from hermes_sim.state.arrays import HAS_KV, LOADED
@@ -92,6 +92,9 @@ class Retrievals:
             coordinator.end_visit(request, place, time_s, rank)
             return
         engine = coordinator.choose(request, prefill, plan.prefill, prefill_row, time_s, rank)
+        if engine == NO_ENGINE:
+            coordinator.wait_for_engine(lambda up_s: self.start(request, plan, place, row, up_s, CONTROL))
+            return
         if not coordinator.admits(request, prefill, engine, prefill_row, time_s):
             return
         self._engines[prefill_row] = engine
@@ -231,7 +234,9 @@ class Retrievals:
             num_bytes = num_tokens * self._bytes(part, reload.engine)
             part.instance.num_read_tokens += num_tokens
             part.instance.read_bytes += num_bytes
-            self._flows.start(self.stores.read_route(part.instance, reload.engine), num_bytes, one_arrived)
+            route = self.stores.read_route(part.instance, reload.engine)
+            self.stores.row_link_energy_j[reload.row] += self._flows.energy_j(route, num_bytes)
+            self._flows.start(route, num_bytes, one_arrived)
 
     def _arrived(self, prefill_row: int, time_s: float, rank: int) -> None:
         reload = self._under_way.pop(prefill_row)
@@ -267,7 +272,7 @@ class Retrievals:
         if len(keys) == 0:
             return
         for name in stage.stores if stage.write == "all" else stage.stores[:1]:
-            stores.write(self._flows, stores.of_engine[name, engine], keys, engine, time_s)
+            stores.write(self._flows, stores.of_engine[name, engine], keys, engine, row, time_s)
 
 
 def found_parts(

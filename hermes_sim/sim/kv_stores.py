@@ -58,6 +58,8 @@ class KvStores:
     """Engine -> kind of its KV: engines of one model and precision can use each other's."""
     bytes_per_token: dict[tuple[str, int], float]
     """(store, engine), as stored."""
+    row_link_energy_j: npt.NDArray[np.float64]
+    """[num_visits] of the transfers that each visit was the cause of."""
     _places: Places
     _routes: dict[tuple[str, str, int], Route] = field(default_factory=dict)
 
@@ -88,19 +90,20 @@ class KvStores:
             self._routes[key] = through(through(between, instance.read_link), lower.write_link)
         return self._routes[key]
 
-    def write(self, flows: Flows, instance: Instance, keys: Keys, e: int, time_s: float) -> None:
-        """What of a chain of chunks is not there is sent to a store by an engine, and is there when it has come."""
+    def write(self, flows: Flows, instance: Instance, keys: Keys, e: int, row: int, time_s: float) -> None:
+        """What of a visit's chunks is not there is sent to a store by its engine, and is there when it has come."""
         kinds = np.array([self.kinds[e]], np.int32)
         number = int(find_absent(instance.chunks, keys, np.zeros(len(keys), np.bool_), time_s))
         if number == 0:
-            self._arrived(flows, instance, keys, kinds, time_s)
+            self._arrived(flows, instance, keys, kinds, row, time_s)
             return
         num_bytes = number * float(instance.chunks.chunk_bytes[kinds[0]])
         self._count_written(instance, number, num_bytes)
         route = self.write_route(instance, e)
-        flows.start(route, num_bytes, lambda at_s: self._arrived(flows, instance, keys, kinds, at_s))
+        self.row_link_energy_j[row] += flows.energy_j(route, num_bytes)
+        flows.start(route, num_bytes, lambda at_s: self._arrived(flows, instance, keys, kinds, row, at_s))
 
-    def _arrived(self, flows: Flows, instance: Instance, keys: Keys, kinds: Kinds, time_s: float) -> None:
+    def _arrived(self, flows: Flows, instance: Instance, keys: Keys, kinds: Kinds, row: int, time_s: float) -> None:
         """Chunks are in; what gives way for them goes one store down, or is lost."""
         lower = instance.evicts_to
         sizes = instance.chunks.chunk_bytes
@@ -117,7 +120,8 @@ class KvStores:
             num_bytes = float(lower.chunks.chunk_bytes[down_kinds].sum())
             self._count_written(lower, len(down), num_bytes)
             route = self.down_route(instance, lower)
-            flows.start(route, num_bytes, lambda at_s: self._arrived(flows, lower, down, down_kinds, at_s))
+            self.row_link_energy_j[row] += flows.energy_j(route, num_bytes)
+            flows.start(route, num_bytes, lambda at_s: self._arrived(flows, lower, down, down_kinds, row, at_s))
 
     @staticmethod
     def _count_written(instance: Instance, num_chunks: int, num_bytes: float) -> None:
@@ -189,7 +193,7 @@ class Places:
         return [Endpoint(node_group, node_index, group, device) for device in range(count)]
 
 
-def build_kv_stores(lowered: Lowered, flows: Flows) -> KvStores | None:
+def build_kv_stores(lowered: Lowered, flows: Flows, row_link_energy_j: npt.NDArray[np.float64]) -> KvStores | None:
     """Instances for every engine that a stage of this workload retrieves KV for; None if there is no such stage."""
     users = dict(_users(lowered))
     if not users:
@@ -201,7 +205,7 @@ def build_kv_stores(lowered: Lowered, flows: Flows) -> KvStores | None:
     layouts = {e: (model_name(replicas[e]), kv_dtype(replicas[e])) for e in engines}
     known = list(dict.fromkeys(layouts.values()))
     kinds = {e: known.index(layout) for e, layout in layouts.items()}
-    built = KvStores([], {}, kinds, {}, places)
+    built = KvStores([], {}, kinds, {}, row_link_energy_j, places)
     made: dict[tuple[str, int], Instance] = {}
     for name in _with_lower(users, stores):
         store = stores[name]
@@ -271,6 +275,7 @@ def _instance(
                 bandwidth_bytes_per_s=bandwidth,
                 latency_s=store.latency_s,
                 collective_latency_s=store.latency_s,
+                energy_per_byte_j=0.0,
             )
         )
         for place, (verb, bandwidth) in enumerate(

@@ -25,6 +25,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+NO_ENGINE = -1
+"""All that could take a visit are away."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoadChoice:
     """An outcome of a route that decides by load."""
@@ -81,6 +85,11 @@ class PipelinePlan:
     stages: tuple[StagePlan, ...]
     roots: tuple[int, ...]
     terminals: tuple[int, ...]
+
+    def head_of(self, place: int) -> int:
+        """The stage that begins the sequence which this one is part of; itself if it is part of none."""
+        before = next((n for n, one in enumerate(self.stages) if place in (one.decode, one.more_decode)), None)
+        return place if before is None else self.head_of(before)
 
 
 @dataclass(frozen=True, slots=True)

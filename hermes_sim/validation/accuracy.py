@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +12,17 @@ import pandas as pd
 
 from hermes_sim import __version__
 from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.core.words import did_you_mean
 from hermes_sim.measured.columns import OPERATORS
 from hermes_sim.replay.experiment import readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
 from hermes_sim.validation.errors import grouped
 from hermes_sim.validation.kernels import KernelAccuracy, validate_kernels
+from hermes_sim.validation.report import FORMAT, report_text
 from hermes_sim.validation.served_bands import judges_bands
 from hermes_sim.validation.serving import ServingAccuracy, validate_serving
 from hermes_sim.validation.unseen import score_unseen
 
-FORMAT: Final = 1
-"""Version of the JSON report: raised when a key changes its meaning or goes."""
 WHOLE: Final = ("kernels", "serving")
 MOST_PROBLEMS_SHOWN: Final = 200
 
@@ -58,6 +57,7 @@ class Accuracy:
         report: dict[str, Any] = {
             "format": FORMAT,
             "version": __version__,
+            "folder": self.folder,
             "only": self.only,
             "bars": [bar.as_dict() for bar in self.bars],
         }
@@ -76,7 +76,7 @@ class Accuracy:
 
     def to_json(self) -> str:
         """Text of the report, the same for the same measurements and coefficients."""
-        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return report_text(self.as_dict())
 
 
 def validate_folder(folder: str | Path, only: str | None = None, progress: Progress | None = None) -> Accuracy:
@@ -94,11 +94,10 @@ def validate_folder(folder: str | Path, only: str | None = None, progress: Progr
     name = None if only in WHOLE else only
     kernels = validate_kernels(folder, name, progress) if of_kernels else None
     serving = validate_serving(folder, name, progress) if of_serving else None
-    if name is not None and not _anything(kernels, serving):
-        known = ", ".join([*WHOLE, *OPERATORS, *sorted(experiments)])
-        message = f"nothing in the folder goes by that name; known are {known}, devices, and parts of file names"
-        raise ConfigError([Problem("--only " + name, None, "", message)])
-    return summed_up(str(folder), only, kernels, serving)
+    accuracy = summed_up(str(folder), only, kernels, serving)
+    if not _anything(kernels, serving) and not (name is None and accuracy.problems):
+        raise ConfigError([_nothing(folder, only, kernels, experiments)])
+    return accuracy
 
 
 def summed_up(
@@ -120,6 +119,17 @@ def summed_up(
     if serving is not None and len(serving.scored):
         bars.append(band_bar(judges_bands(serving.scored), "bands_serving", "90% bands of served runs kept out"))
     return Accuracy(folder, only, kernels, serving, unseen, layers, tuple(bars))
+
+
+def _nothing(folder: Path, only: str | None, kernels: KernelAccuracy | None, experiments: Collection[str]) -> Problem:
+    if only is None or only in WHOLE:
+        return Problem(str(folder), None, "", "no table of measurements is in this folder (docs/measured-tables.md)")
+    known = [*WHOLE, *OPERATORS, *sorted(experiments)]
+    message = (
+        f"nothing in the folder goes by that name; known are {', '.join(known)}, devices, and parts of file names."
+    )
+    devices = {str(name) for table in (kernels.tables if kernels else {}).values() for name in table["device"].unique()}
+    return Problem(f"--only {only}", None, "", message + did_you_mean(only, [*known, *sorted(devices)]))
 
 
 def _parts(kernels: KernelAccuracy) -> pd.DataFrame:

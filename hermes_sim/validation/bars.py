@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,6 +18,8 @@ FITTED_ENGINE: Final = "vllm"
 """Whose kernels the shipped coefficients describe."""
 BAND: Final = (0.85, 0.95)
 """Share of kept-out measurements that a 90% band should hold."""
+SHARE_INSIDE: Final = "share inside"
+"""Statistic of bars on bands: more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class Bar:
             "status": self.status,
             "reason": self.reason,
         }
+
+
+def asked(bar: Mapping[str, Any]) -> str:
+    """What a bar of a report asks of its value."""
+    return f"{BAND[0]:.0%} to {BAND[1]:.0%}" if bar["statistic"] == SHARE_INSIDE else f"<= {100 * bar['limit']:.3g}%"
 
 
 def kernel_bars(scored: pd.DataFrame) -> list[Bar]:
@@ -89,12 +96,12 @@ def band_bar(scored: pd.DataFrame, name: str, what: str) -> Bar:
     """Of rows kept out that have a band."""
     rows = scored[(scored["side"] != "fitted") & scored["low"].notna() & scored["high"].notna()]
     if rows.empty:
-        return Bar(name, what, "share inside", BAND[0], None, 0, "no data", "no row that was kept out has a band")
+        return Bar(name, what, SHARE_INSIDE, BAND[0], None, 0, "no data", "no row that was kept out has a band")
     inside = (rows["measured"] >= rows["low"]) & (rows["measured"] <= rows["high"])
     share = float(inside.mean())
     status: Status = "met" if BAND[0] <= share <= BAND[1] else "not met"
     reason = "" if status == "met" else _least_covered(rows, inside)
-    return Bar(name, what, "share inside", BAND[0], share, len(rows), status, reason)
+    return Bar(name, what, SHARE_INSIDE, BAND[0], share, len(rows), status, reason)
 
 
 def serving_bars(scored: pd.DataFrame) -> list[Bar]:
@@ -118,7 +125,7 @@ def serving_bars(scored: pd.DataFrame) -> list[Bar]:
         bars.append(error_bar(f"stage_rate_{metric}", what, limit, found, "median"))
     for mode, title, limits in (
         ("aggregated", "closed loop, aggregated, models kept out", (0.12, 0.20)),
-        ("disaggregated", "closed loop, disaggregated with layouts", (0.20, 0.30)),
+        ("disaggregated", "closed loop, disaggregated with layouts, in no fit", (0.20, 0.30)),
     ):
         for metric, limit in zip(("tpot", "ttft"), limits, strict=True):
             found = rows("closed_loop", f"{metric}_mean_s", mode)
@@ -191,8 +198,3 @@ def layer_sums(scored: pd.DataFrame, parts: pd.DataFrame) -> pd.DataFrame:
     sums = groups[["measured", "predicted", "num_parts"]].sum().reset_index()
     sums["is_fitted"] = groups["is_fitted"].any().to_numpy()
     return sums.assign(low=np.nan, high=np.nan)
-
-
-def failed(bars: Sequence[Bar]) -> list[Bar]:
-    """Those with data that are not met."""
-    return [bar for bar in bars if bar.status == "not met"]

@@ -55,6 +55,11 @@ def errors_of(rows: pd.DataFrame) -> Errors:
     )
 
 
+def rounded(value: float) -> float | None:
+    """Five digits of a measured or predicted number; None where there is none, which JSON has no number for."""
+    return float(f"{value:.5g}") if np.isfinite(value) else None
+
+
 def grouped(rows: pd.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     """One record a group: the keys, then its errors; groups in the order of their keys."""
     if rows.empty:

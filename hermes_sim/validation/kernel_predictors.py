@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.calibration.attention import MATH
 from hermes_sim.calibration.collectives import predict_collective, predict_eager
-from hermes_sim.calibration.elementwise import predict_elementwise
+from hermes_sim.calibration.elementwise import predict_elementwise, predict_stream
 from hermes_sim.calibration.expert_draws import timed_rank
 from hermes_sim.calibration.expert_tables import kernel_suffix
-from hermes_sim.calibration.experts import expert_shapes, predict_benchmark, residual_features
-from hermes_sim.calibration.gemm import predict_gemm
-from hermes_sim.calibration.run import LINKS
+from hermes_sim.calibration.experts import correction, expert_shapes, predict_benchmark
+from hermes_sim.calibration.gemm import predict_measured, too_fast
+from hermes_sim.calibration.links import LINKS
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device
@@ -28,7 +29,7 @@ from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmKernel
 from hermes_sim.hardware.link import Link
-from hermes_sim.perf.attention_layers import attention_efficiency
+from hermes_sim.perf.attention_layers import EAGER, FP8_MATH, attention_efficiency
 from hermes_sim.perf.attention_residual import attention_residual
 from hermes_sim.perf.coefficients import (
     BLOCK_SCALE_BYTES,
@@ -37,10 +38,9 @@ from hermes_sim.perf.coefficients import (
     gemm_residual,
     supported_dtype,
 )
-from hermes_sim.perf.elementwise_coefficients import stream_coefficients
+from hermes_sim.perf.elementwise_coefficients import measured_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
-from hermes_sim.perf.residual import residuals_at
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
 from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
@@ -77,6 +77,7 @@ class Predicted:
     def refuse(self, rows: npt.NDArray[np.bool_], why: str) -> None:
         """Rows that cannot be expressed."""
         self.reason[rows] = why
+        self.seconds[rows] = self.low[rows] = self.high[rows] = np.nan
 
 
 PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
@@ -86,6 +87,9 @@ PRODUCT_FORMATS: Final[dict[str, tuple[Dtype, float]]] = {
 
 HOST_TIME_FACTOR: Final = 5.0
 """Kernels of another library stand for a table only if its shortest product is not so many times longer than theirs."""
+
+ROUTER_FACTOR: Final = 4.0
+"""A router that takes so many times longer than its product is the choice of experts too, and several kernels."""
 
 
 def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
@@ -102,24 +106,31 @@ def _gemm(device: Device, table: pd.DataFrame) -> Predicted:
             if kernel is None and name in PRODUCT_FORMATS:
                 found.refuse(rows, f"no model of a product in {name}")
                 continue
-            seconds = predict_gemm(device, dtype, table[rows], kernel=kernel)
+            impossible = rows.copy()
+            impossible[rows] = too_fast(device, dtype, table[rows], bytes_per_weight)
+            found.refuse(impossible, "less than half the time that the peaks of the data sheet allow")
+            rows = rows & ~impossible
+            if not rows.any():
+                continue
+            seconds = predict_measured(device, dtype, table[rows], kernel)
             shortest_s = float(table["measured_s"][rows].min())
             is_foreign = kernel is not None and not kernel.startswith(f"{engine}_")
             if is_foreign and shortest_s > HOST_TIME_FACTOR * seconds.min():
                 found.refuse(rows, f"no product takes less than {shortest_s * 1e6:.0f} us: launches from the host")
             else:
                 found.put(rows, seconds, _gemm_band(device, dtype, kernel))
+                routers = rows & (table["part"] == "router").to_numpy()
+                whole = routers & (table["measured_s"].to_numpy() > ROUTER_FACTOR * found.seconds)
+                found.refuse(whole, "a router's whole layer, several times as long as its product")
     return found
 
 
 def _gemm_band(device: Device, dtype: Dtype, kernel: GemmKernel | None) -> FitError | None:
     """With the residual table, if its errors are stated, else by coefficients alone."""
     residual = gemm_residual(device, dtype, kernel)
-    if residual is not None and residual.in_sample is not None:
-        return _band(residual.in_sample, residual.held_out)
-    by_dtype = device.cost_model.gemm.get(dtype)
-    efficiency = gemm_efficiency(device, dtype, kernel) if kernel is not None else by_dtype
-    return _band(efficiency.in_sample, efficiency.held_out) if efficiency is not None else None
+    if residual is not None and residual.band is not None:
+        return residual.band
+    return gemm_efficiency(device, dtype, kernel).band
 
 
 def _attention(calls: Calls, phase: str) -> Predictor:
@@ -131,25 +142,34 @@ def _attention(calls: Calls, phase: str) -> Predictor:
             uneven = (table["num_heads"] % table["num_kv_heads"] != 0).to_numpy()
             found.refuse(uneven, "query heads are no multiple of key-value heads")
             known = known & ~uneven
-        for (engine, _), rows in _groups(table, "engine", "kv_dtype"):
+        for (kernels, kv_dtype), rows in _groups(table.assign(kernels=_libraries(table)), "kernels", "kv_dtype"):
             rows = rows & known
             if rows.any():
                 chosen = table[rows]
-                found.put(rows, calls(device, chosen, engine or "vllm"), _attention_band(device, chosen, phase))
+                if f"{kernels}_{kv_dtype}" in device.cost_model.attention_kernels and kernels.endswith(FP8_MATH):
+                    chosen = chosen.assign(**{MATH: "fp8"})
+                found.put(rows, calls(device, chosen, kernels), _attention_band(device, chosen, phase, kernels))
         return found
 
     return predicted
 
 
-def _attention_band(device: Device, table: pd.DataFrame, phase: str) -> FitError | None:
+def _libraries(table: pd.DataFrame) -> pd.Series:
+    """Engine of every row, and whether it was called one by one, or multiplied in fp8."""
+    nothing = pd.Series("", index=table.index)
+    eager, narrow = table.get("timing", nothing) == "device", table.get("dtype", nothing) == "fp8"
+    engines = table["engine"].astype(str).replace("", "vllm")
+    return engines + np.where(eager, EAGER, np.where(narrow, FP8_MATH, ""))
+
+
+def _attention_band(device: Device, table: pd.DataFrame, phase: str, engine: str) -> FitError | None:
     """Rows of one engine and one dtype of the cache."""
     if not phase:
         return None
-    engine = str(table["engine"].iloc[0]) or "vllm"
     layers = kinds_of(table.iloc[:1])[1][0]
     residual = attention_residual(layers, device, phase, engine)
-    if residual is not None and residual.in_sample is not None:
-        return _band(residual.in_sample, residual.held_out)
+    if residual is not None and residual.band is not None:
+        return residual.band
     efficiency = attention_efficiency(layers, device, engine)
     return _band(getattr(efficiency, f"{phase}_in_sample"), getattr(efficiency, f"{phase}_held_out"))
 
@@ -191,27 +211,25 @@ def _put_experts(
         efficiency = efficiency.model_copy(update={"benchmark_warm_bytes": 0.0})
     seconds = predict_benchmark(device, form, efficiency, shapes)
     own = device.cost_model.experts.get(cast(ExpertFormat, form))
-    residual = device.residuals.tables.get(f"experts_{form}") if device.residuals and own is not None else None
+    residual = device.residuals.experts.get(form) if device.residuals and own is not None else None
     band = _band(own.in_sample, own.held_out) if own is not None else None
     if residual is not None:
-        seconds = seconds * np.exp(residuals_at(residual, residual_features(shapes))[0])
+        seconds = seconds * np.exp(correction(residual, table[rows]))
         band = _band(residual.in_sample, residual.held_out) or band
     found.put(rows, seconds, band)
 
 
 def _stream(device: Device, table: pd.DataFrame) -> Predicted:
     found = Predicted.nothing(len(table))
-    num_bytes = table["num_bytes"].to_numpy(np.float64)
     for name in table["kernel"].unique():
         rows = (table["kernel"] == name).to_numpy()
         kind = STREAMS.get(str(name))
         efficiency = device.cost_model.elementwise.get(kind) if kind is not None else None
         if efficiency is not None:
             band = _band(efficiency.in_sample, efficiency.held_out)
-            found.put(rows, predict_elementwise(device, efficiency, num_bytes[rows]), band)
+            found.put(rows, predict_elementwise(device, efficiency, table[rows]), band)
         else:
-            stream = stream_coefficients(device, FUSED.get(str(name), str(name)))
-            found.put(rows, stream.launch_s + num_bytes[rows] / stream.reached_bytes_per_s)
+            found.put(rows, predict_stream(measured_coefficients(device, kind), table[rows]))
     return found
 
 
@@ -280,10 +298,10 @@ def _put_mixed(
     num_bytes, num_devices = table["num_bytes"].to_numpy(np.float64), table["num_devices"].to_numpy(np.int64)
     nccl = link.collectives.get(NCCL, {}).get(kind)
     eager_s = np.where(table["timing"] == "eager", nccl.eager_launch_s if nccl is not None else 0.0, 0.0)
+    reached_bytes_per_s = host.bandwidth_bytes_per_s * host.efficiency_frac
     for row in np.flatnonzero(rows):
-        device_s = all_reduce_seconds(
-            num_bytes[row], num_devices[row], host.bandwidth_bytes_per_s * host.efficiency_frac, 2.0 * host.latency_s
-        )  # up to the root and down again
+        round_s = 2.0 * (num_devices[row] - 1.0) * host.latency_s  # each step of a ring: up to the root and down again
+        device_s = all_reduce_seconds(num_bytes[row], num_devices[row], reached_bytes_per_s, round_s)
         found.seconds[row] = max(device_s, float(eager_s[row]))
     found.reason[rows] = ""
 
@@ -334,13 +352,10 @@ BRIDGES: Final = {"a100_sxm_80gb": "nvlink3_bridge_hbm", "h100_sxm": "nvlink3_br
 PAIRS: Final = "nvlink_pairs"
 PAIR: Final = 2
 STREAMS: Final[Mapping[str, ElementwiseKind]] = {
-    "norm": "norm", "layernorm": "norm", "add": "residual_add", "residual_add": "residual_add", "rope": "rope",
-    "activation": "activation", "gelu": "activation", "embedding": "embedding",
-    "sampler": "sampler",
+    **{kind: kind for kind in get_args(ElementwiseKind)},
+    "layernorm": "norm", "add": "residual_add", "gelu": "activation",
 }  # fmt: skip
 """Name of a measured stream -> kind of kernel; others are streams of no special kind."""
-FUSED: Final = {"add_norm": "norm"}
-"""Norm and addition in one kernel: the operator that a forward pass calls norm."""
 PREDICTORS: Final[dict[str, Predictor]] = {
     "gemm": _gemm,
     "attention_prefill": _attention(prompts, "prefill"),

@@ -15,7 +15,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.measured import KernelTables, read_kernels
 from hermes_sim.measured.columns import OPERATORS, SOURCE_FILE, SOURCE_ROW
 from hermes_sim.measured.names import Names
-from hermes_sim.validation.errors import SIDES, FloatArray, grouped
+from hermes_sim.validation.errors import SIDES, FloatArray, grouped, rounded
 from hermes_sim.validation.kernel_predictors import known_devices, predict
 from hermes_sim.validation.reasons import special
 from hermes_sim.validation.sides import sides_of
@@ -33,6 +33,8 @@ GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
 """Name of a list in the report -> what its records are grouped by."""
 NUM_WORST: Final = 5
 """Rows shown for each operator."""
+MOST_POINTS: Final = 600
+"""Rows of one operator and side that a plot shows."""
 
 Progress = Callable[[str], None]
 
@@ -49,6 +51,9 @@ class KernelAccuracy:
     """
     unexpressed: Counter[tuple[str, str, str, str]]
     """(table, operator, device, reason) -> rows."""
+
+    num_present: int
+    """Rows asked for, those that the tables cannot hold included."""
 
     def coverage(self) -> list[dict[str, Any]]:
         """Per table and operator: rows present, expressible, predicted, and why others are not."""
@@ -91,11 +96,21 @@ class KernelAccuracy:
                 records.append(_worst(row, table.loc[row["index"]], table))
         return records
 
+    def points(self) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+        """Operator -> side -> seconds measured and predicted of every k-th row, for plots."""
+        found: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+        for (operator, side), rows in self.scored.groupby(["operator", "side"], observed=True, sort=True):
+            thinned = rows.iloc[:: -(-len(rows) // MOST_POINTS)]
+            found.setdefault(str(operator), {})[str(side)] = {
+                f"{name}_s": [rounded(value) for value in thinned[name].tolist()] for name in ("measured", "predicted")
+            }
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """The part `kernels` of the report."""
         return {
             "rows": {
-                "present": self.tables.num_rows + sum(skip.num_rows for skip in self.tables.skipped),
+                "present": self.num_present,
                 "expressible": len(self.scored),
                 "predicted": len(self.scored),
                 "malformed": self.tables.num_malformed,
@@ -105,6 +120,7 @@ class KernelAccuracy:
             "tables": self.coverage(),
             "unexpressed": self.reasons(),
             "worst": self.worst(),
+            "points": self.points(),
         }
 
 
@@ -115,10 +131,12 @@ def validate_kernels(folder: Path, only: str | None = None, progress: Progress |
     tables = read_kernels(folder, operators=operators)
     names = sorted({str(name) for table in tables.values() for name in table["device"].unique()})
     devices = known_devices(names)
+    num_present = sum(skip.num_rows for skip in tables.skipped) if only is None else 0
     parts: list[pd.DataFrame] = []
     unexpressed: Counter[tuple[str, str, str, str]] = Counter()
     for operator, table in tables.items():
         chosen = table if only is None or operators else table[_named(table, only, device_name)]
+        num_present += len(chosen)
         for name, rows in chosen.groupby("device", observed=True, sort=True):
             if progress is not None:
                 progress(f"{operator} {name}")
@@ -132,7 +150,7 @@ def validate_kernels(folder: Path, only: str | None = None, progress: Progress |
     for column in ("operator", "table", *LABELS):
         scored[column] = scored[column].astype("category")
     scored["side"] = pd.Categorical(scored["side"], categories=list(SIDES), ordered=True)
-    return KernelAccuracy(tables, scored, unexpressed)
+    return KernelAccuracy(tables, scored, unexpressed, num_present)
 
 
 _COLUMNS: Final = (

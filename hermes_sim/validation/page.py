@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hermes_sim.validation.baseline import BASELINE
+from hermes_sim.validation.bars import asked
+from hermes_sim.validation.baseline import BASELINE, baseline_of
+from hermes_sim.validation.pictures import COLORS, SIDE_WORDS
+from hermes_sim.validation.report import read_report
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 PAGE: Final = DOCS / "accuracy.md"
 PLOT: Final = DOCS / "images" / "accuracy.png"
-SIDE_WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "device not fitted"}
 MOST_REASONS: Final = 25
 
 _INTRODUCTION: Final = """\
@@ -27,9 +28,11 @@ are those of the folder of measured data that the repository is calibrated on; `
 them for another one of the same layout, whatever its files, devices and models are called.
 
 An error is |predicted - measured| / measured. **Fitted** rows may have given coefficients; rows **kept out** are in no
-fit, by a checksum of the shape (one in five) or by model (`hermes_sim/calibration/split.py`); **device not fitted**:
-the coefficients were taken over from another device. Only the last two say what a prediction of something new is worth.
-Bars are judged on rows kept out. A row that cannot be expressed is counted below with the reason, never dropped.
+fit, by a checksum of the shape (one in five), by model, or by kind of run (`hermes_sim/calibration/split.py`);
+**device not fitted**: the coefficients were taken over from another device. Only the last two say what a prediction of
+something new is worth. Of closed loops with prefill and decode in engines of their own nothing was ever fitted; their
+models' kernels and aggregated runs were. Bars are judged on rows kept out. A row that cannot be expressed is counted
+below with the reason, never dropped.
 """
 
 _PEERS: Final = """\
@@ -69,21 +72,26 @@ _PEER_ROWS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 _FORMAT: Final = """\
 ## The JSON report
 
-`hermes-sim validate --json FILE` writes one object; fractions, seconds, no rounding beyond five digits. Its keys:
+`hermes-sim validate --json FILE` writes one object; fractions, seconds, no rounding beyond five digits.
+`hermes-sim validate --report FILE` shows it again, with `--html PAGE` as a page;
+`python -m hermes_sim.validation.served_bands FILE` makes the bands of served latencies from it. Its keys:
 
 | key | holds |
 |---|---|
-| `format`, `version`, `only` | version of this format and of the program; what was asked for |
+| `format`, `version`, `folder`, `only` | version of this format and of the program; what was asked for |
 | `bars` | name, what, statistic, limit, value, rows, status (`met`, `not met`, `no data`), reason |
 | `kernels.rows` | present, expressible, predicted, malformed; `kernels.files`: files read |
 | `kernels.by_operator`, `by_device`, `by_dtype`, `by_model`, `by_engine`, `by_timing`, `by_table` | records of errors |
 | `kernels.tables` | each file and operator: rows, predicted, unexpressed |
 | `kernels.unexpressed`, `serving.unexpressed` | reason and number of rows without a prediction or in no mean |
 | `kernels.worst`, `serving.worst` | rows furthest off: file, row, shape or labels, error, what is special about it |
+| `kernels.points` | operator, side: seconds measured and predicted of up to 600 rows, for plots |
 | `unseen` | fitted devices priced with another device's coefficients and their own datasheet |
 | `layers` | parts of a layer summed, by device and model |
 | `serving.rows` | compared, left_out, not_replayed, malformed |
 | `serving.by_experiment`, `by_device`, `by_model`, `by_engine`, `by_concurrency`, ... | records of errors |
+| `serving.runs` | every replayed run: experiment, table, row, side, labels (device, model, engine, ...), `left_out` \
+if it counts in no mean; `metrics`: name -> measured, predicted, and both ends of its band if it has one |
 | `problems`, `num_problems` | malformed files and rows, named |
 
 A record of errors: the keys it is grouped by, `side` (`fitted`, `held_out`, `unseen_device`), `num_rows`, `mean_frac`,
@@ -131,13 +139,6 @@ def page_text(report: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def baseline_of(report: dict[str, Any]) -> str:
-    """Content of the baseline that `hermes-sim validate --gate` compares with."""
-    keys = ("name", "value", "rows", "status")
-    bars = [{key: bar[key] for key in keys} for bar in report["bars"] if bar["value"] is not None]
-    return json.dumps({"bars": bars}, indent=1) + "\n"
-
-
 def plot(report: dict[str, Any], path: Path) -> None:
     """PNG of the mean error by operator, both sides; the same bytes for the same report."""
     from matplotlib.figure import Figure
@@ -146,9 +147,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     operators = sorted({record["operator"] for record in records})
     figure = Figure(figsize=(7.0, 3.4), layout="constrained")
     axis = figure.subplots()
-    for place, (side, color) in enumerate(
-        (("fitted", "#9aa7b5"), ("held_out", "#1f6feb"), ("unseen_device", "#d1651a"))
-    ):
+    for place, (side, color) in enumerate(COLORS.items()):
         means = {record["operator"]: 100.0 * record["mean_frac"] for record in records if record["side"] == side}
         at = [index + 0.27 * (place - 1) for index, name in enumerate(operators) if name in means]
         axis.bar(at, [means[name] for name in operators if name in means], 0.25, color=color, label=SIDE_WORDS[side])
@@ -166,7 +165,7 @@ def _bars(bars: Iterable[dict[str, Any]]) -> str:
     for bar in bars:
         reached = "" if bar["value"] is None else f"{bar['value']:.1%}"
         rows.append(
-            f"| {bar['what']} | {bar['statistic']} | {bar['rows']:,} | {reached} | {bar['limit']:.1%} | "
+            f"| {bar['what']} | {bar['statistic']} | {bar['rows']:,} | {reached} | {asked(bar)} | "
             f"{bar['status']} | {bar['reason']} |"
         )
     return "\n".join(rows) + "\n"
@@ -221,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("report", type=Path)
     parser.add_argument("--only-page", action="store_true", help="leave the baseline alone")
     chosen = parser.parse_args(arguments)
-    report = json.loads(chosen.report.read_text(encoding="utf-8"))
+    report = read_report(chosen.report)
     PAGE.write_text(page_text(report), encoding="utf-8")
     if "kernels" in report:
         plot(report, PLOT)

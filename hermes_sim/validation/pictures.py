@@ -1,80 +1,57 @@
-"""Plots of a validation as SVG: predicted against measured, errors by operator and device."""
+"""Plots of a validation as SVG: predicted against measured, one small picture a kind of number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_POINTS: Final = 1500
-"""Of one panel: every k-th row."""
-COLUMNS: Final = 4
-COLORS: Final = {"fitted": "#9aa7b5", "held_out": "#1f6feb", "unseen_device": "#d1651a"}
-WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "device not fitted"}
+COLORS: Final = {"fitted": "#8496a9", "held_out": "#1f6feb", "unseen_device": "#d1651a"}
+SIDE_WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "device not fitted"}
+INK: Final = "#000000"
+"""Drawn with this, and then in the text's colour of the page."""
+SIZE: Final = 2.5
+FEW: Final = 500
+FEW_SIZE: Final = 7.0
+"""Of a point, in square points, and where there are few of them."""
+
+Points = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+"""Side -> measured, predicted."""
 
 
-def scatter(scored: pd.DataFrame, panels: str, unit: str = "s") -> str:
-    """SVG: one panel a value of column `panels`, predicted against measured on logarithmic axes."""
-    names = sorted(scored[panels].astype(str).unique())
-    figure, axes = _grid(len(names))
-    for name, axis in zip(names, axes, strict=True):
-        rows = scored[scored[panels].astype(str) == name]
-        for side, color in COLORS.items():
-            part = rows[rows["side"] == side]
-            part = part.iloc[:: max(len(part) // MOST_POINTS, 1)]
-            if len(part):
-                axis.scatter(part["measured"], part["predicted"], s=2, c=color, linewidths=0, rasterized=False)
-        least, most = float(rows["measured"].min()), float(rows["measured"].max())
-        axis.plot([least, most], [least, most], color="black", linewidth=0.6)
-        axis.set(xscale="log", yscale="log")
-        axis.set_title(name.replace("_", " "), fontsize=8)
-        axis.tick_params(labelsize=6)
-    figure.supxlabel(f"measured [{unit}]", fontsize=8)
-    figure.supylabel(f"predicted [{unit}]", fontsize=8)
-    return _svg(figure)
-
-
-def error_bars(records: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
-    """SVG: mean absolute error of each record as a bar, coloured by side."""
-    figure, (axis,) = _grid(1, (8.0, 0.6 + 0.16 * max(len(records), 1)))
-    labels = [" ".join(str(record[key]) for key in keys) for record in records]
-    places = np.arange(len(records))
-    colors = [COLORS[str(record["side"])] for record in records]
-    axis.barh(places, [100.0 * record["mean_frac"] for record in records], color=colors, height=0.7)
-    axis.set_yticks(places, labels, fontsize=6)
-    axis.invert_yaxis()
-    axis.set_xscale("symlog", linthresh=10.0)
-    axis.set_xlabel("mean absolute error [%]", fontsize=8)
-    axis.tick_params(axis="x", labelsize=6)
-    axis.grid(axis="x", linewidth=0.3)
-    return _svg(figure)
-
-
-def _grid(num_panels: int, size: tuple[float, float] | None = None) -> tuple[Figure, list[Axes]]:
+def scatter(title: str, points: Points) -> str:
+    """SVG of one picture: predicted against measured on logarithmic axes, with the line where they are the same."""
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, max(num_panels, 1))
-    rows = -(-max(num_panels, 1) // columns)
-    figure = Figure(figsize=size or (2.4 * columns, 2.2 * rows + 0.3), layout="constrained")
-    found = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for axis in found[num_panels:]:
-        axis.set_axis_off()
-    return figure, found[:num_panels]
+    figure = Figure(figsize=(2.5, 2.4), layout="constrained")
+    axis = figure.subplots()
+    measured = [value for values, _ in points.values() for value in values]
+    axis.plot([min(measured), max(measured)], [min(measured), max(measured)], color=INK, linewidth=0.6)
+    for side, color in COLORS.items():
+        if side in points:
+            axis.scatter(*points[side], s=FEW_SIZE if len(measured) < FEW else SIZE, c=color, linewidths=0)
+    axis.set(xscale="log", yscale="log")
+    axis.set_title(title, fontsize=9)
+    axis.set_xlabel("measured", fontsize=8)
+    axis.set_ylabel("predicted", fontsize=8)
+    axis.tick_params(labelsize=7)
+    return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:
-    """The same bytes for the same figure: no date, fixed ids."""
+    """The same bytes for the same figure: no date, fixed ids; no background, ink in the colour of the text around."""
     import matplotlib as mpl
 
+    figure.patch.set_alpha(0.0)
+    for axis in figure.axes:
+        axis.patch.set_alpha(0.0)
     with mpl.rc_context({"svg.hashsalt": "hermes-sim", "svg.fonttype": "none", "font.family": "sans-serif"}):
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    return svg.replace(INK, "currentColor")

@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from hermes_sim.calibration.expert_tables import shares_weights
 from hermes_sim.measured.columns import OPERATORS
 
 TICKS: Final = 5.0
@@ -26,6 +27,8 @@ def special(operator: str, row: pd.Series, table: pd.DataFrame) -> list[str]:
     kernels = same["kernel"].value_counts()
     if row["kernel"] and kernels.get(row["kernel"], 0) < 0.1 * len(same):
         facts.append(f"kernel {row['kernel']}: {kernels[row['kernel']]} of {len(same)} rows in {row['dtype']}")
+    if operator == "moe" and _shares_weights(row, same):
+        facts.append("another model's experts have the shape of its weights: an autotuner takes one for the other")
     facts += _edges(operator, row, same)
     slower = _slower_than_larger(operator, row, same)
     if slower:
@@ -33,6 +36,13 @@ def special(operator: str, row: pd.Series, table: pd.DataFrame) -> list[str]:
     if row["engine"] and row["engine_version"]:
         facts.append(f"{row['engine']} {row['engine_version']}")
     return facts or ["nothing in its columns"]
+
+
+def _shares_weights(row: pd.Series, same: pd.DataFrame) -> bool:
+    """Whether another layer of the same table has as many experts of the same size on a device."""
+    table = same[(same["source_file"] == row["source_file"]) & (same["kernel"] == row["kernel"])]
+    alike = shares_weights(table)
+    return bool(alike[table.index == row.name].any())
 
 
 def _edges(operator: str, row: pd.Series, same: pd.DataFrame) -> list[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.replay.experiment import Comparison, Replays, Unexpressed, readers
-from hermes_sim.validation.errors import grouped
+from hermes_sim.validation.errors import grouped, rounded
 from hermes_sim.validation.served_bands import fill_bands
 
 LABELS: Final = (
@@ -110,6 +110,26 @@ class ServingAccuracy:
                 )
         return records
 
+    def runs(self) -> list[dict[str, Any]]:
+        """Every replayed run with its labels: metric -> measured, predicted, and the ends of its band if it has one."""
+        rows = pd.concat([self.scored.assign(why=""), self.left_out], ignore_index=True)
+        found: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        for row in rows.to_dict("records"):
+            key = (row["experiment"], row["table"], row["row"], row["why"])
+            run = found.setdefault(
+                key,
+                {
+                    **dict(zip(("experiment", "table", "row"), key, strict=False)),
+                    "side": str(row["side"]),
+                    "labels": row["labels"],
+                    **({"left_out": row["why"]} if row["why"] else {}),
+                    "metrics": {},
+                },
+            )
+            band = [] if np.isnan(row["low"]) else [row["low"], row["high"]]
+            run["metrics"][row["metric"]] = [rounded(value) for value in (row["measured"], row["predicted"], *band)]
+        return list(found.values())
+
     def as_dict(self) -> dict[str, Any]:
         """The part `serving` of the report."""
         return {
@@ -123,6 +143,7 @@ class ServingAccuracy:
             "tables": self.tables(),
             "unexpressed": self.reasons(),
             "worst": self.worst(),
+            "runs": self.runs(),
         }
 
 

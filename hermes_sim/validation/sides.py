@@ -35,7 +35,8 @@ _MESSAGE: Final = ("num_bytes",)
 def is_fitted(operator: str, device: Device) -> bool:
     """Whether measurements of this very device gave the coefficients of the operator.
 
-    They carry their errors then; those taken over from another device carry none. Collectives belong to links.
+    They carry their errors then; those taken over from another device carry none, those of a class errors of no
+    measurement. Collectives belong to links.
     """
     cost = device.cost_model
     if operator == "gemm":
@@ -51,7 +52,8 @@ def is_fitted(operator: str, device: Device) -> bool:
 
 
 def _has_errors(coefficients: Description, prefix: str) -> bool:
-    return any(getattr(coefficients, f"{prefix}{side}") is not None for side in ("in_sample", "held_out"))
+    errors = (getattr(coefficients, f"{prefix}{side}") for side in ("in_sample", "held_out"))
+    return any(error is not None and error.num_points > 0 for error in errors)
 
 
 def sides_of(operator: str, table: pd.DataFrame, device: Device) -> npt.NDArray[np.object_]:

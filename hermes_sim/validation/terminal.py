@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from hermes_sim.validation.accuracy import Accuracy
-from hermes_sim.validation.bars import Bar
+from hermes_sim.validation.bars import asked
 
 WIDTH: Final = 100
 MOST_REASONS: Final = 12
@@ -18,9 +17,8 @@ MOST_WORST: Final = 12
 SIDE_WORDS: Final = {"fitted": "fitted", "held_out": "kept out", "unseen_device": "new device"}
 
 
-def render(accuracy: Accuracy, width: int = WIDTH, *, color: bool = False) -> str:
-    """Text of the report, at most `width` columns."""
-    report = accuracy.as_dict()
+def render(report: Mapping[str, Any], width: int = WIDTH, *, color: bool = False) -> str:
+    """Text of a report, at most `width` columns."""
     out = StringIO()
     console = Console(
         file=out, width=width, force_terminal=color, highlight=False, color_system="auto" if color else None
@@ -52,8 +50,8 @@ def render(accuracy: Accuracy, width: int = WIDTH, *, color: bool = False) -> st
         console.print(f"problem  {problem}", soft_wrap=True)
     if report["num_problems"] > MOST_REASONS:
         console.print(f"... and {report['num_problems'] - MOST_REASONS} more problems (--json has them)")
-    if accuracy.bars:
-        console.print(_bars(accuracy.bars))
+    if report["bars"]:
+        console.print(_bars(report["bars"]))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -110,21 +108,16 @@ def _worst(records: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _bars(bars: Sequence[Bar]) -> Table:
+def _bars(bars: Sequence[dict[str, Any]]) -> Table:
     table = _table()
     table.add_column("bar (rows that fitted nothing)", overflow="fold")
     for name in ("rows", "reached", "bar", ""):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why not", overflow="fold")
     for bar in bars:
-        reached = "-" if bar.value is None else f"{bar.value:.1%}"
-        sign = ">=" if bar.statistic == "share inside" else "<="
-        table.add_row(bar.what, f"{bar.num_rows:,}", reached, f"{sign} {bar.limit:.3g}", _status(bar), bar.reason)
+        reached = "-" if bar["value"] is None else f"{bar['value']:.1%}"
+        table.add_row(bar["what"], f"{bar['rows']:,}", reached, asked(bar), bar["status"], bar["reason"])
     return table
-
-
-def _status(bar: Bar) -> str:
-    return {"met": "met", "not met": "not met", "no data": "no data"}[bar.status]
 
 
 def _table() -> Table:

@@ -137,11 +137,6 @@ def request_table(
     )
 
 
-def empty_requests(*notes: str) -> RequestTable:
-    """No requests at all: rate zero, or an empty trace."""
-    return request_table([], [], [], notes=tuple(notes))
-
-
 def select_requests(table: RequestTable, rows: IntArray, arrival_s: FloatArray | None = None) -> RequestTable:
     """The given rows (each at most once), in the given order, at the given times or their own.
 

@@ -11,12 +11,11 @@ from hermes_sim import Results, simulate
 from hermes_sim.scenario.visited import visited_stages
 from tests.docs.blocks import REPOSITORY
 from tests.docs.small_traces import write_trace
+from tests.shipped_pairs import CLUSTER_OF
 
 WORKLOADS = sorted((REPOSITORY / "workloads").glob("*.yaml"))
 CLUSTERS = sorted((REPOSITORY / "hardware_profiles" / "clusters").glob("*.yaml"))
 LIMIT = "workload.traffic.num_requests=20"
-CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "tool_agent": "h100x8_agents"}
-"""Workloads that want more than a language model and retrieval; all others run on eight A100s."""
 
 
 def check_laws(results: Results) -> None:

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from hermes_sim.core.errors import Problem
+from hermes_sim.replay.closed_loop import READER as CLOSED_LOOP
+from hermes_sim.replay.closed_loop import replay_run
 from hermes_sim.replay.experiment import Comparison, Unexpressed
 from hermes_sim.replay.per_request import READER as PER_REQUEST
+from hermes_sim.replay.silicon_table import ServingRun, read_silicon_table
 from hermes_sim.replay.splitwise_steps import READER as STEP_TIMES
 from hermes_sim.replay.stage_rate import experiments_in, replay_experiment
 from hermes_sim.replay.stage_rate_setup import Experiment
@@ -33,9 +36,9 @@ def errors(found: Iterable[Comparison | Unexpressed | Problem], metric: str) -> 
 def test_recorded_requests(name: str, data_folder: Path) -> None:
     (table,) = (data_folder / "serving" / "vllm_h100_qwen3_14b").glob(f"*_{name}_*.csv.gz")
     found = list(PER_REQUEST.replay(table, table.name))
-    assert abs(errors(found, "tpot_mean_s")[0]) < 0.08
-    assert abs(errors(found, "e2e_mean_s")[0]) < 0.08
-    assert abs(errors(found, "ttft_mean_s")[0]) < 0.12
+    assert abs(errors(found, "tpot_mean_s")[0]) < 0.06
+    assert abs(errors(found, "e2e_mean_s")[0]) < 0.06
+    assert abs(errors(found, "ttft_mean_s")[0]) < 0.08
 
 
 def test_stages_of_a_model_that_was_kept_out(data_folder: Path) -> None:
@@ -69,3 +72,18 @@ def test_a_renamed_copy_with_a_bad_row(data_folder: Path, tmp_path: Path) -> Non
         "other name.csv:6 input_tokens: must be a number above zero, got 'many'"
     ]
     assert len(errors(found, "e2e_mean_s")) == 2
+
+
+def test_a_closed_loop_of_a_model_that_was_kept_out(data_folder: Path) -> None:
+    tables = {table.name: table for table in CLOSED_LOOP.tables(data_folder)}
+    runs = [run for run in read_silicon_table(tables["agg.csv.gz"], "agg") if isinstance(run, ServingRun)]
+    chosen = [
+        run
+        for run in runs
+        if run.model.endswith("Llama-3.1-70B") and (run.system, run.backend) == ("h200_sxm", "vllm")
+        and (run.isl, run.osl) == (1024, 1024) and run.concurrency <= 16
+    ]  # fmt: skip
+    assert len(chosen) >= 6
+    means = [replay_run(run)[1] for run in chosen]
+    assert np.mean([abs(mean.tpot_s / run.tpot_s - 1.0) for mean, run in zip(means, chosen, strict=True)]) < 0.06
+    assert np.mean([abs(mean.ttft_s / run.ttft_s - 1.0) for mean, run in zip(means, chosen, strict=True)]) < 0.15

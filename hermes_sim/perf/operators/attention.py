@@ -62,10 +62,18 @@ REPEATED_SHARE = 39  # ... where they take this share of their time
 DECODE_RESIDUAL = 40  # where the residual table of decodes begins in the same array; 0: none
 PREFILL_RESIDUAL = 41  # ... of prompts
 DECODE_RAMP_S = 42  # bytes that take up to so long take twice as long; 0: memory is as fast for few as for many
-NUM_LAYER_COEFFICIENTS = 43
+MIXED_TILE_S = 43  # one tile of a decode in a kernel of prompts and decodes, beside its keys
+MIXED_EMPTY_S = 44  # one tile that such a kernel launches for a decode, as many as for a prompt, and that has no rows
+MIXED_GROUP = 45  # query heads that read the keys of one KV head there, each by itself
+MIXED_CACHE_TOKENS = 46  # tokens of context of one KV head, of all decodes, that fill the last-level cache
+NUM_LAYER_COEFFICIENTS = 47
 
 BLOCK_TOKENS: Final = 128.0
 """Keys that a core takes at a time, and query rows of a tile."""
+FILLED_POWER: Final = 2.0
+"""What is hidden of the shorter of prompts and decodes in one kernel falls with the square of the waves of tiles."""
+REREAD_POWER: Final = 4.0
+"""How sharply a last-level cache stops holding what is read again: x^4 / (1 + x^4)."""
 RAMP_POWER: Final = 4.0
 """How sharply the ramp ends: 1 / (1 + x^4)^(1/4)."""
 SPLIT_BELOW_WAVES: Final = 0.8
@@ -157,26 +165,58 @@ def prefill_attention_seconds(
         row = min(row, window + coefficients[start + WINDOW_ROW_TOKENS])
         decode_context_sum = min(decode_context_sum, window * num_decode)
         decode_context_max = min(decode_context_max, window)
-    tiles = num_prefill * math.ceil(num_new / num_prefill * coefficients[start + PREFILL_TILE_ROWS])
-    whole = max(tiles * coefficients[start + PREFILL_TILE_HEADS] * coefficients[start + PREFILL_CORE_SHARE], 1.0)
+    prompt_tiles = math.ceil(num_new / num_prefill * coefficients[start + PREFILL_TILE_ROWS])
+    tile_waves = coefficients[start + PREFILL_TILE_HEADS] * coefficients[start + PREFILL_CORE_SHARE]
+    waves = num_prefill * prompt_tiles * tile_waves
+    whole = max(waves, 1.0)
     whole += coefficients[start + PREFILL_WAVE_FRAC] * (math.ceil(whole) - whole)
     pairs = token_pairs + num_new * coefficients[start + TOKEN_PAIRS]
-    pairs += decode_context_sum * coefficients[start + MIXED_ROW_TOKENS]
-    num_new += num_decode
     all_s = pairs * coefficients[start + PAIR_S]
-    row_s = max(row, decode_context_max) * coefficients[start + LONGEST_ROW_S]
+    row_s = row * coefficients[start + LONGEST_ROW_S]
     compute_s = max(all_s, row_s) + coefficients[start + PREFILL_SERIAL_FRAC] * min(all_s, row_s)
     compute_s += (whole - 1.0) * coefficients[start + PREFILL_TILE_S]
-    decode_waves = num_decode * coefficients[start + PREFILL_TILE_HEADS] * coefficients[start + PREFILL_CORE_SHARE]
-    compute_s += decode_waves * coefficients[start + DECODE_TILE_S]
     filled = num_new / coefficients[start + PREFILL_CACHE_TOKENS]
     cubed = filled * filled * filled
     token_s = coefficients[start + PREFILL_TOKEN_WARM_S]
     token_s += (coefficients[start + PREFILL_TOKEN_S] - token_s) * (cubed * cubed / (1.0 + cubed * cubed))
     token_s += coefficients[start + PREFILL_TOKEN_ISSUE_S]
-    read_s = context_sum * coefficients[start + PREFILL_BYTE_S]
-    read_s += decode_context_sum * coefficients[start + DECODE_BYTE_S]
-    memory_s = max(num_new * token_s, read_s)
+    memory_s = max(num_new * token_s, context_sum * coefficients[start + PREFILL_BYTE_S])
     both_s = max(compute_s, memory_s) + coefficients[start + PREFILL_MEMORY_SERIAL_FRAC] * min(compute_s, memory_s)
     fixed_s = coefficients[start + PREFILL_LAUNCH_S] + history * coefficients[start + HISTORY_S]
+    if num_decode > 0:
+        walked_s = mixed_decode_seconds(
+            num_decode, decode_context_sum, decode_context_max, tile_waves, coefficients, start
+        )
+        filled = max(waves + num_decode * tile_waves, 1.0)
+        both_s += walked_s - min(both_s, walked_s) / filled**FILLED_POWER
+        both_s += num_decode * prompt_tiles * tile_waves * coefficients[start + MIXED_EMPTY_S]
     return fixed_s + both_s, compute_s >= memory_s
+
+
+@compiled
+def mixed_decode_seconds(
+    num_decode: int,
+    context_sum: float,
+    context_max: float,
+    tile_waves: float,
+    coefficients: FloatArray,
+    start: int,
+) -> float:
+    """Seconds of the decodes that a kernel of prompts takes along, each a tile per query head that no core shares.
+
+    Tiles come to the cores in whole waves, one KV head of all decodes after the other; where those of the query heads
+    that share it do not run at once, its keys are read again, as far as the last-level cache does not hold them.
+    tile_waves: waves that one such tile of every head makes.
+    """
+    mean = context_sum / num_decode
+    waves = num_decode * tile_waves
+    key_s = coefficients[start + MIXED_ROW_TOKENS] * coefficients[start + PAIR_S] / tile_waves
+    tile_s = mean * key_s + coefficients[start + MIXED_TILE_S]
+    last_s = (context_max - mean) * key_s
+    compute_s = max(math.ceil(waves) * tile_s, max(waves, 1.0) * tile_s + last_s)
+    group = coefficients[start + MIXED_GROUP]
+    readings = min(max(num_decode * group * coefficients[start + PREFILL_CORE_SHARE], 1.0), group)
+    kept = (context_sum / coefficients[start + MIXED_CACHE_TOKENS]) ** REREAD_POWER
+    readings = 1.0 + (readings - 1.0) * kept / (1.0 + kept)
+    seconds: float = max(compute_s, context_sum * coefficients[start + DECODE_BYTE_S] * readings)
+    return seconds

@@ -91,3 +91,10 @@ def plane_ratio(coefficients: FloatArray, table: int, num_seqs: float, num_token
     high = coefficients[at] + right * (coefficients[at + 1] - coefficients[at])
     ratio: float = low + above * (high - low)
     return ratio
+
+
+@compiled
+def fill_ratios(plane: FloatArray, num_seqs: FloatArray, num_tokens: FloatArray, out: FloatArray) -> None:
+    """`plane_ratio` of every row."""
+    for row in range(len(out)):
+        out[row] = plane_ratio(plane, 0, num_seqs[row], num_tokens[row])

@@ -11,9 +11,12 @@ def stream_seconds(
 ) -> float:
     """Seconds to read and write `num_bytes` once, at the bandwidth that such a kernel reaches.
 
-    What the last-level cache holds (`cache_bytes`) moves `cache_speedup` times as fast: the kernel before has just
-    written it. Source: Williams et al., "Roofline", CACM 2009, with intensity below the ridge; a fixed time for the
+    What is still in the last-level cache, because the kernel before has just written it, moves `cache_speedup` times as
+    fast: nearly all of a short stream, half of one of `cache_bytes`, nearly nothing of one twice as long, which drives
+    itself out. Source: Williams et al., "Roofline", CACM 2009, with intensity below the ridge; a fixed time for the
     kernel itself.
     """
-    cached = min(num_bytes, cache_bytes)
-    return launch_s + (num_bytes - cached + cached / cache_speedup) / reached_bytes_per_s
+    if cache_bytes > 0.0:
+        size = (num_bytes / cache_bytes) ** 2
+        num_bytes *= 1.0 - (1.0 - 1.0 / cache_speedup) / (1.0 + size * size)
+    return launch_s + num_bytes / reached_bytes_per_s

@@ -1,9 +1,9 @@
 """Time of a dense matrix multiply: tiles, waves, split-K and a stream of bytes, on one device.
 
 C[m, n] = A[m, k] B[k, n] is cut into output tiles, one core computes a tile. The library's choice of tile and split is
-taken to be the best one, or the one that a dispatch by rows makes. Source of the form: CUTLASS, "Efficient GEMM in
-CUDA" (threadblock tiles, split-K); NVIDIA, "Matrix Multiplication Background User's Guide" (tile and wave quantisation,
-GEMM as a roofline).
+taken to be the best one, or the one that a dispatch by rows and columns makes. Source of the form: CUTLASS, "Efficient
+GEMM in CUDA" (threadblock tiles, split-K); NVIDIA, "Matrix Multiplication Background User's Guide" (tile and wave
+quantisation, GEMM as a roofline).
 """
 
 from __future__ import annotations
@@ -32,32 +32,58 @@ CORE_STREAMS = 10  # one core can draw this multiple of its share of the bandwid
 DEPTH_S = 11  # seconds per element of k inside one tile: the latency chain of its main loop
 CACHE_BYTES = 12  # activations (A and C) up to this size are still in the last-level cache, beyond twice it none are
 CACHE_SPEEDUP = 13  # bandwidth of that cache over the memory's, >= 1
-WARM_BYTES = 14  # a benchmark that repeats one product finds it in the cache below half this size; 0 when serving
+WARM_BYTES = 14  # half of the weights of this size are still in the cache when a benchmark repeats; 0 when serving
 QUANTIZE_ROW_S = 15  # seconds per row of A: the kernel that scales activations to a narrow dtype
 QUANTIZE_ELEMENT_S = 16  # seconds per element of A in that kernel
 OPERAND_SPEEDUP = 17  # bandwidth at which all tiles draw A and B from the cache, over the memory's; 0: not limited
 WRITE_FRAC = 18  # bandwidth of writing C over that of reading
 DISPATCH = 19  # index into DISPATCHES
 RAMP_S = 20  # seconds until the memory streams at full bandwidth
-NUM_GEMM_COEFFICIENTS = 21
+WARM_COST = 21  # time of weights from that cache over that from memory
+NUM_GEMM_COEFFICIENTS = 22
 
 TILE_M = (16, 32, 64, 64, 128, 128, 192, 256, 64)
 TILE_N = (64, 64, 64, 128, 128, 256, 128, 128, 256)
 MAX_SPLITS = 16
 
-DISPATCHES = ("best", "rows_sm89", "rows_sm90", "rows_sm100")
-"""Who chooses the tile: the library, well and with split sums; or the number of rows alone, as CUTLASS kernels of vLLM.
+WARM_EXPONENT = 6.0
+"""How sharply weights stop being found in the cache as they outgrow it."""
 
-Source of the ladders: vLLM, csrc/quantization/w8a8/cutlass, scaled_mm dispatch of fp8 for sm89, sm90, sm100.
+DISPATCHES = ("best", "rows_sm89", "rows_sm90", "rows_sm100", "blocks_sm89")
+"""Who chooses the tile: the library, well and with split sums; or rows and columns alone, as CUTLASS kernels of vLLM
+(rows_*); or nobody, as TensorRT-LLM has one tile for fp8 in blocks on Ada.
+
+Source of the ladders: vLLM, csrc/quantization/w8a8/cutlass, scaled_mm dispatch of fp8 for sm89, sm90, sm100;
+TensorRT-LLM, cpp/tensorrt_llm/kernels/cutlass_kernels/fp8_blockscale_gemm, gemm_dispatch_sm89.
 """
-LADDERS = np.array(
-    [
-        [[16, 16, 64], [32, 32, 64], [64, 64, 64], [256, 128, 64], [np.inf, 128, 128]],
-        [[64, 64, 64], [128, 64, 128], [np.inf, 128, 128], [np.inf, 128, 128], [np.inf, 128, 128]],
-        [[16, 16, 128], [64, 64, 128], [np.inf, 128, 128], [np.inf, 128, 128], [np.inf, 128, 128]],
-    ]
-)
-"""[dispatch - 1, step, (rows up to, tile_m, tile_n)]"""
+LADDERS = (
+    (
+        (16, 8192, 16, 64, 1, 1), (16, 16384, 16, 128, 1, 1), (16, np.inf, 32, 64, 1, 1),
+        (32, 8192, 32, 64, 1, 1), (32, 16384, 32, 128, 1, 1), (32, np.inf, 32, 64, 1, 1),
+        (64, 8192, 64, 64, 1, 1), (64, 16384, 64, 128, 1, 1), (64, np.inf, 64, 64, 1, 1),
+        (128, 8192, 64, 128, 1, 1), (128, 16384, 128, 128, 1, 1), (128, np.inf, 128, 64, 1, 1),
+        (256, 4096, 64, 128, 1, 1), (256, np.inf, 128, 128, 1, 1),
+        (np.inf, 4096, 128, 128, 1, 1), (np.inf, 8192, 256, 128, 1, 1), (np.inf, np.inf, 128, 128, 1, 1),
+    ),
+    (
+        (16, 1280, 16, 64, 2, 1), (16, np.inf, 16, 64, 1, 1),
+        (64, 1280, 16, 64, 4, 1), (64, np.inf, 64, 64, 1, 1),
+        (128, np.inf, 64, 128, 2, 1),
+        (np.inf, np.inf, 128, 128, 2, 1),
+    ),
+    (
+        (16, np.inf, 32, 128, 1, 4), (64, np.inf, 64, 128, 1, 4),
+        (256, np.inf, 64, 128, 2, 1),
+        (np.inf, np.inf, 128, 128, 2, 2),
+    ),
+    (
+        (np.inf, np.inf, 32, 128, 1, 1),
+    ),
+)  # fmt: skip
+"""[dispatch - 1][step]: rows up to, columns up to, tile_m, tile_n, rows and columns of tiles in a cluster, which are
+started together; the first step that holds a product is taken."""
+STEPS = np.array([[*ladder, *ladder[-1:] * (max(map(len, LADDERS)) - len(ladder))] for ladder in LADDERS])
+"""The same as one array: the last step again where a ladder is shorter."""
 
 
 @compiled
@@ -83,9 +109,9 @@ def gemm_seconds(
         operand_s = weight_bytes / (num_products * n) / (coefficients[OPERAND_SPEEDUP] * stream_bytes_per_s)
     cached_frac = 1.0 - 1.0 / coefficients[CACHE_SPEEDUP]
     warm_bytes = coefficients[WARM_BYTES]
-    if weight_bytes + activation_bytes < warm_bytes:
-        found = min(2.0 - 2.0 * (weight_bytes + activation_bytes) / warm_bytes, 1.0)
-        weight_bytes *= 1.0 - found * cached_frac
+    if warm_bytes > 0.0:
+        warm_frac = 1.0 / (1.0 + (weight_bytes / warm_bytes) ** WARM_EXPONENT)
+        weight_bytes *= 1.0 - warm_frac * (1.0 - coefficients[WARM_COST])
     activation_bytes *= (k + n / coefficients[WRITE_FRAC]) / (k + n)
     if activation_bytes < 2.0 * coefficients[CACHE_BYTES]:
         activation_bytes *= 1.0 - min(2.0 - activation_bytes / coefficients[CACHE_BYTES], 1.0) * cached_frac
@@ -95,18 +121,20 @@ def gemm_seconds(
     num_shapes, max_splits = len(TILE_M), MAX_SPLITS
     if dispatch > 0:
         num_shapes, max_splits = 1, 1
+    cluster_m, cluster_n = 1.0, 1.0
     best_s = math.inf
     best_is_compute = False
     for shape in range(num_shapes):
         tile_m, tile_n = float(TILE_M[shape]), float(TILE_N[shape])
         if dispatch > 0:
             step = 0
-            while m > LADDERS[dispatch - 1, step, 0]:
+            while m > STEPS[dispatch - 1, step, 0] or n > STEPS[dispatch - 1, step, 1]:
                 step += 1
-            tile_m, tile_n = LADDERS[dispatch - 1, step, 1], LADDERS[dispatch - 1, step, 2]
+            tile_m, tile_n = STEPS[dispatch - 1, step, 2], STEPS[dispatch - 1, step, 3]
+            cluster_m, cluster_n = STEPS[dispatch - 1, step, 4], STEPS[dispatch - 1, step, 5]
         tile_s = 2.0 * tile_m * tile_n / core_flops_per_s + coefficients[DEPTH_S]
-        num_columns = num_products * math.ceil(n / tile_n)
-        num_tiles = math.ceil(m / tile_m) * num_columns
+        num_columns = num_products * math.ceil(n / (tile_n * cluster_n)) * cluster_n
+        num_tiles = math.ceil(m / (tile_m * cluster_m)) * cluster_m * num_columns
         tiles_s = num_tiles * (tile_m + tile_n) * operand_s
         splits = 1
         while splits <= max_splits:

@@ -112,6 +112,7 @@ def tables() -> RunTables:
     requests = [
         {"pipeline": "rag", "status": "finished", "session": -1, "client": -1, "num_samples": 1,
          "num_longest_sample_tokens": row.get("num_output_tokens", 0), "engine_first_token_s": row["first_token_s"],
+         "first_answer_token_s": row["first_token_s"], "num_passes": 1,
          **row}
         for row in REQUESTS
     ]  # fmt: skip

@@ -71,17 +71,18 @@ def test_stage_times_are_means_over_placed_visits(frames: Frames) -> None:
 
 def test_energy_carbon_and_cost(frames: Frames) -> None:
     requests, engines = frames["requests"], frames["engines"]
-    assert metrics.facility_energy_j(engines, pue=1.2) == pytest.approx(10_800)
-    assert metrics.energy_per_output_token_j(requests, engines, pue=1.2) == pytest.approx(1200)
+    energy_j = metrics.facility_energy_j(engines, frames["links"], pue=1.2)
+    assert energy_j == pytest.approx(10_800)
+    assert metrics.energy_per_output_token_j(requests, energy_j) == pytest.approx(1200)
     # 10.8 kJ are 3 Wh; at 400 g/kWh 1.2 g, over four finished requests.
-    assert metrics.carbon_per_request_g(requests, engines, 1.2, 400.0) == pytest.approx(0.3)
+    assert metrics.carbon_per_request_g(requests, energy_j, 400.0) == pytest.approx(0.3)
     assert metrics.cost_per_million_output_tokens_usd(requests, engines) == pytest.approx(3000)
     assert metrics.cost_per_request_usd(requests, engines) == pytest.approx(0.00675)
 
 
 def test_without_output_tokens_nothing_is_per_token(frames: Frames) -> None:
     nothing = frames["requests"].iloc[0:0]
-    assert math.isnan(metrics.energy_per_output_token_j(nothing, frames["engines"], 1.2))
+    assert math.isnan(metrics.energy_per_output_token_j(nothing, 1.0))
     assert math.isnan(metrics.cost_per_million_output_tokens_usd(nothing, frames["engines"]))
     assert math.isnan(metrics.prefix_hit_frac(nothing))
     assert not is_finished(nothing).any()

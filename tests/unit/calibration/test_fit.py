@@ -39,6 +39,22 @@ def test_fit_is_deterministic_and_rounded() -> None:
     assert first["frac"] == 0.3333
 
 
+def test_secants_see_through_the_noise_of_a_simulation() -> None:
+    num_bytes = np.geomspace(1e6, 1e9, 60)
+    noise = 1e-3 * np.sin(np.arange(60) * 12.9898)
+
+    def predict(values: dict[str, float]) -> np.ndarray:  # jumps by a thousandth as soon as anything changes
+        return roofline(values, num_bytes) * (1.0 + noise * np.sin(1e5 * values["frac"] + 1e11 * values["launch_s"]))
+
+    coefficients = (Coefficient("frac", 0.5, 0.1, 1.0, 0.1), Coefficient("launch_s", 2e-5, 0.0, 1e-4, 5e-6))
+    measured_s = roofline({"frac": 0.81, "launch_s": 4.2e-6}, num_bytes)
+    found = fit_coefficients(coefficients, predict, measured_s, num_starts=1, secants=True)
+    assert found["frac"] == pytest.approx(0.81, rel=0.01)
+    assert found["launch_s"] == pytest.approx(4.2e-6, rel=0.2)
+    narrow = fit_coefficients(coefficients, predict, measured_s, num_starts=1)
+    assert abs(narrow["frac"] - 0.81) > 10 * abs(found["frac"] - 0.81)  # stuck near its start
+
+
 def test_bounds_hold_after_rounding() -> None:
     assert round_to_bounds(0.99996, Coefficient("x", 0.5, 0.0, 0.99997)) == 0.99997
     assert round_to_bounds(1e-12, Coefficient("x", 0.5, 0.0, 1.0)) == 0.0

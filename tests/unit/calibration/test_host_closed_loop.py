@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hermes_sim.calibration.host_closed_loop import Measured, fit_engine
@@ -27,6 +29,13 @@ def test_known_terms_come_out_again() -> None:
     assert terms.between_steps_s == pytest.approx(5e-4, rel=1e-3)
     assert terms.front_end_s == pytest.approx(0.030, rel=1e-3)
     assert terms.per_token_s == pytest.approx(4e-6, rel=1e-2)
+
+
+def test_servers_that_stalled_for_seconds_count_for_nothing() -> None:
+    stalled = [replace(one, ttft_s=one.ttft_s + 7.0) for one in RUNS[::3]]
+    terms = fit_engine("an_engine", [*RUNS, *stalled]).terms
+    assert terms.front_end_s == pytest.approx(0.030, rel=0.05)
+    assert terms.per_token_s == pytest.approx(4e-6, rel=0.05)
 
 
 def test_models_that_are_kept_out_decide_nothing_but_are_reported() -> None:

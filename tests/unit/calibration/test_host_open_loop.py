@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hermes_sim.calibration.host_open_loop import (
@@ -10,11 +11,13 @@ from hermes_sim.calibration.host_open_loop import (
     SERVING,
     SHORT_OUTPUT,
     STEPS,
+    cold_and_warm,
     enough_requests,
     fit_serving,
     fit_steps,
     fitted_engines,
     fitted_experiments,
+    measured_stages,
     terms_of,
     thinned,
 )
@@ -46,6 +49,17 @@ def test_only_what_the_split_allows_is_fitted(data_folder: Path) -> None:
     engines = fitted_engines(data_folder)
     assert {one.tp for one in engines} <= set(FITTED_STEP_TIME_TP)
     assert all(batch.num_output_tokens <= SHORT_OUTPUT for one in engines for batch in one.batches)
+
+
+@pytest.mark.data
+def test_thinned_requests_stand_for_the_measured_ones(data_folder: Path) -> None:
+    for experiment in fitted_experiments(data_folder):
+        stages = thinned(experiment).stages
+        stage_of = np.repeat(np.arange(len(stages)), [stage.num_requests for stage in stages])
+        weights = cold_and_warm(experiment, stage_of)
+        measured = sum(stage.num_requests for stage in measured_stages(experiment))
+        assert weights.sum() == pytest.approx(measured)
+        assert (weights[: min(100, stages[0].num_requests)] == 1.0).all()  # ten groups of ten prompts, once
 
 
 @pytest.mark.data

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.calibration.link_file import BLOCK, read_link, render_collectives, replace_collectives
-from hermes_sim.calibration.run import link_differences
+from hermes_sim.calibration.links import check_link
+from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.shipped import shipped_root
 
 FOLDER = shipped_root() / "hardware_profiles" / "links"
-FITTED = sorted(path for path in FOLDER.glob("*.yaml") if BLOCK.search(path.read_text(encoding="utf-8")))
+FITTED = sorted(path for path in FOLDER.glob("*.yaml") if BLOCK.pattern().search(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", FITTED, ids=lambda path: path.stem)
@@ -36,12 +37,11 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_a_link_file_is_as_fitted(data_folder: Path) -> None:
-    """And a number that is not is named."""
-    assert link_differences(data_folder, FOLDER, ["a100_sxm_80gb"]) == []
+    assert check_link(data_folder, FOLDER, "nvlink3").differences == ()
 
 
 def test_a_file_without_the_block_is_refused(tmp_path: Path) -> None:
     copy = Path(shutil.copy(FOLDER / "nvlink_c2c.yaml", tmp_path / "plain.yaml"))
-    with pytest.raises(ValueError, match="no collectives block"):
+    with pytest.raises(ConfigError, match="collectives: no such block"):
         replace_collectives(copy, read_link(FOLDER / "nvlink4.yaml").collectives)
     assert "vllm" in render_collectives(read_link(FOLDER / "nvlink4.yaml").collectives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,12 @@ def test_an_older_attention_table_of_a_gpu_counts_the_batchs_cache(tmp_path: Pat
     assert sum(skip.num_rows for skip in tables.skipped) == 1
 
 
-def test_a_skew_row_is_three_measurements(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeats", [None, 5])
+def test_a_skew_row_is_three_measurements(tmp_path: Path, repeats: int | None) -> None:
+    """Each of them the sum of the profiler's repeats: three, or as many as the notes beside it say."""
+    if repeats is not None:
+        notes = {"RTX4090_Llama-3.1-8B": {"model": "meta-llama/Llama-3.1-8B", "measurement_iterations": repeats}}
+        (tmp_path / "meta.json").write_text(json.dumps(notes))
     row = {"n": 4, "nb": 1, "skew": 4.0, "pc": 0, "kp": 0, "kvs": 128, "kv_big": 512, "kv_mean": 224}
     times = {"t_mean_us": 10.0, "t_max_us": 20.0, "t_skew_us": 12.0}
     write(tmp_path, "RTX4090_Llama-3.1-8B_tp1_skew.csv", pd.DataFrame([row | times]))
@@ -136,7 +142,8 @@ def test_a_skew_row_is_three_measurements(tmp_path: Path) -> None:
             table["context_tokens"], table["max_context_tokens"], table["measured_s"], strict=True
         )
     }
-    assert found == pytest.approx({(225.0, 225.0): 1e-5, (513.0, 513.0): 2e-5, (225.0, 513.0): 1.2e-5})
+    calls = {(225.0, 225.0): 1e-5, (513.0, 513.0): 2e-5, (225.0, 513.0): 1.2e-5}
+    assert found == pytest.approx({contexts: seconds / (repeats or 3) for contexts, seconds in calls.items()})
 
 
 def test_a_model_that_nobody_knows_is_counted(tmp_path: Path) -> None:
@@ -269,3 +276,29 @@ def test_all_shipped_tables_are_read(data_folder: Path) -> None:
     gathers = tables["all_gather"]
     received = gathers["num_bytes"] * (1.0 - 1.0 / gathers["num_devices"])
     assert 200e9 < (received / gathers["measured_s"]).max() < 450e9  # one direction of NVLink 4
+
+
+def older_layers(folder: Path, name: str, *parts: str) -> pd.DataFrame:
+    table = pd.DataFrame({"layer_name": parts, "input": 64, "kv_cache": 0, "tp_size": 1, "ns": 5000.0})
+    write(folder, f"{name}_layers.csv.gz", table)
+    return read_kernels(folder)["stream"].set_index("kernel")
+
+
+def test_modules_of_transformers_are_chains_of_kernels(tmp_path: Path) -> None:
+    """Hidden 4096, 32 and 8 heads of 128, width 14336, in 16 bits; the last norm is one like the others."""
+    found = older_layers(tmp_path, "H100_Llama-3.1-8B_tp1", "input_layernorm", "final_layernorm", "rope", "act_fn")
+    assert found["num_bytes"].to_dict() == {
+        "unfused_norm": 64 * 4096 * 36, "unfused_rope": 64 * 5120 * 20, "unfused_activation": 64 * 14336 * 10
+    }  # fmt: skip
+
+
+def test_a_compiler_fuses_them_and_a_layer_norm_is_one_kernel(tmp_path: Path) -> None:
+    found = older_layers(tmp_path / "a", "TPU-v6e-1_Llama-3.1-8B_tp1", "input_layernorm", "rope")
+    assert found["num_bytes"].to_dict() == {"norm": 64 * 4096 * 4, "rope": 64 * 5120 * 4}
+    found = older_layers(tmp_path / "b", "A6000_Phi-mini-MoE-instruct_tp1", "input_layernorm")
+    assert found["num_bytes"].to_dict() == {"norm": 64 * 4096 * 4}
+
+
+def test_experts_of_modules_are_whole_whatever_the_degree(tmp_path: Path) -> None:
+    found = older_layers(tmp_path, "H100_Mixtral-8x7B-v0.1_tp4", "act_fn")
+    assert found["num_bytes"].to_dict() == {"unfused_activation": 64 * 14336 * 10}

@@ -66,13 +66,47 @@ def test_keys_of_few_tiles_are_split_and_those_of_many_are_not() -> None:
 
 
 def test_decodes_among_prompts_fill_tiles_of_their_own() -> None:
-    """One kernel for both: a decode costs as much as a prompt's tile of so many rows, many times a decode alone."""
+    """100 cores, 8 heads: 50 decodes are 4 waves of tiles of so many rows, beside the 1.28 waves of the prompt.
+
+    Of the shorter, the share of one over the waves squared is hidden; a decode costs many times one in a kernel alone.
+    """
     layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
     coefficients = layer_coefficients(layers, plain_device(attention={"mixed_row_tokens": 64.0, "row_tokens": 0.0}))
     pairs = 2048 * 2049 / 2
     alone_s, _ = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 0, 0.0, 0.0, coefficients, 0)
-    mixed_s, _ = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 8, 8 * 4096.0, 4096.0, coefficients, 0)
-    assert mixed_s - alone_s == pytest.approx(64 * 8 * 4096 * coefficients[attention.PAIR_S], rel=1e-6)
+    mixed_s, _ = prefill_attention_seconds(1, 2048.0, pairs, 2048.0, 50, 50 * 4096.0, 4096.0, coefficients, 0)
+    decode_s = 64 * 50 * 4096 * coefficients[attention.PAIR_S]
+    hidden_s = (alone_s - coefficients[attention.PREFILL_LAUNCH_S]) / (4.0 + 1.28) ** 2
+    assert mixed_s - alone_s == pytest.approx(decode_s - hidden_s, rel=1e-6)
+    assert mixed_s - alone_s > 2.0 * decode_attention_seconds(50, 50, 50 * 4096.0, 4096.0, coefficients, 0)[0]
+
+
+def test_tiles_of_decodes_among_prompts_come_in_waves() -> None:
+    """100 cores, 8 heads: 12 decodes are 96 tiles, one wave as one decode is; 13 take two."""
+    layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
+    coefficients = layer_coefficients(layers, plain_device(attention={"mixed_row_tokens": 64.0}))
+    waves = [
+        attention.mixed_decode_seconds(n, n * 4096.0, 4096.0, 0.08, coefficients, 0) / (4096 * 64)
+        for n in (1, 12, 13, 25)
+    ]
+    tile_s = coefficients[attention.PAIR_S] / 0.08
+    assert np.array(waves) / tile_s == pytest.approx([1.0, 1.0, 2.0, 2.0], rel=1e-9)
+
+
+def test_query_heads_that_do_not_run_at_once_read_the_same_keys_again() -> None:
+    """4 query heads a KV head, 100 cores, no cache: of 25 decodes all four run at once, of 100 only one does."""
+    layers = attention_layers(tiny_model(), tp=1, kv_dtype="bf16")[0]
+    device = plain_device(attention={"mixed_row_tokens": 1e-6})
+    coefficients = layer_coefficients(layers, device)
+    times = [
+        attention.mixed_decode_seconds(n, n * 4096.0, 4096.0, 0.08, coefficients, 0)
+        / (n * 4096.0 * coefficients[attention.DECODE_BYTE_S])
+        for n in (25, 50, 100, 200)
+    ]
+    assert times == pytest.approx([1.0, 2.0, 4.0, 4.0], rel=1e-6)
+    coefficients[attention.MIXED_CACHE_TOKENS] = 1e9
+    held_s = attention.mixed_decode_seconds(200, 200 * 4096.0, 4096.0, 0.08, coefficients, 0)
+    assert held_s == pytest.approx(200 * 4096.0 * coefficients[attention.DECODE_BYTE_S], rel=1e-6)
 
 
 def test_kernels_of_an_engine_come_before_the_default() -> None:

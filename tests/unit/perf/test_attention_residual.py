@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from hermes_sim.perf.operators.corrected_attention import (
     corrected_prefill_seconds,
     plane_ratio,
 )
-from hermes_sim.perf.residual import residuals_at
+from hermes_sim.perf.residual import pack_residual, residuals_at
 from hermes_sim.perf.step_kernel import decode_seconds
 from tests.unit.perf.test_step_cost import devices, engine, models, tiny_model
 
@@ -93,13 +95,33 @@ def test_history_of_a_prompt_dilutes_the_ratio_of_whole_prompts() -> None:
     assert corrected_prefill_seconds(*together, coefficients, 0) == prefill_attention_seconds(*together, plain, 0)
 
 
-def test_windows_have_no_table() -> None:
-    device = corrected_device()
-    model = next(model for model in models().values() if model.sliding_window and not model.mla)
-    sliding = [kind for kind in attention_layers(model, tp=1, kv_dtype="bf16") if kind.window_tokens]
-    assert sliding
-    for kind in sliding:
-        assert attention_residual(kind, device, "decode") is None
+def test_a_window_takes_the_table_of_the_nearest_measured_one() -> None:
+    """Half an octave away at most; a table of whole contexts says nothing about windows, nor the other way round."""
+    device, layers = corrected_device(), layers_of(models()["llama_3_8b"])
+    windowed = [replace(layers, kind="sliding", window_tokens=window) for window in (100, 128, 170, 200, 1024)]
+    assert [attention_residual(kind, device, "decode") for kind in windowed] == [None] * 5
+    assert device.residuals is not None
+    tables = {**device.residuals.tables, "attention_decode_vllm_window128": table("context_tokens", seed=7)}
+    device = device.model_copy(update={"residuals": device.residuals.model_copy(update={"tables": tables})})
+    found = [attention_residual(kind, device, "decode") for kind in windowed]
+    assert [one is tables["attention_decode_vllm_window128"] for one in found] == [True, True, True, False, False]
+    assert found[3:] == [None, None]
+    assert attention_residual(layers, device, "decode") is tables["attention_decode_vllm"]
+    assert attention_residual(windowed[1], device, "prefill") is None
+
+
+def test_a_table_over_all_heads_is_cut_down_to_a_plane() -> None:
+    """Five axes, of which an engine fixes three: between knots the plane is the mean of both, in octaves."""
+    axes = {"num_seqs": SEQS, "context_tokens": TOKENS, "num_heads": (16.0, 64.0), "num_kv_heads": (8.0,),
+            "head_dim": (64.0, 128.0)}  # fmt: skip
+    values = np.zeros((5, 5, 2, 1, 2))
+    values[..., 0, 0, 1], values[..., 1, 0, 1] = 0.1, 0.3
+    five = ResidualTable(axes=axes, values=encode(values, np.ones(values.shape, bool)))
+    layers = layers_of(models()["llama_3_8b"])  # 32 heads, 8 of keys, of 128
+    plane = plane_of(five, layers, "decode")
+    assert plane_ratio(plane, 0, 4.0, 256.0) == pytest.approx(np.exp(0.2), rel=1e-12)
+    with pytest.raises(ValueError, match="at most 4 axes"):
+        pack_residual(five)
 
 
 def test_a_table_belongs_to_the_kernel_in_use() -> None:

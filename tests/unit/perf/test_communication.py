@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hermes_sim.perf.lowering import COMPUTE, MEMORY, NETWORK
+from hermes_sim.perf.operator_rows import COMPUTE, MEMORY, NETWORK
 from hermes_sim.perf.operator_table import StepBatch, operator_costs
 from hermes_sim.perf.operators.collective import all_gather_seconds
 from hermes_sim.perf.step_cost import LlmCost

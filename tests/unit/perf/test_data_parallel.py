@@ -9,7 +9,7 @@ import pytest
 
 from hermes_sim.models.forward import expected_shares_reached, token_operators
 from hermes_sim.perf.expert_routing import busiest_rows
-from hermes_sim.perf.lowering import NETWORK
+from hermes_sim.perf.operator_rows import NETWORK
 from hermes_sim.perf.operator_table import StepBatch
 from hermes_sim.perf.operators.collective import all_to_all_seconds
 from hermes_sim.perf.step_cost import LlmCost

@@ -9,7 +9,7 @@ import pytest
 
 from hermes_sim.models.encoder_decoder import decoder_stack, encoder_stack
 from hermes_sim.models.forward import encoder_pass_operators
-from hermes_sim.perf import lowering
+from hermes_sim.perf.operator_rows import TOKEN_BYTES, WEIGHT_BYTES
 from hermes_sim.perf.operator_table import StepBatch
 from hermes_sim.perf.operators import attention
 from hermes_sim.perf.step_cost import LlmCost
@@ -44,7 +44,7 @@ def test_tables_are_of_the_encoder_and_of_the_decoder() -> None:
     names = cost.encoder_operators.names
     assert names == tuple(operator.name for operator in encoder_pass_operators(cost.model, 8, tp=2))
     for row, operator in zip(cost.encoder_operators.rows, encoder_pass_operators(cost.model, 77, tp=2), strict=True):
-        assert row[lowering.WEIGHT_BYTES] + 77 * row[lowering.TOKEN_BYTES] == pytest.approx(operator.bytes_per_call)
+        assert row[WEIGHT_BYTES] + 77 * row[TOKEN_BYTES] == pytest.approx(operator.bytes_per_call)
     np.testing.assert_array_equal(cost.linear[300], cost.encoder_operators.table(300)[300])
     np.testing.assert_array_equal(cost.decode_linear[24], cost.token_operators.table(24)[24])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency
-from hermes_sim.perf.expert_coefficients import expert_efficiency, expert_format, pack
+from hermes_sim.perf.expert_coefficients import expert_efficiency, expert_format, pack, served_entry
 from hermes_sim.perf.operators.experts import expert_stream_seconds, grouped_product_seconds, passed_rows
 from tests.unit.hardware.shipped import devices
 from tests.unit.perf.engines import plain_device
@@ -81,3 +81,11 @@ def test_a_format_without_numbers_takes_the_nearest() -> None:
     assert expert_efficiency(h100, "trtllm_bf16") is experts["trtllm_bf16"]
     assert expert_efficiency(h100, "trtllm_w4a16") is experts["trtllm_mxfp4"]
     assert expert_efficiency(plain_device(), "bf16") is None
+
+
+def test_tensorrt_llm_serves_with_the_generated_kernels_of_datacenter_blackwell() -> None:
+    b200, h100 = devices()["b200_sxm"], devices()["h100_sxm"]
+    assert {served_entry(b200, form, "trtllm") for form in ("fp4", "fp8_block")} == {"fp4", "fp8_block"}
+    assert served_entry(b200, "bf16", "trtllm") == "trtllm_bf16"
+    assert served_entry(h100, "fp8_block", "trtllm") == "trtllm_fp8_block"
+    assert served_entry(h100, "fp8_block", "sglang") == "fp8_block"

@@ -143,6 +143,43 @@ def test_dispatch_by_rows_takes_whole_waves_of_one_tile() -> None:
     assert more_s == pytest.approx(2.0 * full_s, rel=1e-4)
 
 
+def test_tiles_of_a_cluster_start_together() -> None:
+    coefficients = everything("rows_sm90")
+    # 257 rows are three tiles of 128, two of them in a cluster: as long as four
+    assert seconds(coefficients, 257, 8192, 8192) > 0.9 * seconds(coefficients, 512, 8192, 8192)
+    assert seconds(coefficients, 256, 8192, 8192) < 0.7 * seconds(coefficients, 512, 8192, 8192)
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "rows", "columns", "tile"),
+    [
+        ("rows_sm89", 16, 8192, (16, 64)),
+        ("rows_sm89", 16, 8193, (16, 128)),
+        ("rows_sm89", 17, 16385, (32, 64)),
+        ("rows_sm89", 4096, 8192, (256, 128)),
+        ("rows_sm89", 4096, 8193, (128, 128)),
+        ("rows_sm90", 64, 1280, (16, 64)),
+        ("rows_sm90", 64, 1281, (64, 64)),
+        ("rows_sm100", 16, 100_000, (32, 128)),
+        ("blocks_sm89", 1, 1, (32, 128)),
+        ("blocks_sm89", 100_000, 100_000, (32, 128)),
+    ],
+)
+def test_ladders_choose_the_tile(dispatch: str, rows: int, columns: int, tile: tuple[int, int]) -> None:
+    ladder = gemm.STEPS[gemm.DISPATCHES.index(dispatch) - 1]
+    step = next(step for step in ladder if rows <= step[0] and columns <= step[1])
+    assert tuple(step[2:4]) == tile
+
+
+def test_repeated_products_find_small_weights_in_the_cache() -> None:
+    cold = gemm_coefficients(plain_device(), "bf16")
+    warm = cold.copy()
+    warm[gemm.WARM_BYTES], warm[gemm.WARM_COST] = 1e7, 0.25
+    for n, k, kept in ((512, 512, 1.0), (2500, 2000, 0.5), (8192, 8192, 0.0)):  # 0.5, 10 and 134 MB
+        cold_s, warm_s = (seconds(one, 1, n, k) - one[gemm.LAUNCH_S] for one in (cold, warm))
+        assert warm_s / cold_s == pytest.approx(1.0 - 0.75 * kept, abs=0.04)
+
+
 def test_operands_of_small_tiles_are_drawn_again_for_each() -> None:
     coefficients = everything("rows_sm90")
     coefficients[gemm.PEAK] *= 1e6

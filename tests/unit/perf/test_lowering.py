@@ -9,8 +9,22 @@ import pytest
 
 from hermes_sim.models.expert_load import ZipfLoad
 from hermes_sim.models.forward import expected_distinct_experts, sampling_operators, token_operators
-from hermes_sim.perf import lowering
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, mean_distinct_experts
+from hermes_sim.perf.operator_rows import (
+    ALL_GATHER,
+    ALL_REDUCE,
+    ALL_TO_ALL,
+    COUNT,
+    EXPERTS_PER_TOKEN,
+    GROUPED_GEMM,
+    KIND,
+    NETWORK,
+    NUM_EXPERTS,
+    SEND,
+    TOKEN_BYTES,
+    TOKEN_FLOPS,
+    WEIGHT_BYTES,
+)
 from tests.unit.hardware.shipped import devices
 from tests.unit.models.shipped_models import models
 from tests.unit.perf.engines import engine, plain_device, tiny_model
@@ -27,19 +41,19 @@ def test_rows_state_the_work_of_the_operators(name: str, num_tokens: int) -> Non
     operators = token_operators(model, num_tokens, tp=2, ep=ep)
     assert cost.token_operators.names == tuple(operator.name for operator in operators)
     for row, operator in zip(cost.token_operators.rows, operators, strict=True):
-        weights = row[lowering.WEIGHT_BYTES]
+        weights = row[WEIGHT_BYTES]
         if operator.num_groups > 1:
-            weights *= distinct_experts(num_tokens, row[lowering.NUM_EXPERTS], row[lowering.EXPERTS_PER_TOKEN]) / ep
-        assert row[lowering.TOKEN_FLOPS] * num_tokens == pytest.approx(operator.flops_per_call, rel=1e-12)
-        assert weights + row[lowering.TOKEN_BYTES] * num_tokens == pytest.approx(operator.bytes_per_call, rel=1e-9)
-        assert row[lowering.COUNT] == operator.count
+            weights *= distinct_experts(num_tokens, row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]) / ep
+        assert row[TOKEN_FLOPS] * num_tokens == pytest.approx(operator.flops_per_call, rel=1e-12)
+        assert weights + row[TOKEN_BYTES] * num_tokens == pytest.approx(operator.bytes_per_call, rel=1e-9)
+        assert row[COUNT] == operator.count
 
 
 def test_sampling_rows_state_the_work_of_the_operators() -> None:
     cost = engine(models()["llama_3_8b"], devices()["h100_sxm"], tp=2)
     operators = sampling_operators(models()["llama_3_8b"], 33, tp=2)
     for row, operator in zip(cost.sampling_operators.rows, operators, strict=True):
-        moved = row[lowering.WEIGHT_BYTES] + 33 * row[lowering.TOKEN_BYTES]
+        moved = row[WEIGHT_BYTES] + 33 * row[TOKEN_BYTES]
         assert moved == pytest.approx(operator.bytes_per_call, rel=1e-12)
 
 
@@ -54,19 +68,24 @@ def test_bytes_are_the_sum_over_the_rows(name: str, load: ZipfLoad | None) -> No
     num_steps, num_tokens = np.array([1.0, 7.0, 0.0, 30.0]), np.array([16.0, 9000.0, 0.0, 31.0])
     expected = np.zeros(4)
     for row in lowered.rows:
-        if row[lowering.KIND] in (lowering.ALL_REDUCE, lowering.ALL_GATHER, lowering.SEND, lowering.ALL_TO_ALL):
+        if row[KIND] in (
+            ALL_REDUCE,
+            ALL_GATHER,
+            SEND,
+            ALL_TO_ALL,
+        ):
             continue
         for place in (0, 1, 3):
-            weights = row[lowering.WEIGHT_BYTES]
-            if row[lowering.KIND] == lowering.GROUPED_GEMM:
+            weights = row[WEIGHT_BYTES]
+            if row[KIND] == GROUPED_GEMM:
                 tokens = num_tokens[place] / num_steps[place]
                 if load is None:
-                    experts = row[lowering.NUM_EXPERTS], row[lowering.EXPERTS_PER_TOKEN]
+                    experts = row[NUM_EXPERTS], row[EXPERTS_PER_TOKEN]
                     weights *= distinct_experts(tokens, *experts) / 2
                 else:
                     weights *= mean_distinct_experts(lowered.expert_rates, tokens)
-            each = num_steps[place] * weights + num_tokens[place] * row[lowering.TOKEN_BYTES]
-            expected[place] += row[lowering.COUNT] * each
+            each = num_steps[place] * weights + num_tokens[place] * row[TOKEN_BYTES]
+            expected[place] += row[COUNT] * each
     np.testing.assert_allclose(lowered.bytes(num_steps, num_tokens), expected, rtol=1e-12)
 
 
@@ -138,8 +157,8 @@ def test_experts_pay_for_routing_and_a_slower_kernel() -> None:
 
 def test_one_expert_a_device_is_still_a_layer_of_experts() -> None:
     lowered = engine(models()["mixtral_8x7b"], devices()["b200_sxm"], tp=8, ep=8, max_tokens=64).token_operators
-    kinds = dict(zip(lowered.names, lowered.rows[:, lowering.KIND], strict=True))
-    assert kinds["experts_up"] == kinds["experts_down"] == lowering.GROUPED_GEMM
+    kinds = dict(zip(lowered.names, lowered.rows[:, KIND], strict=True))
+    assert kinds["experts_up"] == kinds["experts_down"] == GROUPED_GEMM
     assert np.isfinite(lowered.table(64)).all()
 
 
@@ -148,4 +167,4 @@ def test_pipeline_sends_its_hidden_states_between_stages() -> None:
     assert cost.token_operators.names[-1] == "pipeline_send"
     seconds, resource = cost.token_operators.seconds(len(cost.token_operators.names) - 1, 100)
     assert seconds == pytest.approx(10e-6 + 100 * 1024 * 2 / 10e9, rel=1e-12)
-    assert resource == lowering.NETWORK
+    assert resource == NETWORK

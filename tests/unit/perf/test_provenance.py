@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hermes_sim.hardware.residual import Residuals, ResidualTable, encode
-from hermes_sim.perf.lowering import COEFFICIENTS, GEMM, KIND
+from hermes_sim.perf.operator_rows import COEFFICIENTS, GEMM, KIND
 from hermes_sim.perf.operators.gemm import LAUNCH_S
 from tests.unit.hardware.shipped import devices
 from tests.unit.models.shipped_models import models

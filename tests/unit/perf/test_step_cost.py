@@ -106,6 +106,21 @@ def test_decodes_run_at_the_captured_size_and_beyond_the_largest_at_their_own() 
     assert (cost.linear[17] != cost.linear[24]).any()
 
 
+def test_small_kernels_are_shorter_in_captured_steps_only() -> None:
+    alone = engine(tiny_model(), plain_device(), max_captured_seqs=24)
+    fused = engine(tiny_model(), plain_device(), max_captured_seqs=24, captured_frac=0.25)
+    np.testing.assert_array_equal(alone.linear, fused.linear)
+    np.testing.assert_array_equal(alone.decode_linear[25:], fused.decode_linear[25:])
+    for num_seqs in (1, 7, 24):
+        batch = decodes(*[50] * num_seqs)
+        small = {"embedding", "norm", "rope", "act"}
+        saved_s = 0.75 * sum(line.seconds for line in alone.operator_table(**asdict(batch)) if line.operator in small)
+        assert saved_s > 0.0
+        assert alone.seconds(batch).sum() - fused.seconds(batch).sum() == pytest.approx(saved_s, rel=1e-9)
+        table = fused.operator_table(**asdict(batch))
+        assert sum(line.seconds for line in table) == pytest.approx(fused.seconds(batch).sum(), rel=1e-12)
+
+
 def test_tables_have_the_promised_shapes() -> None:
     cost = engine(tiny_model(), plain_device(), max_tokens=40, max_seqs=60)
     assert cost.linear.shape == (41, 4)

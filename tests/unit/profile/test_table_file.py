@@ -6,7 +6,7 @@ import pytest
 
 from hermes_sim.core.errors import HermesError
 from hermes_sim.profile.columns import FACTS, OPERATORS, columns, key_columns
-from hermes_sim.profile.table_file import TableFile, write_atomically
+from hermes_sim.profile.table_file import TableFile, write_whole
 
 COLUMNS = ("m", "kernel", "measured_s")
 KEY = ("m", "kernel")
@@ -31,14 +31,14 @@ def test_a_file_of_other_columns_is_refused(tmp_path: Path) -> None:
 
 def test_a_write_that_dies_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "gemm.csv"
-    write_atomically(path, "old")
+    write_whole(path, "old")
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.replace", die)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
+        write_whole(path, "new")
     assert path.read_text(encoding="utf-8") == "old"
 
 

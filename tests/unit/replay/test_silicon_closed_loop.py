@@ -18,10 +18,12 @@ from hermes_sim.replay.closed_loop_setup import (
     library_device,
     max_num_batched_tokens,
     preset_of,
+    receive_every_steps,
 )
 from hermes_sim.replay.experiment import Comparison, Unexpressed, replay_folder
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import Layout, ServingRun, read_silicon_table
+from hermes_sim.replay.silicon_twins import with_stated_layouts
 
 HEADER = (
     "id,origin,image,backend,backend_version,model_path,system,precision,isl,osl,concurrency,gemm_quant_mode,"
@@ -212,3 +214,39 @@ class TestReplay:
         found = [c for c in replay_folder(tmp_path, only="closed_loop").comparisons if isinstance(c, Comparison)]
         assert {c.row for c in found if c.left_out is None} == {"slow"}
         assert {c.row for c in found if c.left_out is not None} == {"fast"}
+
+
+class TestRowsOfOneMeasurement:
+    HEADER = HEADER.replace(
+        "tp_size,pp_size,attention_dp_size,moe_tp_size,moe_ep_size",
+        "prefill_num_workers,prefill_tp_size,decode_num_workers,decode_tp_size,decode_moe_ep_size",
+    )
+    STATED = "stated,InferenceX,,trtllm,1,deepseek-ai/DeepSeek-V3,h200_sxm,fp8,64,8,2,fp8,fp8,,1,8,2,8,8,20.5,5.25"
+    SILENT = "silent,export,,trtllm,1,deepseek-ai/DeepSeek-R1,h200_sxm,fp8,64,8,2,fp8,fp8,,,4,,4,1,20.5,5.25"
+    ANOTHER = SILENT.replace("silent", "another").replace("20.5", "20.6")
+
+    def runs(self, folder: Path) -> list[ServingRun]:
+        path = folder / "t.csv"
+        path.write_text("\n".join([self.HEADER, self.SILENT, self.ANOTHER, self.STATED, ""]))
+        return [run for run in read_silicon_table(path, "t") if isinstance(run, ServingRun)]
+
+    def test_the_layout_of_the_one_that_states_it_holds_for_all(self, tmp_path: Path) -> None:
+        silent, another, stated = with_stated_layouts(self.runs(tmp_path))
+        assert silent.engines == stated.engines == (Layout(8, 1, 1, 1, 1), Layout(8, 1, 1, 8, 2))
+        assert silent.model == "deepseek-ai/DeepSeek-R1"
+        assert [layout.num_workers for layout in another.engines] == [None, None]
+
+    def test_engines_apart_are_in_no_fit(self, tmp_path: Path) -> None:
+        self.runs(tmp_path)
+        found = list(READER.replay(tmp_path / "t.csv", "t"))
+        sides = {(one.row, one.side) for one in found if isinstance(one, Comparison)}
+        assert sides == {("silent", "held_out"), ("stated", "held_out")}
+        assert [one.row for one in found if isinstance(one, Unexpressed)] == ["another"]
+        assert is_fitted(library_model("deepseek-ai/DeepSeek-V3"))
+
+
+def test_tensorrt_llm_looks_the_less_often_the_more_devices_it_has(tmp_path: Path) -> None:
+    run = one(tmp_path, backend="trtllm")
+    looks = [receive_every_steps("trtllm", run, Layout(tp, 1, 1, 1, None)) for tp in (1, 2, 4, 8)]
+    assert looks == [1, 9, 18, 27]
+    assert receive_every_steps("vllm_v1", run, Layout(8, 1, 1, 1, None)) == 1

@@ -89,7 +89,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "stages",
             "retreive",
-            "'retreive' is not a stage kind (decode, embed, prefill, rerank, retrieve, timed). "
+            "'retreive' is not a stage kind (decode, embed, prefill, repeat, rerank, retrieve, route, timed). "
             "Did you mean 'retrieve'?",
         ),
         (

@@ -12,6 +12,7 @@ import yaml
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.scenario.load import dump_scenario, load_scenario, read_scenario
 from tests import scenarios
+from tests.shipped_pairs import CLUSTER_OF
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
 
 SHIPPED = Path(__file__).resolve().parents[3]
@@ -192,7 +193,7 @@ def test_problems_of_a_named_pipeline_point_to_its_file(folder: Folder) -> None:
     folder.write("mine.yaml", "name: mine\nstages:\n  - {name: prefill, kind: prefil}\n")
     assert folder.problems((STAGES, "pipelines:\n  - mine\n")) == [
         "mine.yaml:3 pipelines[0].stages[0].kind: 'prefil' is not a stage kind "
-        "(decode, embed, prefill, rerank, retrieve, timed). Did you mean 'prefill'?"
+        "(decode, embed, prefill, repeat, rerank, retrieve, route, timed). Did you mean 'prefill'?"
     ]
     assert folder.problems((STAGES, "pipelines:\n  - ragg\n")) == [
         "workload.yaml:7 pipelines[0]: no pipeline 'ragg' here or in the library. "
@@ -223,13 +224,14 @@ def test_a_trace_is_found_in_the_working_directory_or_beside_the_workload(folder
 
 
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in SHIPPED.glob("hardware_profiles/clusters/*.yaml")))
-def test_shipped_clusters_take_the_shipped_rag_workload(cluster: str) -> None:
-    assert load_scenario(cluster, "rag").workload.name == "rag"
+def test_shipped_clusters_take_their_workload(cluster: str) -> None:
+    workload = {of: name for name, of in CLUSTER_OF.items()}.get(cluster, "rag")
+    assert load_scenario(cluster, workload).workload.name == workload
 
 
 @pytest.mark.parametrize("workload", sorted(path.stem for path in SHIPPED.glob("workloads/*.yaml")))
-def test_shipped_workloads_run_on_a100x8(workload: str, tmp_path: Path) -> None:
-    scenario = load_scenario("a100x8", workload)
+def test_shipped_workloads_run_on_their_cluster(workload: str, tmp_path: Path) -> None:
+    scenario = load_scenario(CLUSTER_OF.get(workload, "a100x8"), workload)
     file = tmp_path / "scenario.yaml"
     file.write_text(dump_scenario(scenario), encoding="utf-8")
     assert read_scenario(file) == scenario

@@ -116,6 +116,18 @@ def test_intervals_add_up_to_the_engine(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_requests_pay_for_everything(case: str) -> None:
+    """Energy of engines and links, and the rent, are the sums over the requests; a stage's energy over its visits."""
+    tables = frames(case)
+    requests, engines, links = tables["requests"], tables["engines"], tables["links"]
+    paid_j = requests[["energy_j", "idle_energy_j", "link_energy_j"]].sum().sum()
+    assert paid_j == pytest.approx(engines["energy_j"].sum() + links["energy_j"].sum(), rel=1e-9)
+    assert requests["link_energy_j"].sum() == pytest.approx(links["energy_j"].sum(), rel=1e-9)
+    assert requests["cost_usd"].sum() == pytest.approx(engines["cost_usd"].sum(), rel=1e-9)
+    assert tables["visits"]["energy_j"].sum() == pytest.approx(requests["energy_j"].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_intervals_cover_the_run_and_hold_shares(case: str) -> None:
     timeline = frames(case)["timeline"]
     for _, rows in timeline.groupby("engine", observed=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hermes_sim.perf.lowering import NETWORK
+from hermes_sim.perf.operator_rows import NETWORK
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim.lower import lower
 from hermes_sim.workload.requests import request_table

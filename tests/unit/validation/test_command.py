@@ -34,6 +34,16 @@ def test_report_and_files(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "report.html", "report.json"]
 
 
+def test_a_report_is_shown_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same text and the same page as of the comparison itself."""
+    report, first, second = (tmp_path / name for name in ("report.json", "first.html", "second.html"))
+    assert run("--data", str(folder), "--only", "kernels", "--json", str(report), "--html", str(first)) == 0
+    shown = capsys.readouterr().out
+    assert run("--report", str(report), "--html", str(second)) == 0
+    assert capsys.readouterr().out == shown
+    assert second.read_text() == first.read_text()
+
+
 def test_the_folder_of_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERMES_DATA", str(folder))
     assert run("--only", "gemm", "--quiet") == 0
@@ -58,12 +68,15 @@ def test_a_bar_that_regresses(folder: Path, tmp_path: Path, capsys: pytest.Captu
     [
         (["--data", "no/such/folder"], "no folder of measured data at 'no/such/folder'"),
         (["--json", "no/such/folder/report.json"], "there is no folder"),
+        (["--json", "/proc/report.json"], "cannot be written"),
+        (["--report", "no/such/report.json"], "cannot be read"),
+        (["--report", "no/such/report.json", "--only", "gemm"], "no --data, --only or --json with it"),
         (["--gate", "--baseline", "no/such/baseline.json"], "no baseline"),
     ],
 )
 def test_wrong_input_is_told_before_the_work(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = [] if "--data" in arguments else ["--data", str(folder)]
+    data = [] if {"--data", "--report"} & set(arguments) else ["--data", str(folder)]
     assert run(*data, *arguments) == 2
     assert message in capsys.readouterr().err

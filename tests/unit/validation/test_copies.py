@@ -30,7 +30,7 @@ def assert_named(folder: Path, file: str, row: int, column: str, device: str) ->
     report = accuracy.as_dict()
     assert report["kernels"]["rows"]["malformed"] == 1
     assert report["problems"] == [problem for problem in report["problems"] if f"{file} row {row} {column}" in problem]
-    assert f"{file} row {row} {column}" in render(accuracy)
+    assert f"{file} row {row} {column}" in render(accuracy.as_dict())
     assert accuracy.bars
 
 

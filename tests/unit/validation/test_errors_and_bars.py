@@ -10,7 +10,7 @@ import pytest
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.validation.bars import Bar, band_bar, error_bar, kernel_bars, layer_bar, layer_sums, serving_bars
-from hermes_sim.validation.baseline import baseline_text, read_baseline, regressions
+from hermes_sim.validation.baseline import baseline_of, read_baseline, regressions
 from hermes_sim.validation.errors import errors_of, grouped
 
 
@@ -86,19 +86,19 @@ class TestGate:
 
     def test_what_got_worse(self, tmp_path: Path) -> None:
         file = tmp_path / "baseline.json"
-        file.write_text(baseline_text([self.BAR]))
+        file.write_text(baseline_of({"bars": [self.BAR.as_dict()]}))
         baseline = read_baseline(file)
-        assert regressions([self.BAR], baseline) == []
+        assert regressions([self.BAR.as_dict()], baseline) == []
         better = Bar("gemm", "GEMM", "mean APE", 0.04, 0.03, 100, "met", "")
-        assert regressions([better], baseline) == []
+        assert regressions([better.as_dict()], baseline) == []
         worse = Bar("gemm", "GEMM", "mean APE", 0.04, 0.06, 100, "not met", "")
-        assert regressions([worse], baseline) == ["gemm: 6.00%, was 5.00% (GEMM)"]
+        assert regressions([worse.as_dict()], baseline) == ["gemm: 6.00%, was 5.00% (GEMM)"]
 
     def test_bars_without_data_are_not_judged(self, tmp_path: Path) -> None:
         file = tmp_path / "baseline.json"
-        file.write_text(baseline_text([self.BAR]))
+        file.write_text(baseline_of({"bars": [self.BAR.as_dict()]}))
         missing = Bar("gemm", "GEMM", "mean APE", 0.04, None, 0, "no data", "")
-        assert regressions([missing], read_baseline(file)) == []
+        assert regressions([missing.as_dict()], read_baseline(file)) == []
 
     def test_a_file_that_is_no_baseline(self, tmp_path: Path) -> None:
         file = tmp_path / "baseline.json"

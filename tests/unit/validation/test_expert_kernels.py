@@ -8,14 +8,15 @@ import pytest
 
 from hermes_sim.core.schema import Source
 from hermes_sim.hardware.device import Device
-from hermes_sim.hardware.residual import Residuals, ResidualTable
+from hermes_sim.hardware.expert_residual import ExpertResidual
+from hermes_sim.hardware.residual import Residuals
 from hermes_sim.validation.kernel_predictors import predict
 from tests.unit.hardware.shipped import devices
 
-TENTH = ResidualTable(
-    axes={"tokens": (1.0, 4096.0), "active": (1.0, 512.0), "width": (16.0, 16384.0), "hidden": (1024.0, 8192.0)},
-    values=" ".join(["100"] * 16),
+TENTH = ExpertResidual(
+    tokens=(1.0, 4096.0), layers="32 1024 4096 4 2", uneven="100 100", even="300 300", reach=1.0, noise=1e-9
 )
+"""A tenth more on the very layer of `measured`."""
 
 
 def measured(kernel: str, dtype: str = "fp8_block") -> pd.DataFrame:
@@ -29,16 +30,24 @@ def measured(kernel: str, dtype: str = "fp8_block") -> pd.DataFrame:
     )  # fmt: skip
 
 
-def with_tables(device: Device, **tables: ResidualTable) -> Device:
+def with_tables(device: Device, **tables: ExpertResidual) -> Device:
     source = Source(title="a test", where="here", kind="estimate")
-    return device.model_copy(update={"residuals": Residuals(device=device.name, tables=tables, source=source)})
+    return device.model_copy(
+        update={"residuals": Residuals(device=device.name, tables={}, experts=tables, source=source)}
+    )
 
 
 def test_residual_table_of_the_entry_corrects_it() -> None:
     device, table = devices()["h100_sxm"], measured("flashinfer_cutlass")
     analytic = predict("moe", with_tables(device), table).seconds
-    corrected = predict("moe", with_tables(device, experts_fp8_block=TENTH), table).seconds
+    corrected = predict("moe", with_tables(device, fp8_block=TENTH), table).seconds
     assert corrected / analytic == pytest.approx(np.exp(0.1))
+    even = table.assign(distribution="balanced")
+    ratio = (
+        predict("moe", with_tables(device, fp8_block=TENTH), even).seconds
+        / predict("moe", with_tables(device), even).seconds
+    )
+    assert ratio == pytest.approx(np.exp([0.3, 0.3, 0.3]))
 
 
 def test_rows_of_another_kernel_are_compared_with_its_entry() -> None:

@@ -48,6 +48,34 @@ def test_rows_add_up(folder: Path) -> None:
     assert any("quantum9" in record["reason"] and record["rows"] == 3 for record in report["unexpressed"])
 
 
+def test_times_that_are_no_product_are_refused_with_the_reason() -> None:
+    """Faster than the peaks allow by far, and a router whose time holds the choice of experts."""
+    device = known_devices(["a100_sxm_80gb"])["a100_sxm_80gb"]
+    table = pd.DataFrame(
+        {
+            "m": [4096, 4096, 64, 64], "n": [8192, 8192, 8, 8], "k": [8192, 8192, 4096, 4096], "dtype": "bf16",
+            "engine": "vllm", "timing": "device", "part": ["qkv", "qkv", "router", "router"],
+            "measured_s": [2e-6, 2.4e-3, 60e-6, 7e-6],
+        }
+    )  # fmt: skip
+    found = predict("gemm", device, table)
+    assert list(found.reason) == [
+        "less than half the time that the peaks of the data sheet allow",
+        "",
+        "a router's whole layer, several times as long as its product",
+        "",
+    ]
+    assert list(pd.isna(found.seconds)) == [True, False, True, False]
+
+
+def test_graphs_of_one_product_are_predicted_with_warm_weights() -> None:
+    device = known_devices(["l40s"])["l40s"]
+    rows = {"m": 8, "n": 4096, "k": 1024, "dtype": "bf16", "engine": "vllm", "part": "", "measured_s": 1e-5}
+    table = pd.DataFrame([rows | {"timing": timing} for timing in ("graph", "device")])
+    graph_s, served_s = predict("gemm", device, table).seconds
+    assert graph_s < 0.8 * served_s
+
+
 def test_perfect_measurements_have_no_error(folder: Path) -> None:
     """What the model says, written down as measured, is predicted without error and without bias."""
     device = known_devices(["h100_sxm"])["h100_sxm"]
@@ -72,7 +100,7 @@ def test_the_malformed_row_is_named(accuracy: Accuracy) -> None:
     (problem,) = accuracy.problems
     assert problem.startswith("kernels/mlp_a100.csv row 1 num_tokens")
     assert problem in accuracy.as_dict()["problems"]
-    assert "kernels/mlp_a100.csv row 1" in render(accuracy)
+    assert "kernels/mlp_a100.csv row 1" in render(accuracy.as_dict())
 
 
 def test_the_report_is_the_same_twice(folder: Path, accuracy: Accuracy) -> None:
@@ -82,16 +110,18 @@ def test_the_report_is_the_same_twice(folder: Path, accuracy: Accuracy) -> None:
 
 
 def test_the_terminal_is_kept_to_its_width(accuracy: Accuracy) -> None:
-    text = render(accuracy, 100)
+    text = render(accuracy.as_dict(), 100)
     assert max(len(line) for line in text.splitlines() if not line.startswith("problem")) <= 100
     assert "kept out" in text or "fitted" in text
 
 
 def test_the_page_needs_nothing_else_and_is_the_same_twice(accuracy: Accuracy) -> None:
-    text = page(accuracy)
-    assert text == page(accuracy)
+    text = page(accuracy.as_dict())
+    assert text == page(accuracy.as_dict())
     assert "<svg" in text
     assert "<script" not in text
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme: dark" in text
     assert 'src="http' not in text
     assert 'href="http' not in text.replace('xlink:href="#', "")
 
@@ -107,6 +137,16 @@ def test_only_what_is_asked_for(folder: Path) -> None:
     assert set(validate_folder(folder, "attention_prefill").kernels.scored["operator"]) == {"attention_prefill"}  # type: ignore[union-attr]
     assert set(validate_kernels(folder, "NVIDIA L40S").scored["device"]) == {"l40s"}
     assert set(validate_kernels(folder, "mlp_a100").scored["table"]) == {"kernels/mlp_a100.csv"}
+
+
+def test_a_name_that_is_almost_one(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'l40s'"):
+        validate_folder(folder, "l40ss")
+
+
+def test_a_folder_without_measurements(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no table of measurements is in this folder"):
+        validate_folder(tmp_path)
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

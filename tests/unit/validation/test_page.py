@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.validation.accuracy import Accuracy, summed_up, validate_folder
-from hermes_sim.validation.baseline import read_baseline, regressions
-from hermes_sim.validation.page import baseline_of, page_text, plot
+from hermes_sim.validation.baseline import baseline_of, read_baseline, regressions
+from hermes_sim.validation.page import page_text, plot
 from hermes_sim.validation.serving import score
 from tests.unit.measured.folders import attention_rows, gemm_rows, write
 from tests.unit.validation.test_serving import REPLAYS
@@ -38,7 +38,7 @@ def test_the_baseline_of_a_report_regresses_nothing(accuracy: Accuracy, tmp_path
     file.write_text(baseline_of(json.loads(accuracy.to_json())))
     baseline = read_baseline(file)
     assert baseline["stage_rate_e2e"]["value"] == pytest.approx(0.1)
-    assert regressions(accuracy.bars, baseline) == []
+    assert regressions(accuracy.as_dict()["bars"], baseline) == []
 
 
 def test_the_plot_is_the_same_twice(accuracy: Accuracy, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_errors_by_label_and_bars() -> None:
     bars = {bar.name: bar for bar in accuracy.bars}
     assert bars["stage_rate_e2e"].status == "not met"
     assert bars["per_request_ttft"].status == "no data"
-    assert "stage_rate" in render(accuracy)
+    assert "stage_rate" in render(accuracy.as_dict())
 
 
 def test_nothing_replayed() -> None:

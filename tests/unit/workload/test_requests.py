@@ -11,7 +11,6 @@ from hermes_sim.core.errors import TraceError
 from hermes_sim.workload.requests import (
     ClosedLoop,
     concatenate_hashes,
-    empty_requests,
     request_table,
     select_requests,
 )
@@ -26,7 +25,7 @@ def test_missing_columns_say_none() -> None:
 
 
 def test_empty_table() -> None:
-    table = empty_requests("nothing arrives")
+    table = request_table([], [], [], notes=("nothing arrives",))
     assert table.num_requests == 0
     assert table.notes == ("nothing arrives",)
 
