@@ -16,6 +16,7 @@ MODELS = {
     for name in ("e5_base", "bge_reranker_base", "llama_3_8b")
 }
 
+TOOL_TIME = {"kind": "fixed", "time": "1 s"}
 RETRIEVE = {"kind": "retrieve", "top_k": 8, "tokens_per_document": 256}
 IVF_PQ = {"kind": "ivf_pq", "num_vectors": 1e8, "dim": 768, "nlist": 65536, "nprobe": 32, "code_bytes": 64}
 
@@ -31,6 +32,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "kv_retrieval": {"kind": "kv_retrieval", "stores": ["host"], "hit_frac": [0.5], "num_cached_tokens": 512},
     "prefill": {"kind": "prefill"},
     "decode": {"kind": "decode", "model": "llama_3_8b"},
+    "route": {"kind": "route", "outcomes": {"small": 0.7, "large": 0.3}},
+    "repeat": {"kind": "repeat", "rounds": 2, "stages": [{"name": "tool", "kind": "timed", "service_time": TOOL_TIME}]},
     "timed": {"kind": "timed", "service_time": {"kind": "exponential", "mean": "10 ms"}},
 }
 

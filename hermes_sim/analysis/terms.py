@@ -488,10 +488,11 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "energy per output token",
-        "Energy of the engines' devices over the whole run, idle time included, times the PUE, over all output "
-        "tokens.",
+        "Energy of the engines' devices over the whole run, idle time included, and of transfers between them, times "
+        "the PUE, over all output tokens. A request's energy_j is its share of the steps it was in, idle_energy_j of "
+        "what else its engines used, link_energy_j of its transfers: together they add up to the whole.",
         ("PUE",),
-        ("energy", "j/output token"),
+        ("energy", "j/output token", "idle energy", "link energy"),
     ),
     Term("PUE", "Power usage effectiveness: energy of the facility over that of its devices.", (), ("pue",)),
     Term(
@@ -503,8 +504,8 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "cost",
-        "Rent of the engines' devices for the whole run, per million output tokens or per finished request. A "
-        "request's own cost_usd is its share by the engine time it used.",
+        "Rent of the engines' devices for the time they were on, per million output tokens or per finished request. A "
+        "request's own cost_usd is its share by the engine time it used; all shares add up to the rent.",
         (),
         ("price", "cost per million output tokens"),
     ),

@@ -12,10 +12,10 @@ import pandas as pd
 
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.models.architecture import ModelArchitecture
-from hermes_sim.replay.closed_loop_host import HOST_TERMS, NO_TERMS, HostTerms
+from hermes_sim.replay.closed_loop_host import HostTerms
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, serving_model
 from hermes_sim.replay.closed_loop_run import Means, closed_loop
-from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of, preset_of
+from hermes_sim.replay.closed_loop_setup import SetupError, board_of, cluster_of
 from hermes_sim.replay.experiment import Comparison, Progress, Side, Unexpressed
 from hermes_sim.replay.silicon_drafts import drafting_rows
 from hermes_sim.replay.silicon_table import ServingRun, is_silicon_table, read_silicon_table
@@ -83,14 +83,9 @@ def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comp
     labels = labels_of(run, model)
     may_fit = labels["mode"] in FITTED_CLOSED_LOOP_MODES and is_fitted(model)
     side: Side = "fitted" if may_fit else "held_out"
-    terms = HOST_TERMS.get(preset_of(run.backend), NO_TERMS)
-    of_metric = (
-        ("ttft_mean_s", run.ttft_s, means.ttft_s, terms.ttft_band),
-        ("tpot_mean_s", run.tpot_s, means.tpot_s, terms.tpot_band),
-    )
-    for metric, measured, predicted, band in of_metric:
-        low, high = (predicted * band[0], predicted * band[1]) if band is not None else (None, None)
-        yield Comparison(table, run.row, metric, measured, predicted, labels, side, low, high, left_out)
+    of_metric = (("ttft_mean_s", run.ttft_s, means.ttft_s), ("tpot_mean_s", run.tpot_s, means.tpot_s))
+    for metric, measured, predicted in of_metric:
+        yield Comparison(table, run.row, metric, measured, predicted, labels, side, None, None, left_out)
 
 
 def replay_run(run: ServingRun, terms: HostTerms | None = None) -> tuple[ModelArchitecture, Means]:

@@ -25,10 +25,6 @@ class HostTerms:
     """A request, before the engine has it."""
     per_token_s: float = 0.0
     """A prompt token, the same."""
-    tpot_band: tuple[float, float] | None = None
-    """Measured over replayed TPOT of fitted runs: the quantiles 5% and 95%."""
-    ttft_band: tuple[float, float] | None = None
-    """The same of TTFT."""
 
     def host(self) -> Mapping[str, Any]:
         """As keys of an engine's `host`."""
@@ -43,8 +39,8 @@ class HostTerms:
 NO_TERMS: Final = HostTerms()
 
 HOST_TERMS: Final[Mapping[str, HostTerms]] = {
-    "sglang": HostTerms(1.071e-3, 0.1274, 5.637e-6, tpot_band=(0.865, 1.365), ttft_band=(0.76, 15.91)),
-    "trtllm": HostTerms(0.0, 1.672e-2, 2.435e-7, tpot_band=(0.7, 1.308), ttft_band=(0.597, 1.665)),
-    "vllm_v1": HostTerms(0.0, 8.694e-3, 7.368e-6, tpot_band=(0.864, 1.212), ttft_band=(0.76, 1.587)),
+    "sglang": HostTerms(8.59e-4, 0.1254, 6.457e-6),
+    "trtllm": HostTerms(0.0, 1.529e-2, 0.0),
+    "vllm_v1": HostTerms(2.387e-4, 7.462e-3, 7.616e-6),
 }
 """Engine preset -> its terms. SGLang's and TensorRT-LLM's receive intervals (closed_loop_setup.py) come before them."""

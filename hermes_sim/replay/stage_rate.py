@@ -45,7 +45,7 @@ STATISTICS: Final = {"mean": "mean", "median": "p50", "p90": "p90", "p99": "p99"
 CLIENT_CAP: Final = 440
 """Requests in flight that the load generator (inference-perf) allows itself."""
 
-CLIENT_NETWORK_S: Final = 11e-3
+CLIENT_NETWORK_S: Final = 10.85e-3
 """Of TTFT and E2E, where the load came over a network (calibration/host_open_loop.py fits it to such runs)."""
 
 SERVER_WARM_UP: Final = "the server's mean is above the client's: requests before the stage are in it"
