@@ -235,6 +235,50 @@ class TestContent:
         assert collect(coordinator).requests["num_reloaded_tokens"].tolist() == [0]
 
 
+class TestPlaces:
+    """Two nodes with an engine each and a node of storage, over InfiniBand of 36.5 GB/s a port."""
+
+    @staticmethod
+    def run(store: s.Document) -> RunTables:
+        cluster = s.cluster(s.llm(node="node", replicas=2, **NO_CACHE), num_gpus=1, routing={"kind": "round_robin"})
+        storage = {"name": "storage", "count": 2, "devices": {"cpu": {"profile": "epyc_7742"}}}
+        cluster |= {"nodes": [{**cluster["nodes"][0], "count": 2}, storage], "network": "ib_ndr", "kv_stores": [store]}
+        recall = {"name": "recall", "kind": "kv_retrieval", "stores": ["host"]}
+        scenario = load_scenario(cluster, s.workload(recall, {**s.PREFILL, "after": ["recall"]}, s.DECODE))
+        # the same text at both engines in turn: first 0, then 1, then 0 again
+        table = request_table([0.0, 20.0, 40.0], [1100] * 3, [1] * 3, **shared(3, 1024))
+        coordinator = Coordinator(lower(scenario, table))
+        coordinator.run()
+        return collect(coordinator)
+
+    def test_a_nodes_store_is_of_no_use_to_another_node(self) -> None:
+        tables = self.run(HOST)
+        assert tables.requests["num_reloaded_tokens"].tolist() == [0, 0, 1024]
+        assert of(tables, "kv_retrieval")["engine"].tolist() == ["", "", "host[0]"]
+        assert tables.kv_stores is not None
+        assert tables.kv_stores["store"].tolist() == ["host[0]", "host[1]"]
+
+    def test_a_store_of_the_cluster_is_spread_over_its_nodes_and_reached_over_the_network(self) -> None:
+        tables = self.run({**HOST, "shared_by": "cluster", "node": "storage"})
+        assert tables.requests["num_reloaded_tokens"].tolist() == [0, 1024, 1024]
+        moved = dict(zip(tables.links["link"], tables.links["bytes"], strict=True))
+        num_bytes = 1024 * KV_BYTES_PER_TOKEN
+        assert moved["storage[0].nic[0]->network"] == moved["storage[1].nic[0]->network"] == num_bytes
+        assert moved["network->node[0].nic[0]"] == moved["network->node[1].nic[0]"] == num_bytes
+        assert moved["host[0] read"] == 2 * num_bytes
+
+    def test_racks_have_one_each(self) -> None:
+        tables = self.run(
+            {**HOST, "shared_by": "rack", "nodes_per_rack": 2, "node": "storage"}
+        )  # both engines in rack 0
+        assert tables.requests["num_reloaded_tokens"].tolist() == [0, 1024, 1024]
+        assert tables.kv_stores is not None
+        assert tables.kv_stores["store"].tolist() == ["host[0]"]
+        moved = dict(zip(tables.links["link"], tables.links["bytes"], strict=True))
+        assert moved["storage[0].nic[0]->network"] == 2 * 1024 * KV_BYTES_PER_TOKEN
+        assert "storage[1].nic[0]->network" not in moved
+
+
 class TestFullEngines:
     def test_blocks_are_waited_for_before_anything_is_sent(self) -> None:
         """100 blocks: the first request fills 80 until it ends, the second's 1,024 tokens want 64."""
