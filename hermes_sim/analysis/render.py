@@ -58,6 +58,7 @@ def render(summary: Summary) -> str:
         _stages(summary),
         _throughput(summary),
         _engines(summary),
+        _availability(summary),
         _over_time(summary),
         _speculation(summary),
         _links(summary),
@@ -214,6 +215,18 @@ def _engines(summary: Summary) -> Iterator[str]:
     yield f"{'engines':<{LABEL_WIDTH}}" + _cells(titles, widths)
     for name, group in _engine_groups(engines):
         yield f"  {name:<{LABEL_WIDTH - 2}}" + _cells(_engine_cells(group), widths)
+
+
+def _availability(summary: Summary) -> Iterator[str]:
+    """Where replicas come and go."""
+    duration_s, parts = summary["run"]["duration_s"], []
+    for name, engines in groupby(summary["engines"], lambda engine: str(engine["engine"]).split("[")[0]):
+        group = list(engines)
+        on_s = _total(group, "on_s")
+        if duration_s > 0 and on_s < len(group) * duration_s:
+            parts.append(f"{name} {human.digits(on_s / duration_s)} of {len(group)} on average")
+    if parts:
+        yield from _labelled("replicas on", parts)
 
 
 def _cells(texts: Sequence[str], widths: Sequence[int]) -> str:

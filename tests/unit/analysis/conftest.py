@@ -66,13 +66,15 @@ NO_FRONT_END = {"tokenizer_utilization_frac": NAN, "detokenizer_utilization_frac
 ENGINES = [
     {"engine": "llm[0]", "kind": "llm", "serves": "prefill+decode", "devices": "4 x a100_sxm_80gb", "num_devices": 4,
      "num_steps": 12, "busy_s": 6.4, "compute_s": 1.9, "memory_s": 3.8, "network_s": 0.4, "host_s": 0.3,
-     "duration_s": 10.0, "utilization_frac": 0.64, "flops": 1e15, "bytes": 1e12, "mfu_frac": 0.1, "mbu_frac": 0.3,
+     "duration_s": 10.0, "on_s": 10.0, "utilization_frac": 0.64,
+     "flops": 1e15, "bytes": 1e12, "mfu_frac": 0.1, "mbu_frac": 0.3,
      "num_prompt_tokens": 386, "num_output_tokens": 9, "num_cached_tokens": 64, "num_blocks": 1000, "mean_batch": 1.25,
      "mean_kv_used_frac": 0.2, "peak_kv_used_frac": 0.4, "num_looked_up_blocks": 16, "num_hit_blocks": 4,
      "prefix_hit_frac": 0.25, "num_preemptions": 1, **NO_SPECULATION, **NO_FRONT_END, "energy_j": 7000.0,
      "cost_usd": 0.02},
     {"engine": "retriever[0]", "kind": "batch", "serves": "retrieve", "devices": "1 x epyc_7742", "num_devices": 1,
-     "num_steps": 3, "busy_s": 1.3, "memory_s": 1.3, "duration_s": 10.0, "utilization_frac": 0.13, "mean_batch": 1.0,
+     "num_steps": 3, "busy_s": 1.3, "memory_s": 1.3, "duration_s": 10.0, "on_s": 10.0, "utilization_frac": 0.13,
+     "mean_batch": 1.0,
      "prefix_hit_frac": NAN, **NO_SPECULATION, **NO_FRONT_END, "energy_j": 2000.0, "cost_usd": 0.007},
 ]  # fmt: skip
 
