@@ -1,4 +1,4 @@
-"""`hermes-sim profile cpu | gpu | engine`: measure this machine into tables of the public format."""
+"""`hermes-sim profile cpu | gpu | engine | retrieval`: measure this machine into tables of the public format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine: kernels, a serving loop.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Measure this machine: kernels, a serving loop, vector searches."
+)
 
 
 class Statistic(StrEnum):
@@ -93,6 +95,20 @@ def measure_engine(
     quiet: Quiet = False,
 ) -> None:
     """A small continuous-batching loop with random weights: time of every step and request."""
+    _measure(context)
+
+
+@app.command("retrieval")
+def measure_retrieval(
+    context: typer.Context,
+    out: Out,
+    budget: Budget = "5min",
+    name: Name = None,
+    statistic: Which = Statistic.MEDIAN,
+    clock: Timer = Clock.WALL,
+    quiet: Quiet = False,
+) -> None:
+    """FAISS: searches of flat, inverted-list, product-quantised and graph indexes, with their recall."""
     _measure(context)
 
 

@@ -9,6 +9,7 @@ from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, Attent
 from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, ElementwiseKind
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
+from hermes_sim.hardware.search_efficiency import SearchEfficiency
 
 
 class CostModel(Description):
@@ -33,4 +34,6 @@ class CostModel(Description):
     """vLLM's default kernels on a cache of 16-bit numbers."""
     attention_kernels: dict[AttentionKernel, AttentionEfficiency] = Field(default={})
     """Kernels measured apart; what is not here takes the next less special, `attention` last."""
+    search: SearchEfficiency | None = None
+    """Vector search; if not given the class's, and the data sheet's `scan_rate_per_core`."""
     source: Source

@@ -37,6 +37,8 @@ class Memory(Description):
     """hbm2e, hbm3, gddr6, ddr5, lpddr5x, sram ..."""
     capacity_bytes: Bytes = Field(alias="capacity")
     bandwidth_bytes_per_s: BytesPerSecond = Field(alias="bandwidth")
+    internal_bandwidth_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="internal_bandwidth")
+    """What units beside the banks read together, where there are any: vector searches scan at this rate."""
 
 
 class Cache(Description):
@@ -83,7 +85,7 @@ class Device(Description):
     """Streaming multiprocessors, compute units or CPU cores: what waves and shares are counted in."""
     clock_hz: Hertz | None = Field(default=None, alias="clock")
     scan_rate_bytes_per_s_per_core: BytesPerSecond | None = Field(default=None, alias="scan_rate_per_core")
-    """CPU: product-quantised codes one core scans per second."""
+    """CPU: product-quantised codes of 4 bits that one core scans per second, in registers."""
     power: Power
     price_usd_per_h: UsdPerHour = Field(alias="price")
     """Rent of one device."""

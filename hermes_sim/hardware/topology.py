@@ -67,7 +67,7 @@ class PhysicalLink:
     latency_s: float
     collective_latency_s: float
     """The same for collectives inside a captured graph."""
-    energy_per_byte_j: float
+    energy_per_byte_j: float = 0.0
 
 
 class Topology:

@@ -22,7 +22,7 @@ class Column:
     default: str | float | None = None
     """Where a file leaves the column or the cell out; None: it must be there."""
     least: float = 0.0
-    """Smallest number that makes sense."""
+    """Smallest number that makes sense; minus infinity: 0, and single cells may be empty."""
 
 
 def _text(name: str, meaning: str, default: str | None = "") -> Column:
@@ -122,6 +122,26 @@ OPERATORS: Final[dict[str, tuple[Column, ...]]] = {
     "all_to_all": _COLLECTIVE,
     "send": _COLLECTIVE,
     "stream": (_NUM_TOKENS, Column("num_bytes", "number", "Bytes read and written.", None, 1.0)),
+    "retrieval": (
+        _text("index", "flat, ivf_flat, ivf_pq or hnsw.", None),
+        _count("num_vectors", "Vectors in the index."),
+        _count("dim", "Numbers of a vector."),
+        _count("nlist", "Inverted lists; 0 of other kinds, as with the next five.", 0.0, 0.0),
+        _count("code_bytes", "Of a product-quantised vector.", 0.0, 0.0),
+        _count("code_bits", "Of one sub-quantiser: 8, or 4 (fast scan).", 0.0, 0.0),
+        _count("links", "Links of a graph's node on the upper levels, M.", 0.0, 0.0),
+        _count("nprobe", "Lists that a query scans.", 0.0, 0.0),
+        _count("ef_search", "Candidates that a graph search keeps.", 0.0, 0.0),
+        _count("num_queries", "Searched in one call."),
+        _count("top_k", "Results of a query.", 10.0),
+        _count("num_threads", "Threads of the call.", 1.0),
+        _text("metric", "l2: squared distance; inner_product.", "l2"),
+        Column(
+            "num_distances", "number", "Vectors or codes compared with one query, mean, where counted.", np.nan, -np.inf
+        ),
+        Column("num_hops", "number", "Nodes of a graph that one query expands, mean, where counted.", np.nan, -np.inf),
+        Column("recall", "number", "Share of the true top_k that is found.", np.nan, -np.inf),
+    ),
 }
 """Operator -> its own columns, beside COMMON."""
 
@@ -139,6 +159,7 @@ FORMS: Final[dict[str, str]] = {
     "all_to_all": "num_bytes: all that one device sends, its own share included.",
     "send": "num_bytes: the message from one device to another.",
     "stream": "A kernel that moves bytes and computes little: norm, activation, rope, add, embedding, softmax.",
+    "retrieval": "One call that searches a batch of queries in an index of vectors; dtype: of the stored vectors.",
 }
 """Operator -> what one row of it times."""
 

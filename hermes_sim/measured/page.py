@@ -90,7 +90,7 @@ def _holds(column: Column) -> str:
     noun = "whole number" if column.kind == "count" else "number"
     if column.name == "measured_s":
         return f"{noun} above 0"
-    return f"{noun} from {column.least:g}"
+    return f"{noun} from {max(column.least, 0.0):g}"
 
 
 def _default(column: Column) -> str:
@@ -109,7 +109,7 @@ def _property(column: Column, operator: str) -> dict[str, Any]:
     elif column.name == "measured_s":
         found = {"type": "number", "exclusiveMinimum": 0}
     else:
-        found = {"type": "integer" if column.kind == "count" else "number", "minimum": column.least}
+        found = {"type": "integer" if column.kind == "count" else "number", "minimum": max(column.least, 0.0)}
     has_default = column.default is not None and not (isinstance(column.default, float) and math.isnan(column.default))
     return {**found, **({"default": column.default} if has_default else {}), "description": column.meaning}
 

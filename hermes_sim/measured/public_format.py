@@ -49,7 +49,7 @@ def _filled(rows: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
         if isinstance(column.default, float) and np.isnan(column.default):
             if column.name == "max_context_tokens":
                 update[column.name] = rows[column.name].fillna(rows["context_tokens"])
-            elif rows[column.name].isna().any():
+            elif column.least > -np.inf and rows[column.name].isna().any():
                 drop.append(column.name)
         else:
             update[column.name] = rows[column.name].fillna(column.default)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
+from hermes_sim.models.search import SearchWork
 
 OperatorKind = Literal["gemm", "attention", "elementwise", "scan", "collective", "gather"]
 
@@ -33,8 +34,8 @@ class Operator:
     """Independent parts of one call: experts held on this device, each with its own B[k, n] (m counts the rows of all);
     queries of one search.
     """
-    random_accesses: float = 0.0
-    """Reads of memory that depend on each other, per part of a call: hops through a graph index."""
+    search: SearchWork | None = None
+    """Of a vector search: what one query does; num_groups is the number of queries."""
 
     @property
     def flops_per_call(self) -> float:

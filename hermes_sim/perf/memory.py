@@ -99,16 +99,19 @@ def memory_plan(
     layers_per_stage: tuple[int, ...] | None = None,
     draft_weights_bytes: float = 0.0,
     draft_kv_bytes_per_token: float = 0.0,
+    beside_bytes: float = 0.0,
 ) -> MemoryPlan:
     """Weights and KV cache of a model on tp x pp equal devices, or of one of dp ranks that share the experts.
 
     activation_reserve_bytes: replaces the estimate of activations and runtime, per device. num_gpu_blocks: replaces the
     number of blocks that follows from the memory. Spreading experts (ep) over the devices moves no bytes.
     draft_weights_bytes, draft_kv_bytes_per_token: of a draft model, on each device; its KV lies in the same blocks.
+    beside_bytes: what other engines keep on each device (indexes, encoders): the KV cache gives way.
     """
     if activation_reserve_bytes is None:
         activation_reserve_bytes = activation_bytes(model, device, tp, max_num_batched_tokens, max_num_seqs)
     usable = memory_fraction * device.memory.capacity_bytes - activation_reserve_bytes - draft_weights_bytes
+    usable -= beside_bytes
     layout = kv_layout(model)
     token_bytes = device_kv_bytes_per_token(model, kv_dtype, tp=tp, num_layers=model.num_layers)
     states = state_bytes_per_sequence(model) * max_num_seqs / tp

@@ -29,6 +29,24 @@ OPERATORS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "stream": ("num_tokens", "num_bytes"),
     "all_reduce": ("num_devices", "num_bytes", "devices_per_node", "topology", "library"),
+    "retrieval": (
+        "index",
+        "num_vectors",
+        "dim",
+        "nlist",
+        "code_bytes",
+        "code_bits",
+        "links",
+        "nprobe",
+        "ef_search",
+        "num_queries",
+        "top_k",
+        "num_threads",
+        "metric",
+        "num_distances",
+        "num_hops",
+        "recall",
+    ),
 }
 """Operator -> the columns of its shape, as cost models read them."""
 
@@ -51,5 +69,8 @@ def columns(operator: str) -> tuple[str, ...]:
 
 def key_columns(operator: str) -> tuple[str, ...]:
     """What tells one measurement from another; results are left out, and how it came to be timed."""
-    results = ("timing", "engine_version", "power_w", "clock_hz", "work_per_s", "num_active_experts")
+    results = (
+        *("timing", "engine_version", "power_w", "clock_hz", "work_per_s", "num_active_experts"),
+        *("num_distances", "num_hops", "recall"),
+    )
     return tuple(name for name in columns(operator) if name not in RESULTS and name not in results)

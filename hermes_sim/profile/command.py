@@ -1,4 +1,4 @@
-"""`python -m hermes_sim.profile cpu | gpu | engine`: the command without the packages that the simulator needs."""
+"""`python -m hermes_sim.profile cpu | gpu | engine | retrieval`, without the packages that the simulator needs."""
 
 from __future__ import annotations
 
@@ -54,6 +54,18 @@ def run(options: argparse.Namespace) -> str:
             max_num_batched_tokens=options.max_num_batched_tokens,
         )
         return profile_engine(options.out, settings, budget_s=budget_s, device=options.device, shown=shown)
+    if options.what == "retrieval":
+        from hermes_sim.profile.retrieval import profile_retrieval
+
+        found = profile_retrieval(
+            options.out,
+            budget_s=budget_s,
+            name=options.name,
+            statistic=options.statistic,
+            clock=options.clock,
+            shown=shown,
+        )
+        return found.words(options.out)
     if options.what == "cpu":
         outcome = profile_cpu(
             options.out,
@@ -93,18 +105,20 @@ def budget_seconds(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hermes_sim.profile", description="Measure this machine.")
-    kinds = parser.add_subparsers(dest="what", required=True, metavar="cpu|gpu|engine")
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="cpu|gpu|engine|retrieval")
     cpu = kinds.add_parser("cpu", help="kernels on the CPU with NumPy")
     gpu = kinds.add_parser("gpu", help="kernels on the GPU with PyTorch")
     engine = kinds.add_parser("engine", help="a small serving loop with random weights")
-    for one in (cpu, gpu, engine):
+    retrieval = kinds.add_parser("retrieval", help="vector searches on the CPU with FAISS")
+    for one in (cpu, gpu, engine, retrieval):
         one.add_argument("--out", type=Path, required=True, help="folder for the tables; a former run there goes on")
         one.add_argument("--budget", default=DEFAULT_BUDGET, help=f"time to take [default: {DEFAULT_BUDGET}]")
         one.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
-    for one in (cpu, gpu):
+    for one in (cpu, gpu, retrieval):
         one.add_argument("--name", help="the device's name in the tables [default: what the driver says]")
         one.add_argument("--statistic", choices=STATISTICS, default="median", help="which repeat is measured_s")
-    cpu.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu leaves out what other processes took")
+    for one in (cpu, retrieval):
+        one.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu leaves out what other processes took")
     for one in (gpu, engine):
         one.add_argument("--device", choices=DEVICES, default="cuda")
     engine.add_argument("--model", metavar="MODEL", help=f"one of {', '.join(MODELS)} [default: by device]")

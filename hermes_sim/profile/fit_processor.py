@@ -22,6 +22,7 @@ from hermes_sim.calibration.device_file import read_device, replace_cost_model
 from hermes_sim.calibration.elementwise import fit_elementwise
 from hermes_sim.calibration.fit import Coefficient, ErrorSummary, fit_coefficients, fit_error, summarize
 from hermes_sim.calibration.gemm import predict_gemm
+from hermes_sim.calibration.retrieval import fit_search
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.schema import Source
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency
@@ -32,7 +33,8 @@ from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.measured import KernelTables, read_kernels
 
 FloatArray = npt.NDArray[np.float64]
-Errors = dict[str, tuple[ErrorSummary, ErrorSummary]]
+Errors = dict[str, tuple[ErrorSummary, ...]]
+"""Of the fitted rows, and of those kept out where there are any."""
 
 GEMM: Final = (
     Coefficient("compute_frac", 0.85, 0.3, 1.0),
@@ -86,6 +88,12 @@ def fit_processor(device: Device, folder: Path) -> tuple[CostModel, Errors]:
         found, fitted, held = fit_elementwise(device, rows.assign(model=widths))
         elementwise[kind] = found.model_copy(update=_sides("", fitted, held))
         errors[f"stream {kind}"] = (fitted, held)
+    search = device.cost_model.search
+    if "retrieval" in tables:
+        products_known = device.cost_model.model_copy(update={"gemm": {"fp32": gemm}})
+        searching = device.model_copy(update={"cost_model": products_known})
+        search, errors_of_searches = fit_search(searching, tables["retrieval"])
+        errors |= {f"search {kind}": sides for kind, sides in errors_of_searches.items()}
     cost_model = device.cost_model.model_copy(
         update={
             "gemm": {"fp32": gemm},
@@ -96,6 +104,7 @@ def fit_processor(device: Device, folder: Path) -> tuple[CostModel, Errors]:
             "elementwise_memory_frac": elementwise["norm"].memory_frac,
             "elementwise_launch_s": elementwise["norm"].launch_s,
             "kernel_launch_s": gemm.launch_s,
+            "search": search,
             "source": _source(device.name, sum(len(table) for table in tables.values())),
         }
     )
@@ -148,7 +157,7 @@ def _sides(start: str, fitted: ErrorSummary, held: ErrorSummary) -> dict[str, An
 
 def _source(device: str, num_rows: int) -> Source:
     return Source(
-        title="hermes-sim profile cpu, NumPy with OpenBLAS in fp32",
+        title="hermes-sim profile cpu and retrieval, NumPy with OpenBLAS and FAISS in fp32",
         where=f"{num_rows} rows in traces/measured/{device}; one shape in five is kept out of the fit; products of one "
         "row, which run at another speed, are left out of it",
         kind="fitted",
@@ -163,7 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     cost_model, errors = fit_processor(read_device(options.device), options.tables)
     for kernel, sides in errors.items():
-        for side, found in zip(("fitted", "kept out"), sides, strict=True):
+        for side, found in zip(("fitted", "kept out"), sides, strict=False):
             sys.stdout.write(
                 f"{kernel:24s} {side:8s} {found.num_points:4d} rows  median {found.median_frac:6.1%}  mean "
                 f"{found.mean_frac:6.1%}  p90 {found.p90_frac:6.1%}  bias {found.bias_frac:+6.1%}\n"

@@ -19,7 +19,7 @@ METHOD = (
 )
 
 
-def write_provenance(folder: Path, kind: str, session: Session, budget_s: float) -> None:
+def write_provenance(folder: Path, kind: str, session: Session, budget_s: float, method: str = METHOD) -> None:
     """`provenance_KIND.json` beside the tables; a resumed run replaces it and keeps the first run's date."""
     path = folder / f"provenance_{kind}.json"
     now = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -30,7 +30,7 @@ def write_provenance(folder: Path, kind: str, session: Session, budget_s: float)
         "last_date": now,
         "device": session.device,
         "measured_s": session.statistic,
-        "method": METHOD,
+        "method": method,
         "budget_s": budget_s,
         "machine": session.backend.machine(),
         "library": session.backend.name,

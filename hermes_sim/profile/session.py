@@ -178,14 +178,18 @@ class Session:
             **shape,
         }
 
-    def _leave_out(self, case: Case, reason: str) -> None:
+    def leave_out(
+        self, operator: str, kernel: str, dtype: str, shape: dict[str, object], reason: str, num_shapes: int = 1
+    ) -> None:
+        """Shapes that are not measured, and why."""
         for left in self.not_measured:
-            if (left.operator, left.kernel, left.reason) == (case.operator, case.kernel, reason):
-                left.num_shapes += 1
+            if (left.operator, left.kernel, left.reason) == (operator, kernel, reason):
+                left.num_shapes += num_shapes
                 return
-        self.not_measured.append(
-            NotMeasured(case.operator, case.kernel, reason, 1, {"dtype": case.dtype, **case.shape})
-        )
+        self.not_measured.append(NotMeasured(operator, kernel, reason, num_shapes, {"dtype": dtype, **shape}))
+
+    def _leave_out(self, case: Case, reason: str) -> None:
+        self.leave_out(case.operator, case.kernel, case.dtype, case.shape, reason)
 
 
 def first_line(error: BaseException) -> str:

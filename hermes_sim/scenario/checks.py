@@ -16,6 +16,7 @@ from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.policy_options import check_routing_options
+from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import WorkloadFile
 
@@ -38,7 +39,8 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]
     problems += sorted(of_workload, key=lambda problem: problem.line or 0)
-    notes = (note for placed in engines for note in engine_notes(placed))
+    notes = [note for placed in engines for note in engine_notes(placed)]
+    notes += retrieval_notes(scenario)
     return list(dict.fromkeys(problems)), tuple(dict.fromkeys(notes))
 
 

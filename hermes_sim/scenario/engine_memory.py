@@ -41,9 +41,15 @@ def check_memory(
 
 
 def plan_memory(
-    engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None, device: Device
+    engine: Engine,
+    model: ModelArchitecture,
+    draft: ModelArchitecture | None,
+    device: Device,
+    beside_bytes: float = 0.0,
 ) -> MemoryPlan:
-    """Memory of one device of a replica, or of one data-parallel rank, with room left for what makes the drafts."""
+    """Memory of one device of a replica, or of one data-parallel rank, with room left for what makes the drafts and for
+    what other engines keep there.
+    """
     from hermes_sim.perf.memory import memory_plan
 
     batching, parallel, kv_cache = engine.batching, engine.parallel, engine.kv_cache
@@ -66,6 +72,7 @@ def plan_memory(
         num_gpu_blocks=kv_cache.num_gpu_blocks,
         draft_weights_bytes=drafts.weights_bytes,
         draft_kv_bytes_per_token=drafts.kv_bytes_per_token,
+        beside_bytes=beside_bytes,
     )
 
 

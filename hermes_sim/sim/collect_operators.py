@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hermes_sim.batching import DynamicBatching
 from hermes_sim.core.tables import Table
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.job_cost import Worker, job_operator_costs
+from hermes_sim.perf.job_cost import job_operator_costs
 from hermes_sim.perf.operator_table import OperatorCost
 from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.fill_engines import job_worker
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.stages.stage import Stage
 
@@ -41,9 +41,7 @@ def operator_table(lowered: Lowered) -> Table:
 def job_operators(lowered: Lowered, e: int) -> list[tuple[Any, ...]]:
     """The mean batch of every stage that a job engine has served."""
     replica = lowered.replicas[e]
-    batching = replica.engine.batching
-    assert isinstance(batching, DynamicBatching)
-    worker = Worker(replica.device, max(replica.num_cores // batching.num_workers, 1), replica.num_devices)
+    worker = job_worker(replica)
     rows: list[tuple[Any, ...]] = []
     for stage, work, _ in mean_batches(lowered, e):
         operators = job_operator_costs(work, worker)

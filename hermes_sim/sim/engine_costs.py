@@ -51,9 +51,13 @@ def build_engine_costs(
     device: Device,
     links: Links,
     longest_sequence: int,
+    beside_bytes: float,
 ) -> EngineCosts:
-    """`longest_sequence`: prompt and output tokens of the longest request, which bounds a step's prompt."""
-    plan = plan_memory(engine, model, draft_model, device)
+    """`longest_sequence`: prompt and output tokens of the longest request, which bounds a step's prompt.
+
+    beside_bytes: what other engines keep on each device.
+    """
+    plan = plan_memory(engine, model, draft_model, device, beside_bytes)
     assert isinstance(engine.batching, TokenBatching)
     cost = build_cost(engine, model, device, links, longest_sequence)
     draft = None

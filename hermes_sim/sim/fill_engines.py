@@ -15,6 +15,7 @@ from hermes_sim.core.rng import stream
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
+from hermes_sim.perf.worker import Worker
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.sim.engine_costs import EngineCosts
@@ -169,15 +170,12 @@ def fill_curves(
         if stage is None or replica.cost is not None:
             continue
         assert isinstance(replica.engine.batching, DynamicBatching)
-        workers = replica.engine.batching.num_workers
         max_units = float(stage.units(longest_prompt)[0]) * replica.engine.batching.max_batch_size
         curve = known.get((replica.engine.name, label))
         if curve is None:
             curve = build_job_curve(
                 partial(job_work, stage, scenario.models, units_per_job(stage, requests)),
-                replica.device,
-                cores=max(replica.num_cores // workers, 1),
-                num_devices=replica.num_devices,
+                job_worker(replica),
                 max_units=max(max_units, 1.0),
             )
             known[replica.engine.name, label] = curve
@@ -186,6 +184,14 @@ def fill_curves(
         state.curve_units[queue, :number] = curve.units
         state.curve_seconds[queue, :number] = curve.seconds
         state.curve_demand[queue, :number] = curve.memory_demand
+
+
+def job_worker(replica: Replica) -> Worker:
+    """What one batch of a job engine runs on: its part of the replica's cores."""
+    batching, link = replica.engine.batching, replica.link
+    assert isinstance(batching, DynamicBatching)
+    cores = max(replica.num_cores // batching.num_workers, 1)
+    return Worker(replica.device, cores, replica.num_devices, link.bandwidth_bytes_per_s, link.latency_s)
 
 
 def units_per_job(stage: Stage, requests: RequestTable) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hermes_sim.batching import DynamicBatching, TokenBatching
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.core.schema import Dtype
+from hermes_sim.core.units import format_quantity
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.network import Endpoint, GroupLink, Network, NoRouteError
 from hermes_sim.hardware.placement import Slots
@@ -20,6 +21,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
 from hermes_sim.sim.lengths import Lengths
 
@@ -74,15 +76,19 @@ class ReplicaBuilder:
         self._network = network
         self._longest_sequence = lengths.longest_sequence
         self._nodes = {node.name: node for node in scenario.cluster.nodes}
-        self._known: dict[tuple[str, Links], EngineCosts] = {}
+        self._known: dict[tuple[str, Links, float], EngineCosts] = {}
+        self._beside_bytes: dict[Endpoint, float] = {}
 
     def build(self) -> Iterator[Replica]:
         """All engine instances, in the order of the cluster file; the ranks of a replica one after the other."""
         slots = Slots(self._scenario.cluster.nodes, self._scenario.devices)
+        placed = []
         for engine in self._scenario.cluster.engines:
             wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
-            placed = slots.allocate_replicas(engine.node, wants, engine.replicas)
-            for number, endpoints in enumerate(placed):
+            placed.append((engine, slots.allocate_replicas(engine.node, wants, engine.replicas)))
+        self._beside_bytes = bytes_of_jobs(self._scenario, placed)
+        for engine, replicas in placed:
+            for number, endpoints in enumerate(replicas):
                 for rank in range(engine.parallel.dp):
                     yield self._rank(engine, number, rank, endpoints)
 
@@ -107,13 +113,22 @@ class ReplicaBuilder:
             endpoints=own,
             device=device,
             num_cores=cores // num_ranks,
-            link=self._network.tp_link(own[: engine.parallel.tp]),
+            link=self._link(engine, own),
             model=self._scenario.models[engine.model] if engine.model is not None else None,
             costs=costs,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
             price_usd_per_h=device.price_usd_per_h * len(own) * share,
         )
+
+    def _link(self, engine: Engine, own: Sequence[Endpoint]) -> GroupLink:
+        """Of a tensor-parallel group; of all devices of a job engine, which may also work each for itself, unlinked."""
+        if isinstance(engine.batching, TokenBatching):
+            return self._network.tp_link(own[: engine.parallel.tp])
+        try:
+            return self._network.tp_link(own)
+        except NoRouteError:
+            return self._network.tp_link(own[:1])
 
     def _costs(self, engine: Engine, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> EngineCosts:
         if engine.model is None:
@@ -126,7 +141,8 @@ class ReplicaBuilder:
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
             host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
         )
-        key = (engine.name, links)  # a replica over two nodes has other links than its twins
+        beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
+        key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
         if key not in self._known:
             draft = draft_model_name(engine)
             self._known[key] = build_engine_costs(
@@ -136,8 +152,13 @@ class ReplicaBuilder:
                 self._device(own[0]),
                 links,
                 self._longest_sequence,
+                beside_bytes,
             )
-        return self._known[key]
+        costs = self._known[key]
+        if beside_bytes > 0.0 and costs.plan.num_blocks < 1:
+            kept = format_quantity(beside_bytes, "bytes")
+            raise SimulationError(f"engine '{engine.name}': {kept} of indexes and encoders beside it leave no KV block")
+        return costs
 
     def _device(self, endpoint: Endpoint) -> Device:
         return self._scenario.devices[self._nodes[endpoint.node_group].devices[endpoint.device_group].profile]
@@ -165,6 +186,20 @@ class ReplicaBuilder:
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
+
+
+def bytes_of_jobs(
+    scenario: Scenario, placed: Sequence[tuple[Engine, Sequence[Sequence[Endpoint]]]]
+) -> dict[Endpoint, float]:
+    """Device -> what the job engines on it keep there: weights of encoders and indexes, spread over a replica."""
+    stages = [stage for pipeline in scenario.workload.pipelines for stage in pipeline.stages if stage.runs_on == "jobs"]
+    found: dict[Endpoint, float] = {}
+    for engine, replicas in placed:
+        kept = sum(stage.resident_bytes(scenario.models) for stage in stages if stage_kind(stage) in engine.serves)
+        for endpoints in replicas:
+            for endpoint in endpoints:
+                found[endpoint] = found.get(endpoint, 0.0) + kept / len(endpoints)
+    return found
 
 
 def num_slots(engine: Engine, num_samples: int, *, loads_kv: bool) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 
 from hermes_sim.core.schema import PositiveInt, one_of
 from hermes_sim.models.operator import Operator
-from hermes_sim.stages.index import INDEX_KINDS, Index
+from hermes_sim.stages.index import Index
+from hermes_sim.stages.index_kinds import INDEX_KINDS
 from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
 
 

@@ -21,6 +21,8 @@ from hermes_sim.calibration.expert_tables import kernel_suffix
 from hermes_sim.calibration.experts import correction, expert_shapes, predict_benchmark
 from hermes_sim.calibration.gemm import predict_measured, too_fast
 from hermes_sim.calibration.links import LINKS
+from hermes_sim.calibration.retrieval import KINDS as SEARCHED_KINDS
+from hermes_sim.calibration.retrieval import predict_search
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import CollectiveKind, KernelLibrary
 from hermes_sim.hardware.device import Device
@@ -41,6 +43,7 @@ from hermes_sim.perf.coefficients import (
 from hermes_sim.perf.elementwise_coefficients import measured_coefficients
 from hermes_sim.perf.expert_coefficients import PEAK_DTYPES, TRTLLM, expert_efficiency, plain_format
 from hermes_sim.perf.operators.collective import all_reduce_seconds
+from hermes_sim.perf.search_cost import search_efficiency
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import NotFound, find
 from hermes_sim.validation.attention_kernels import decodes, kinds_of, mixed, prompts
@@ -233,6 +236,20 @@ def _stream(device: Device, table: pd.DataFrame) -> Predicted:
     return found
 
 
+def _retrieval(device: Device, table: pd.DataFrame) -> Predicted:
+    found = Predicted.nothing(len(table))
+    known = table["index"].isin(SEARCHED_KINDS).to_numpy()
+    found.refuse(~known, "no model of this kind of index")
+    if device.kind != "cpu":
+        found.refuse(known, "searches of accelerators are judged, not modelled by measurements")
+        return found
+    if known.any():
+        efficiency = search_efficiency(device)
+        band = _band(efficiency.in_sample, efficiency.held_out)
+        found.put(known, predict_search(device, efficiency, table[known]), band)
+    return found
+
+
 def _collective(kind: CollectiveKind | None) -> Predictor:
     """None: a message between two devices."""
 
@@ -370,6 +387,7 @@ PREDICTORS: Final[dict[str, Predictor]] = {
     "all_to_all": _collective("all_to_all"),
     "send": _collective(None),
     "stream": _stream,
+    "retrieval": _retrieval,
 }
 """Operator -> its predictor."""
 

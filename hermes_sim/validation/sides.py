@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hermes_sim.calibration.attention import MIXED_SHAPE
+from hermes_sim.calibration.retrieval import SHAPE as SEARCHED
 from hermes_sim.calibration.split import held_out
 from hermes_sim.core.schema import Description
 from hermes_sim.hardware.device import Device
@@ -21,6 +22,7 @@ SHAPE: Final[Mapping[str, tuple[str, ...]]] = {
     "attention_mixed": MIXED_SHAPE,
     "mla_prefill": ("num_heads", "new_tokens"),
     "mla_decode": ("num_heads", "context_tokens"),
+    "retrieval": SEARCHED,
     "moe": ("hidden", "width", "num_experts", "num_experts_per_token", "moe_tp", "moe_ep"),
 }
 """Operator -> the columns whose checksum decides; of collectives and streams it is the number of bytes."""
@@ -48,6 +50,8 @@ def is_fitted(operator: str, device: Device) -> bool:
         return any(_has_errors(one, "") for one in cost.experts.values())
     if operator == "stream":
         return any(_has_errors(one, "") for one in cost.elementwise.values())
+    if operator == "retrieval":
+        return cost.search is not None and _has_errors(cost.search, "")
     return cost.source.kind in ("fitted", "measured")
 
 

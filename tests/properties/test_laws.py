@@ -51,7 +51,7 @@ def check(tables: RunTables, *, has_ranks: bool = False) -> None:
     else:
         np.testing.assert_allclose(given_s, busy_s, rtol=1e-9)
     assert requests["energy_j"].sum() <= engines["energy_j"].sum() * (1 + 1e-9)
-    rent = engines["cost_usd"].sum() if given_s > 0 else 0.0  # that of engines without work falls on all
+    rent = engines["cost_usd"].sum() if given_s > 0 else 0.0
     np.testing.assert_allclose(requests["cost_usd"].sum(), rent, rtol=1e-9)
     # a token engine begins a step as soon as the last has ended, while it has work (law 6): busy = span of the work
     assert (engines["utilization_frac"] <= 1 + 1e-9).all()

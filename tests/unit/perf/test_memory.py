@@ -181,3 +181,15 @@ def test_processors_serve_from_their_own_memory() -> None:
     found = plan(models()["llama_3_8b"], devices()["xeon_8480plus"])
     assert found.shortfall_bytes == 0.0
     assert found.num_blocks > 100_000
+
+
+def test_what_lies_beside_an_engine_is_taken_from_its_blocks() -> None:
+    """An index of 7.8 GB, as 1e8 codes of 64 bytes fill: as many blocks fewer as it covers."""
+    model, device = models()["llama_3_8b"], devices()["a100_sxm_80gb"]
+    alone, beside = plan(model, device), plan(model, device, beside_bytes=7.8e9)
+    assert alone.kv_bytes - beside.kv_bytes == pytest.approx(7.8e9)
+    assert alone.num_blocks - beside.num_blocks in (
+        int(7.8e9 // alone.block_bytes),
+        int(7.8e9 // alone.block_bytes) + 1,
+    )
+    assert plan(model, device, beside_bytes=70e9).num_blocks == 0

@@ -32,6 +32,10 @@ def test_the_fit_is_repeated_by_anyone() -> None:
         assert getattr(gemm, name) == pytest.approx(getattr(kept, name), rel=0.01)
     for name in ("decode_memory_frac", "prefill_compute_frac", "softmax_cycles"):
         assert getattr(found.attention, name) == pytest.approx(getattr(shipped.cost_model.attention, name), rel=0.01)
+    assert found.search is not None
+    assert shipped.cost_model.search is not None
+    for name in ("call_s", "vector_cycles", "lookup_cycles", "fast_lookup_cycles", "stream_bytes_per_s"):
+        assert getattr(found.search, name) == pytest.approx(getattr(shipped.cost_model.search, name), rel=0.02)
     held = errors["gemm, 2 rows or more"][1]
     assert kept.held_out is not None
     assert held.mean_frac == pytest.approx(kept.held_out.mean_frac, rel=0.02)

@@ -18,7 +18,6 @@ from hermes_sim.replay.closed_loop_setup import (
     library_device,
     max_num_batched_tokens,
     preset_of,
-    receive_every_steps,
 )
 from hermes_sim.replay.experiment import Comparison, Unexpressed, replay_folder
 from hermes_sim.replay.silicon_drafts import drafting_rows
@@ -243,10 +242,3 @@ class TestRowsOfOneMeasurement:
         assert sides == {("silent", "held_out"), ("stated", "held_out")}
         assert [one.row for one in found if isinstance(one, Unexpressed)] == ["another"]
         assert is_fitted(library_model("deepseek-ai/DeepSeek-V3"))
-
-
-def test_tensorrt_llm_looks_the_less_often_the_more_devices_it_has(tmp_path: Path) -> None:
-    run = one(tmp_path, backend="trtllm")
-    looks = [receive_every_steps("trtllm", run, Layout(tp, 1, 1, 1, None)) for tp in (1, 2, 4, 8)]
-    assert looks == [1, 9, 18, 27]
-    assert receive_every_steps("vllm_v1", run, Layout(8, 1, 1, 1, None)) == 1

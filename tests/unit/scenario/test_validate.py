@@ -22,7 +22,7 @@ def test_the_near_match_of_an_unknown_key(folder: Folder) -> None:
 def test_the_near_match_of_an_unknown_kind(folder: Folder) -> None:
     assert folder.problems(("kind: ivf_pq", "kind: ivfpq")) == [
         "workload.yaml:15 pipelines[0].stages[1].index.kind: 'ivfpq' is not an index kind "
-        "(flat, hnsw, ivf_flat, ivf_pq). Did you mean 'ivf_pq'?"
+        "(diskann, flat, hnsw, ivf_flat, ivf_pq). Did you mean 'ivf_pq'?"
     ]
 
 

@@ -42,7 +42,8 @@ def test_work_is_never_negative_and_grows_with_units(name: str) -> None:
         return
     batches = [stage.work(per_job * jobs, per_job, MODELS) for jobs in (1, 2, 3, 7, 16)]
     assert all(operator.total_flops >= 0 and operator.total_bytes > 0 for batch in batches for operator in batch)
-    for measure in ("total_flops", "total_bytes"):
+    # Bytes may shrink where a larger batch is one matrix product that reads the vectors once.
+    for measure in ("total_flops",) if stage.kind == "retrieve" else ("total_flops", "total_bytes"):
         totals = [sum(getattr(operator, measure) for operator in batch) for batch in batches]
         assert totals == sorted(totals)
         assert totals[0] > 0
