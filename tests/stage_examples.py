@@ -29,6 +29,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ivf_pq": {**RETRIEVE, "index": IVF_PQ, "queries_per_request": 3},
     "hnsw": {**RETRIEVE, "index": {"kind": "hnsw", "num_vectors": 1e7, "dim": 768}},
     "rerank": {"kind": "rerank", "model": "bge_reranker_base", "num_candidates": 20, "tokens_per_candidate": 128},
+    "kv_retrieval": {"kind": "kv_retrieval", "stores": ["host"], "hit_frac": [0.5], "num_cached_tokens": 512},
     "prefill": {"kind": "prefill"},
     "decode": {"kind": "decode", "model": "llama_3_8b"},
     "route": {"kind": "route", "outcomes": {"small": 0.7, "large": 0.3}},

@@ -23,7 +23,7 @@ class Bottleneck:
     share_frac: float
     """Of the time of all visits together."""
     engine: str
-    """The busiest of those that serve the stage."""
+    """The busiest of those that serve the stage; of a KV retrieval, those that get the KV."""
     utilization_frac: float
     resource: str
     """What limits that engine for most of its busy time: where the part is queue, what the queue waits for."""
@@ -45,6 +45,8 @@ def find_bottleneck(visits: pd.DataFrame, engines: pd.DataFrame) -> Bottleneck |
     place, part = divmod(int(seconds.argmax()), len(PARTS))
     stage = str(totals.index[place])
     serving = engines[engines["engine"].isin(placed.loc[placed["stage"] == stage, "engine"].unique())]
+    if serving.empty:  # a KV retrieval: it waits for blocks of the engines that it is for, and for links
+        serving = engines[engines["kind"] == "llm"]
     busiest = serving.iloc[int(floats(serving, "utilization_frac").argmax())]
     resource, resource_frac = limiting_resource(busiest)
     return Bottleneck(

@@ -62,6 +62,7 @@ def render(summary: Summary) -> str:
         _over_time(summary),
         _speculation(summary),
         _links(summary),
+        _kv_stores(summary),
         _energy_and_cost(summary),
         _trust(summary),
         _bottleneck(summary),
@@ -314,6 +315,18 @@ def _links(summary: Summary) -> Iterator[str]:
     ]
     if parts:
         yield from _labelled("links", parts)
+
+
+def _kv_stores(summary: Summary) -> Iterator[str]:
+    """What of the prompts each store had, and what it sent."""
+    parts = [
+        f"{store['store']} {human.percent(store['hit_frac'])} of {human.count(store['num_asked_tokens'])} tokens, "
+        f"{human.with_prefix(store['read_bytes'], 'B')} read, {human.with_prefix(store['written_bytes'], 'B')} written"
+        for store in summary["kv_stores"]
+        if store["hit_frac"] is not None
+    ]
+    if parts:
+        yield from _labelled("KV stores", parts)
 
 
 def _energy_and_cost(summary: Summary) -> Iterator[str]:

@@ -57,6 +57,8 @@ class Results:
     """One row per step of a language model's engine, where recording was asked for."""
     decisions: pd.DataFrame | None = None
     """What was decided in each step, request by request, where recording was asked for."""
+    kv_stores: pd.DataFrame | None = None
+    """One row per instance of a KV store, where a stage of the workload asks one."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -100,6 +102,7 @@ class Results:
             unloaded=unloaded,
             steps=frames.get("steps"),
             decisions=frames.get("decisions"),
+            kv_stores=frames.get("kv_stores"),
         )
 
     @property

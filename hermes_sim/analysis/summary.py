@@ -48,6 +48,7 @@ def summarize(results: Results) -> dict[str, Any]:
         "engines": _engines(results.engines),
         "over_time": over_time(results.timeline),
         "links": [_record(row) for _, row in results.links.iterrows()],
+        "kv_stores": [] if results.kv_stores is None else [_record(row) for _, row in results.kv_stores.iterrows()],
         "energy_and_cost": _energy_and_cost(results),
         "trust": {
             "provenance_frac": provenance_fracs(results.operators, results.visits),
@@ -95,6 +96,7 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_samples": int(requests["num_samples"].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
+        "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }
 
 

@@ -381,11 +381,24 @@ TERMS: dict[str, Term] = _terms(
         ("kv cache", "block", "blocks", "kv used", "mean kv used", "peak kv used", "free blocks"),
     ),
     Term(
+        "KV store",
+        "Memory beside the engines that keeps the KV of prompts in chunks of some hundred tokens: host DRAM, a CXL "
+        "pool, SSDs, storage of a rack or of all. `host_dram[0]` is the instance of the first engine, node or rack. "
+        "num_asked_tokens: prompt tokens looked up there that the engine's own cache did not hold; num_hit_tokens: of "
+        "these, held there and by no store asked before; num_read_tokens: of these, sent, the others were computed "
+        "sooner. num_reloaded_tokens of a request: those that stores have sent for it; num_cached_tokens stays what "
+        "the engine's own cache had. Chunks are evicted for room, and expire where nobody uses them for a ttl.",
+        ("prefix hit", "KV block", "transfer"),
+        ("kv stores", "store", "medium", "asked tokens", "hit tokens", "hit", "read tokens", "reloaded tokens", "read",
+         "written", "written chunks", "evicted chunks", "expired chunks", "read utilization", "write utilization",
+         "capacity", "used", "peak used", "kv retrieval", "chunk"),
+    ),
+    Term(
         "prefix hit",
         "Prompt tokens whose KV blocks an earlier request has left in the engine's cache, so that they are not "
         "computed again. The share is over all prompt tokens. By blocks (prefix_hit_frac of an engine): full blocks "
         "found over full blocks looked for, at every admission, those after a preemption included.",
-        ("KV block",),
+        ("KV block", "KV store"),
         ("prefix caching", "prefix hits", "cached tokens", "hit blocks", "looked up blocks"),
     ),
     Term(

@@ -11,7 +11,7 @@ from hermes_sim.batching.packing import cost_tokens_with
 from hermes_sim.batching.preemption import num_host_blocks
 from hermes_sim.batching.running import give_tokens, num_drafts_of
 from hermes_sim.core.compiled import compiled
-from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, NUM_SHARES, PREEMPTED, SWAPPED_IN
+from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, LOADED, NUM_SHARES, PREEMPTED, SWAPPED_IN
 from hermes_sim.state.blocks import (
     count_hits,
     drop_out_of_window,
@@ -26,7 +26,7 @@ from hermes_sim.state.blocks import (
     take_slot,
 )
 from hermes_sim.state.clients import charge_prompt
-from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, pop
+from hermes_sim.state.queues import FAIR_SHARE, LONGEST_PREFIX, bring_forward, comes_before, pop
 from hermes_sim.state.sequences import final_output
 
 MOST_LOOKED_AT = 128
@@ -118,7 +118,8 @@ def make_way(state: Any, e: int, queue: int) -> bool:
     while row >= 0:
         if state.row_flags[row] & HAS_KV:
             last = row
-            if before >= 0 and missing_with_kv(state, e, row) <= 0:
+            is_prompt = state.row_flags[row] & LOADED != 0
+            if before >= 0 and not is_prompt and missing_with_kv(state, e, row) <= 0:
                 bring_forward(state, queue, before)
                 return True
         before = row
@@ -127,7 +128,7 @@ def make_way(state: Any, e: int, queue: int) -> bool:
         return False
     slot = np.int64(state.row_slot[last])
     done = np.int64(state.slot_done[e, slot])
-    state.row_flags[last] &= np.uint8(255 - HAS_KV - FORKED)
+    state.row_flags[last] &= np.uint8(255 - HAS_KV - FORKED - LOADED)
     state.row_preemptions[last] += 1
     state.total_preemptions[e] += 1
     state.total_recomputed_tokens[e] += done
@@ -180,7 +181,7 @@ def admit_with_kv(state: Any, e: int, queue: int, left: int, time_s: float) -> i
     if state.row_flags[row] & FORKED and computed > state.slot_blocks[e, slot] * block_tokens:
         state.pending_copies[e] += 1
         state.total_copied_blocks[e] += 1
-    state.row_flags[row] &= np.uint8(255 - HAS_KV - FORKED)
+    state.row_flags[row] &= np.uint8(255 - HAS_KV - FORKED - LOADED)
     join(state, e, row, slot, time_s)
     note(state, e, ADMITTED, row, computed)
     if state.mix_steps[e] == 0 and to_do == 1:
@@ -245,6 +246,27 @@ def admit_new(state: Any, e: int, queue: int, num_hits: int, num_tokens: int, ti
 
 
 @compiled
+def waits_longer(state: Any, e: int, row: int) -> bool:
+    """Whether a prompt that came before this one waits for blocks that its KV can be sent to."""
+    first = np.int64(state.reserve_head[e])
+    return state.row_loaded[first] > 0 and comes_before(state, state.queue_order[e], first, row)
+
+
+@compiled
+def admit_loaded(state: Any, e: int, queue: int, num_tokens: int, time_s: float) -> int:
+    """The head of the line, whose slot holds what a KV store has sent, gets its first tokens. Returns its slot."""
+    row = np.int64(pop(state, queue))
+    slot = np.int64(state.row_slot[row])
+    state.row_flags[row] &= np.uint8(255 - HAS_KV - LOADED)
+    if state.row_preemptions[row] == 0:
+        charge_prompt(state, e, row)
+    join(state, e, row, slot, time_s)
+    note(state, e, ADMITTED, row, np.int64(state.slot_computed[e, slot]))
+    give_tokens(state, e, slot, num_tokens, 0)
+    return slot
+
+
+@compiled
 def fetch_requests(state: Any, e: int, time_s: float) -> None:
     """Whoever has arrived by now may be admitted; while sequences decode, that is so in every so many-th step only."""
     if state.num_running[e] == 0 or state.steps_to_fetch[e] <= 1:
@@ -281,7 +303,8 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 is_chosen = True
                 continue
             break
-        if state.row_flags[row] & HAS_KV:
+        is_loaded = state.row_flags[row] & LOADED != 0
+        if state.row_flags[row] & HAS_KV and not is_loaded:
             num_tokens = admit_with_kv(state, e, queue, left, time_s)
             if num_tokens < 0:
                 if state.num_running[e] == 0 and make_way(state, e, queue):
@@ -294,13 +317,21 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             continue
         if in_a_wave:
             break
-        if state.num_free_slots[e] == 0:
+        if state.reserve_head[e] >= 0 and not is_loaded and waits_longer(state, e, row):
+            break
+        if state.num_free_slots[e] == 0 and not is_loaded:
             if state.num_running[e] == 0 and make_way(state, e, queue):
                 is_chosen = True
                 continue
             break
-        num_hits, num_unowned = count_hits(state, e, row, total)
-        num_cached = num_hits * block_tokens
+        slot = np.int64(state.row_slot[row])
+        if is_loaded:
+            drop_out_of_window(state, e, slot)
+            num_hits, num_unowned = np.int64(0), np.int64(0)
+            num_cached = np.int64(state.slot_computed[e, slot])
+        else:
+            num_hits, num_unowned = count_hits(state, e, row, total)
+            num_cached = num_hits * block_tokens
         num_tokens = total - num_cached
         if state.chunk_prefill[e] != 0:
             num_tokens = min(num_tokens, left)
@@ -321,12 +352,18 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.num_running[e] > 0:
             available -= state.watermark_blocks[e]
             available -= np.int64(np.floor(state.output_reserve_frac[e] * (to_come + own_to_come)))
-        if num_pool_blocks(state, e, num_blocks) - num_hits > available:
+        num_missing = num_pool_blocks(state, e, num_blocks) - num_hits
+        if is_loaded:
+            num_missing = num_missing_blocks(state, e, slot, num_blocks)
+        if num_missing > available:
             if state.num_running[e] == 0 and make_way(state, e, queue):
                 is_chosen = True
                 continue
             break
-        slot = admit_new(state, e, queue, num_hits, num_tokens, time_s)
+        if is_loaded:
+            slot = admit_loaded(state, e, queue, num_tokens, time_s)
+        else:
+            slot = admit_new(state, e, queue, num_hits, num_tokens, time_s)
         state.steps_to_fetch[e] = 0  # a prompt is followed by a look at who has come meanwhile
         if state.output_reserve_frac[e] > 0.0:
             to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, slot]))

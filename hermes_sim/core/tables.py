@@ -35,6 +35,7 @@ REQUESTS: dict[str, str] = {
     "num_samples": "int64",  # answers generated from the one prompt
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
+    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",
@@ -52,7 +53,7 @@ VISITS: dict[str, str] = {
     "stage": "category",
     "round": "int64",  # of the repeat that the stage is in, from 0
     "kind": "category",
-    "engine": "category",  # "llm[0]"; "" where the visit was skipped or never placed
+    "engine": "category",  # "llm[0]", of a KV retrieval the store; "" where the visit was skipped or found nothing
     "arrival_s": "float64",
     "start_s": "float64",  # first step that scheduled it
     "finish_s": "float64",
@@ -204,6 +205,26 @@ DECISIONS: dict[str, str] = {
 }
 """What the scheduler decided in each step, in its order: the long form of the steps."""
 
+KV_STORES: dict[str, str] = {
+    "store": "category",  # "host_dram[0]"
+    "medium": "category",
+    "num_asked_tokens": "int64",  # prompt tokens looked up that the engine's own cache did not hold
+    "num_hit_tokens": "int64",  # of these, held here and by no store asked before
+    "hit_frac": "float64",  # hit / asked
+    "num_read_tokens": "int64",  # of the hit tokens, those sent: others were computed sooner
+    "read_bytes": "float64",
+    "written_bytes": "float64",
+    "num_written_chunks": "int64",
+    "num_evicted_chunks": "int64",  # given up for room
+    "num_expired_chunks": "int64",  # given up because nobody used them for the store's ttl
+    "read_utilization_frac": "float64",  # of the read bandwidth, over the run
+    "write_utilization_frac": "float64",
+    "capacity_bytes": "float64",
+    "used_bytes": "float64",  # at the end
+    "peak_used_bytes": "float64",
+}
+"""One row per instance of a KV store that a stage of the workload asks."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
@@ -214,8 +235,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 """Tables of every run."""
 
-RECORDED_SCHEMAS: dict[str, dict[str, str]] = {"steps": STEPS, "decisions": DECISIONS}
-"""Tables of runs that record their steps."""
+RECORDED_SCHEMAS: dict[str, dict[str, str]] = {"steps": STEPS, "decisions": DECISIONS, "kv_stores": KV_STORES}
+"""Tables of runs that record their steps, and of those that retrieve KV from stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +263,5 @@ class RunTables:
     steps: Table | None = None
     """Where recording was asked for."""
     decisions: Table | None = None
+    kv_stores: Table | None = None
+    """Where a stage asks for them."""

@@ -11,6 +11,7 @@ from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
+from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
@@ -28,10 +29,12 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
+    problems += [cluster.problem(path, message) for path, message in check_failing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
+    of_workload += [workload.problem(path, message) for path, message in check_retrievals(scenario)]
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]
@@ -48,7 +51,11 @@ def check_cluster(engines: Sequence[Placed], layout: Layout, document: Document)
         for index, placed in enumerate(engines)
         for path, message in check_engine(placed)
     ]
-    return problems + [document.problem(path, message) for path, message in layout.check()]
+    problems += [document.problem(path, message) for path, message in layout.check()]
+    if not problems:
+        found = check_kv_stores(layout.cluster, layout)
+        problems += [document.problem(path, message) for path, message in found]
+    return problems
 
 
 def check_pipelines(workload: WorkloadFile, document: Document) -> list[Problem]:

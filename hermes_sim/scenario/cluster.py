@@ -29,6 +29,7 @@ from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -219,6 +220,8 @@ class ClusterFile(Description):
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
     engines: tuple[Engine, ...] = Field(min_length=1)
+    kv_stores: tuple[KvStore, ...] = ()
+    """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""

@@ -31,6 +31,7 @@ def check_pipeline(pipeline: Pipeline) -> Iterator[Finding]:
     yield from found
     if not found:
         yield from _decodes(pipeline)
+        yield from _retrievals(pipeline)
 
 
 def _names(path: Path, stages: Sequence[Stage]) -> Iterator[Finding]:
@@ -136,6 +137,22 @@ def _decodes(pipeline: Pipeline) -> Iterator[Finding]:
             yield path, f"decode {stage.name!r} needs a prefill before it ({hint})"
         elif (first := continued_by(stages, place)) is not None:
             yield from ((path, message) for message in _going_on(first, visited))
+
+
+def _retrievals(pipeline: Pipeline) -> Iterator[Finding]:
+    """KV is retrieved for one prefill, which waits for nothing else."""
+    paths = {id(stage): path for path, stage in pipeline.leaves()}
+    stages = visited_stages(pipeline)
+    seen: set[int] = set()
+    for place, visited in enumerate(stages):
+        if visited.kind != "kv_retrieval" or id(visited.stage) in seen:
+            continue
+        seen.add(id(visited.stage))
+        behind = [one for one in stages if place in one.after]
+        if len(behind) != 1 or behind[0].kind != "prefill" or behind[0].after != (place,):
+            name = visited.stage.name
+            message = f"{name!r} needs one prefill behind it that waits for nothing else (after: [{name}])"
+            yield paths[id(visited.stage)], message
 
 
 def continued_by(stages: Sequence[Visited], place: int) -> Visited | None:

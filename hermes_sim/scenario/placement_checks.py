@@ -25,7 +25,7 @@ class Layout:
     """A cluster with its engines put into place."""
 
     def __init__(self, hardware: Hardware) -> None:
-        self._cluster = hardware.cluster
+        self.cluster = hardware.cluster
         self._devices = hardware.devices
         self._links = hardware.links
         self.replicas: dict[str, Replicas] = {}
@@ -33,7 +33,7 @@ class Layout:
 
     @cached_property
     def network(self) -> Network:
-        return Network(self._cluster.nodes, self._links, self._cluster.network)
+        return Network(self.cluster.nodes, self._links, self.cluster.network)
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
@@ -45,9 +45,9 @@ class Layout:
 
     def _names(self) -> Iterator[Finding]:
         yield from self._node_names()
-        nodes = [node.name for node in self._cluster.nodes]
-        for index, engine in enumerate(self._cluster.engines):
-            if engine.name in [other.name for other in self._cluster.engines[:index]]:
+        nodes = [node.name for node in self.cluster.nodes]
+        for index, engine in enumerate(self.cluster.engines):
+            if engine.name in [other.name for other in self.cluster.engines[:index]]:
                 yield ("engines", index, "name"), f"a second engine named {engine.name!r}"
             if engine.node is not None and engine.node not in nodes:
                 near = did_you_mean(engine.node, nodes)
@@ -56,8 +56,8 @@ class Layout:
                 yield from self._group_names(index, engine)
 
     def _node_names(self) -> Iterator[Finding]:
-        for index, node in enumerate(self._cluster.nodes):
-            if node.name in [other.name for other in self._cluster.nodes[:index]]:
+        for index, node in enumerate(self.cluster.nodes):
+            if node.name in [other.name for other in self.cluster.nodes[:index]]:
                 yield ("nodes", index, "name"), f"a second node named {node.name!r}"
             for i, link in enumerate(node.links):
                 for j, name in enumerate(link.between):
@@ -77,17 +77,17 @@ class Layout:
                 yield path, f"{placement.cores} cores are fewer than the {placement.devices} devices they are on"
 
     def _nodes_of(self, engine: Engine) -> list[NodeGroup]:
-        return [node for node in self._cluster.nodes if engine.node in (None, node.name)]
+        return [node for node in self.cluster.nodes if engine.node in (None, node.name)]
 
     def _sizes(self) -> Iterator[Finding]:
         """Numbers of which nothing could be made in reasonable time."""
         num_devices = 0
-        for index, node in enumerate(self._cluster.nodes):
+        for index, node in enumerate(self.cluster.nodes):
             num_devices += node.count * (node.uplinks_per_node + sum(group.count for group in node.devices.values()))
             if num_devices > MOST_DEVICES:
                 yield ("nodes", index, "count"), f"more than {MOST_DEVICES:,} devices and uplinks in all"
                 return
-        for index, engine in enumerate(self._cluster.engines):
+        for index, engine in enumerate(self.cluster.engines):
             wanted = engine.replicas * max(placement.devices for placement in engine.placement.values())
             if wanted > MOST_DEVICES:
                 most = f"wants {wanted:,} devices, a cluster has at most {MOST_DEVICES:,}"
@@ -95,8 +95,8 @@ class Layout:
 
     def _place(self) -> Iterator[Finding]:
         """Every replica gets its devices and cores, in the order of the file."""
-        slots = Slots(self._cluster.nodes, self._devices)
-        for index, engine in enumerate(self._cluster.engines):
+        slots = Slots(self.cluster.nodes, self._devices)
+        for index, engine in enumerate(self.cluster.engines):
             wants = {name: (placement.devices, placement.cores) for name, placement in engine.placement.items()}
             try:
                 node = slots.node_group(engine.node, wants)
@@ -107,7 +107,7 @@ class Layout:
                 self.replicas[engine.name] = slots.allocate_replicas(node.name, wants, engine.replicas)
             except PlacementError as error:
                 short = next((name for name in wants if f" {name}, " in str(error)), next(iter(wants)))
-                path = ("nodes", self._cluster.nodes.index(node), "devices", short, "count")
+                path = ("nodes", self.cluster.nodes.index(node), "devices", short, "count")
                 yield path, f"engine {engine.name!r} {error}"
 
     def _shared(self) -> Iterator[Finding]:
@@ -116,7 +116,7 @@ class Layout:
         for name, replicas in self.replicas.items():
             for endpoint in (endpoint for endpoints in replicas for endpoint in endpoints):
                 owners.setdefault(endpoint, set()).add(name)
-        for index, engine in enumerate(self._cluster.engines):
+        for index, engine in enumerate(self.cluster.engines):
             if engine.parallel.dp == 1:
                 continue
             own = [endpoint for endpoints in self.replicas[engine.name] for endpoint in endpoints]
@@ -128,7 +128,7 @@ class Layout:
 
     def _links_inside(self) -> Iterator[Finding]:
         """The devices of a replica that computes one model together can talk with each other."""
-        for index, engine in enumerate(self._cluster.engines):
+        for index, engine in enumerate(self.cluster.engines):
             if engine.parallel.num_devices > 1:
                 try:
                     self.network.tp_link(self.replicas[engine.name][0])
@@ -137,7 +137,7 @@ class Layout:
 
     def _ways_to_host(self) -> Iterator[Finding]:
         """What is swapped goes to the memory of a processor of the same node; only decodes are swapped."""
-        for index, engine in enumerate(self._cluster.engines):
+        for index, engine in enumerate(self.cluster.engines):
             if getattr(engine.batching, "preemption", "") == "swap" and "decode" in engine.serves:
                 for endpoint in dict.fromkeys(one for replica in self.replicas[engine.name] for one in replica):
                     if not self._reaches_host(endpoint):
@@ -150,7 +150,7 @@ class Layout:
 
     def _reaches_host(self, endpoint: Endpoint) -> bool:
         """The device is a CPU, or has a way to one of its node."""
-        node = next(node for node in self._cluster.nodes if node.name == endpoint.node_group)
+        node = next(node for node in self.cluster.nodes if node.name == endpoint.node_group)
         cpus = [
             Endpoint(endpoint.node_group, endpoint.node_index, name, index)
             for name, group in node.devices.items()

@@ -23,12 +23,13 @@ from hermes_sim.sim.token_steps import grant_reservations, reserve_now
 from hermes_sim.state.arrays import (
     HAS_KV,
     JOBS,
+    LOADED,
     TOKENS,
     WATCHED,
 )
 from hermes_sim.state.blocks import release, seal
 from hermes_sim.state.clients import client_enters
-from hermes_sim.state.queues import push_back, push_new
+from hermes_sim.state.queues import push_back, push_in_place, push_new
 from hermes_sim.state.sequences import final_output
 
 IntArray = npt.NDArray[np.int64]
@@ -158,8 +159,9 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     has_kv = state.row_flags[row] & HAS_KV != 0
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
-    state.row_order[row] = state.num_pushed[e]
-    state.num_pushed[e] += 1
+    is_loaded = state.row_flags[row] & LOADED != 0
+    if not is_loaded:
+        take_number(state, e, row)
     if not has_kv:  # else it counts since its blocks were asked for
         add_load(state, e, row)
     if state.row_flags[row] & WATCHED:
@@ -176,13 +178,23 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     else:
         charge_ticks(state, e)
         client_enters(state, e, row)
-        push_new(state, e, queue, row)
+        if is_loaded:
+            push_in_place(state, e, queue, row)
+        else:
+            push_new(state, e, queue, row)
         if has_kv:
             slot = np.int64(state.row_slot[row])
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
     wake(state, e, time_s)
+
+
+@compiled
+def take_number(state: Any, e: int, row: int) -> None:
+    """When the visit came to this engine, among all that did."""
+    state.row_order[row] = state.num_pushed[e]
+    state.num_pushed[e] += 1
 
 
 @compiled
@@ -245,6 +257,8 @@ def reserve_or_wait(state: Any, e: int, row: int) -> bool:
     """Reserve blocks for a visit whose KV is to be sent here; False: it waits, and GRANTED will be sent."""
     state.row_engine[row] = e
     add_load(state, e, row)
+    if state.row_loaded[row] > 0:
+        take_number(state, e, row)
     if state.reserve_head[e] < 0 and reserve_now(state, e, row):
         return True
     state.row_next[row] = -1

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.tables import RunTables
 from hermes_sim.sim.collect_engines import engine_table, timeline_table
+from hermes_sim.sim.collect_kv_stores import kv_store_table
 from hermes_sim.sim.collect_links import link_table
 from hermes_sim.sim.collect_operators import operator_table
 from hermes_sim.sim.collect_requests import request_table
@@ -45,6 +46,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         notes=(*lowered.scenario.notes, *lowered.requests.notes),
         steps=steps,
         decisions=decisions,
+        kv_stores=kv_store_table(coordinator, duration_s),
     )
 
 

@@ -11,7 +11,7 @@ from hermes_sim.sim.coordinator import Coordinator
 def link_table(coordinator: Coordinator, duration_s: float) -> Table:
     """One row per direction of a link that carried a transfer (collectives are part of steps)."""
     used = [number for number, use in enumerate(coordinator.flows.uses) if use.num_transfers > 0]
-    links = [coordinator.lowered.network.links[number] for number in used]
+    links = [coordinator.flows.links[number] for number in used]
     uses = [coordinator.flows.uses[number] for number in used]
     moved = np.array([use.num_bytes for use in uses])
     capacity = np.array([link.bandwidth_bytes_per_s for link in links]) * duration_s

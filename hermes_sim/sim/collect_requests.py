@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_samples": num_samples(lowered, state.row_request),
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
         "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
+        "num_reloaded_tokens": reloaded(coordinator, total, number),
         "num_clipped_tokens": lowered.num_clipped,
         "num_retries": coordinator.retries.num_retries,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
@@ -113,6 +114,13 @@ def last_message_s(
             of_last_s = np.where(finish_s[stage.rows] == last_s[stage.requests], to_client_s, 0.0)
             found[stage.requests] = np.maximum(found[stage.requests], of_last_s)
     return found
+
+
+def reloaded(coordinator: Coordinator, total: Callable[[Array], IntArray], num_requests: int) -> IntArray:
+    """[num_requests] prompt tokens whose KV came from stores."""
+    if coordinator.retrievals is None:
+        return constant(0, num_requests)
+    return total(coordinator.retrievals.row_tokens)
 
 
 def constant(value: int, number: int) -> IntArray:

@@ -61,7 +61,7 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "stage": stage_names,
         "round": rounds(stages, number),
         "kind": stage_names if kinds == names else of_stages(stages, kinds, number),
-        "engine": named([replica.name for replica in lowered.replicas], state.row_engine[:number]),
+        "engine": engine_names(coordinator),
         "arrival_s": arrival_s,
         "start_s": state.row_start_s[:number],
         "finish_s": finish_s,
@@ -76,6 +76,18 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "preempted_s": preempted_s,
         "energy_j": state.row_shares[:number, ENERGY],
     }
+
+
+def engine_names(coordinator: Coordinator) -> npt.NDArray[Any]:
+    """[num_visits] the engine that a visit was in; of a KV retrieval the store that most of its tokens came from."""
+    lowered, retrievals = coordinator.lowered, coordinator.retrievals
+    names = [replica.name for replica in lowered.replicas]
+    engine = coordinator.state.row_engine[: lowered.num_visits]
+    if retrievals is not None:
+        of_store = retrievals.row_store >= 0
+        engine = np.where(of_store, len(names) + retrievals.row_store, engine)
+        names += [instance.name for instance in retrievals.stores.instances]
+    return named(names, engine)
 
 
 def of_stages(stages: Sequence[StageRows], texts: Sequence[str], num_visits: int) -> npt.NDArray[Any]:

@@ -19,6 +19,8 @@ from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.front_end import FrontEnd
+from hermes_sim.sim.kv_retrieval import Retrievals
+from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered, planned_outputs
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
@@ -58,6 +60,8 @@ class Coordinator:
         self._traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self._traffic.arrival_s
         self._hand_over = HandOver(self, self.flows)
+        stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
+        self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
         self._keys = QueueKeys(lowered.state, lowered.replicas, lowered.scenario.workload.slo)
         self._progress = ProgressReport(progress, self._now_s, self._counts)
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
@@ -192,6 +196,10 @@ class Coordinator:
             self.end_visit(request, place, time_s, rank)
             return
         plan = self.lowered.pipelines[self._pipeline_of[request]].stages[place]
+        if plan.prefill is not None:
+            assert self.retrievals is not None
+            self.retrievals.start(request, plan, place, row, time_s, rank)
+            return
         if plan.stage.runs_on == "nowhere":
             self._pass(request, plan, row, time_s, rank)
             self.end_visit(request, place, time_s, rank)
@@ -201,15 +209,21 @@ class Coordinator:
             self.wait_for_engine(lambda up_s: self.start_visit(request, place, up_s, CONTROL))
             return
         if plan.stage.runs_on == "tokens":
-            if not self.fits(plan, engine, row):
-                self.reject(request, time_s)
+            if not self.admits(request, plan, engine, row, time_s):
                 return
-            if plan.decode is not None and plan.may_split:
-                self._hand_over.join_or_split(plan, engine, row, self._first_row[request] + plan.decode)
-            self.set_key(request, engine, row, decodes=False)
             if self.front_end.any_tokenizers and self._is_tokenized_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
+
+    def admits(self, request: int, plan: StagePlan, engine: int, row: int, time_s: float) -> bool:
+        """Prepare a prompt for the engine chosen; False: it can never hold the sequence, and the request is out."""
+        if not self.fits(plan, engine, row):
+            self.reject(request, time_s)
+            return False
+        if plan.decode is not None and plan.may_split:
+            self._hand_over.join_or_split(plan, engine, row, self._first_row[request] + plan.decode)
+        self.set_key(request, engine, row, decodes=False)
+        return True
 
     def _pass(self, request: int, plan: StagePlan, row: int, time_s: float, rank: int) -> None:
         """A stage that takes no time; a route by load decides which stages the request will pass."""
@@ -273,20 +287,26 @@ class Coordinator:
     def _is_tokenized_first(self, engine: int, row: int, time_s: float) -> bool:
         """Send the visit to the engine's tokenisers, from where it joins the line; False: it has its tokens at once."""
         state = self.state
-        num_tokens = self._prompt[row] - self._num_image_tokens(row)
-        ready_s = self.front_end.tokenized_at_s(engine, row, num_tokens, time_s)
+        ready_s = self.tokenized_at_s(engine, row, row, time_s)
         if ready_s == time_s:
             return False
-        self._count_load(engine, row, 1)  # routers see it from now on
+        self.count_load(engine, row, 1)  # routers see it from now on
 
         def on_tokens(event: Any) -> None:
-            self._count_load(engine, row, -1)  # the push counts it again
+            self.count_load(engine, row, -1)  # the push counts it again
             self.push(engine, int(state.first_queue[engine]), row, ready_s, ARRIVAL)
 
         self.clock.at(ready_s, ARRIVAL, on_tokens, kind=TOKENIZED, engine=engine, row=row)
         return True
 
-    def _count_load(self, engine: int, row: int, sign: int) -> None:
+    def tokenized_at_s(self, engine: int, row: int, prompt_row: int, time_s: float) -> float:
+        """When the tokens of a prompt are there; a visit `row` waits for them."""
+        if not self.front_end.any_tokenizers:
+            return time_s
+        num_tokens = self._prompt[prompt_row] - self._num_image_tokens(prompt_row)
+        return self.front_end.tokenized_at_s(engine, row, num_tokens, time_s)
+
+    def count_load(self, engine: int, row: int, sign: int) -> None:
         """What a push adds to an engine's load: the prompt, and an output token a step after it."""
         state = self.state
         num_output = int(final_outputs(state, np.array([row]))[0])
@@ -305,7 +325,10 @@ class Coordinator:
 
     def _on_granted(self, event: Any) -> None:
         """An engine has reserved blocks for a visit that waited for them."""
-        self._hand_over.send(event.subject)
+        if self.retrievals is not None and self.retrievals.waits(event.subject):
+            self.retrievals.on_granted(event.subject)
+        else:
+            self._hand_over.send(event.subject)
 
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""
@@ -324,6 +347,9 @@ class Coordinator:
             if first + place in self._ended_rows:
                 return
             self._ended_rows.add(first + place)
+        if stage.written_by is not None and not self._skipped[first + place] and self._status[request] == UNFINISHED:
+            assert self.retrievals is not None
+            self.retrievals.write(stage, place, first + place, time_s)
         if not stage.successors:
             self._open_ends[request] -= 1
             if self._open_ends[request] == 0:
@@ -340,8 +366,14 @@ class Coordinator:
                 continue
             if successor == stage.decode and not self._skipped[first + place]:
                 self._hand_over.start_decode(request, first + place, successor, time_s)
+            elif successor == stage.prefill and (engine := self._chosen_engine(row)) is not None:
+                self.push(engine, int(self.state.first_queue[engine]), row, time_s, rank)
             else:
                 self.start_visit(request, successor, time_s, rank)
+
+    def _chosen_engine(self, row: int) -> int | None:
+        """Of a prefill behind a KV retrieval that the request passed through."""
+        return None if self.retrievals is None else self.retrievals.engine_of(row)
 
     def _last_message_s(self, stage: StagePlan, row: int) -> float:
         """From the end of a last visit to the client who waits for it."""

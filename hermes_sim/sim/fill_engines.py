@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -224,9 +224,24 @@ def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: Req
         # the end of a request starts another, of any pipeline
         lasts = {e for plan in plans for e in engines_of(plan, working(plan, plan.terminals, "predecessors"))}
         connect(lasts, {e for plan in plans for e in engines_of(plan, working(plan, plan.roots, "successors"))})
+    connect_transfers(plans, connect)
     for middle in range(num_groups):
         reach |= np.outer(reach[:, middle], reach[middle])
     state.feeds[:] = reach
+
+
+def connect_transfers(plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None]) -> None:
+    """Transfers from and to KV stores share links: whoever begins one can change when another comes to its engine."""
+    begin, get = set[int](), set[int]()
+    for plan in plans:
+        for stage in plan.stages:
+            engines = engines_of(plan, {n for n in (stage.prefill, stage.last_of_pass) if n is not None})
+            begin |= engines
+            get |= engines_of(plan, {stage.prefill} if stage.prefill is not None else ())
+            if stage.decode is not None and stage.may_split:
+                get |= {int(e) for e in plan.stages[stage.decode].candidates}
+    if begin:
+        connect(begin, get)
 
 
 def working(plan: PipelinePlan, places: Iterable[int], onwards: Literal["successors", "predecessors"]) -> set[int]:

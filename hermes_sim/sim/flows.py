@@ -48,9 +48,34 @@ class Flows:
 
     def __init__(self, clock: Clock, links: Sequence[PhysicalLink]) -> None:
         self._clock = clock
-        self._links = links
+        self.links = list(links)
         self.uses = [LinkUse() for _ in links]
         self._count = 0
+
+    def add_link(self, link: PhysicalLink) -> PhysicalLink:
+        """One more link that transfers share; its id is the number of those before it."""
+        assert link.id == len(self.links)
+        self.links.append(link)
+        self.uses.append(LinkUse())
+        return link
+
+    def estimated_s(self, transfers: Sequence[tuple[Route, float]], now_s: float) -> float:
+        """Time until transfers (route, bytes) that all start now would have come, if nothing else started meanwhile.
+
+        On each link as with equal shares: (own bytes + the smaller of these and what is left of each other flow)
+        / bandwidth, exact for one link and for a lone transfer; the slowest link decides.
+        """
+        own: dict[int, float] = {}
+        for route, num_bytes in transfers:
+            for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+                own[link_id] = own.get(link_id, 0.0) + num_bytes * share
+        slowest_s = max((num_bytes / route.bandwidth_bytes_per_s for route, num_bytes in transfers), default=0.0)
+        for link_id, num_bytes in own.items():
+            others = sum(
+                min(num_bytes, share * left_bytes(flow, now_s)) for flow, share in self.uses[link_id].flows.items()
+            )
+            slowest_s = max(slowest_s, (num_bytes + others) / self.links[link_id].bandwidth_bytes_per_s)
+        return slowest_s + max((route.latency_s for route, _ in transfers), default=0.0)
 
     def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> None:
         """Send now; `on_arrival(time_s)` is called when the last byte is there."""
@@ -69,7 +94,7 @@ class Flows:
     def energy_j(self, route: Route, num_bytes: float) -> float:
         """Of moving so many bytes over all links of the route."""
         shares = zip(route.link_ids, route.share_frac, strict=True)
-        return num_bytes * sum(share * self._links[link_id].energy_per_byte_j for link_id, share in shares)
+        return num_bytes * sum(share * self.links[link_id].energy_per_byte_j for link_id, share in shares)
 
     def _sharing(self, flow: Flow) -> list[Flow]:
         """Flows linked with this one through shared links, itself included, in order of start."""
@@ -86,12 +111,12 @@ class Flows:
     def _set_rates(self, changed: Flow, now_s: float) -> None:
         """New rates for everybody who shares with `changed`."""
         flows = [flow for flow in self._sharing(changed) if flow.remaining_bytes > 0.0 or flow is changed]
-        rates = fill(flows, self._links)
+        rates = fill(flows, self.links)
         for flow in flows:
             rate = rates[flow]
             if rate == flow.rate_bytes_per_s:
                 continue
-            flow.remaining_bytes = max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s)
+            flow.remaining_bytes = left_bytes(flow, now_s)
             flow.updated_s = now_s
             flow.rate_bytes_per_s = rate
             flow.version += 1
@@ -124,6 +149,11 @@ class Flows:
                 self._set_rates(other, now_s)
         arrival_s = now_s + flow.route.latency_s
         self._clock.at(arrival_s, TRANSFER, lambda event: flow.on_arrival(arrival_s), kind=1, row=flow.id)
+
+
+def left_bytes(flow: Flow, now_s: float) -> float:
+    """What has not left yet."""
+    return max(0.0, flow.remaining_bytes - (now_s - flow.updated_s) * flow.rate_bytes_per_s)
 
 
 def fill(flows: Sequence[Flow], links: Sequence[PhysicalLink]) -> dict[Flow, float]:

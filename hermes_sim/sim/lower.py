@@ -75,7 +75,8 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     queues = Queues.of(scenario, walks, replicas)
     plans = tuple(plan_pipeline(scenario, name, stages, replicas, queues) for name, stages in walks.items())
     groups = engine_groups(replicas)
-    slots = [num_slots(replica.engine, num_samples(plans, e)) for e, replica in enumerate(replicas)]
+    loading = engines_that_load(plans)
+    slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
     sizes = array_sizes(replicas, queues, requests, lengths, groups, slots, len(plans))
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
@@ -112,6 +113,12 @@ def prompts_are_private(plans: Sequence[PipelinePlan]) -> bool:
         if len(prefills) > 1 or max(samples, default=1) > 1:
             return False
     return True
+
+
+def engines_that_load(plans: Sequence[PipelinePlan]) -> set[int]:
+    """Engines that compute prompts, the first tokens of which may come from KV stores."""
+    prefills = (plan.stages[one.prefill] for plan in plans for one in plan.stages if one.prefill is not None)
+    return {int(e) for prefill in prefills for e in prefill.candidates}
 
 
 def num_samples(plans: Sequence[PipelinePlan], e: int) -> int:

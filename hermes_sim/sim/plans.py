@@ -17,6 +17,7 @@ from hermes_sim.scenario.visited import Visited
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.sim.sequences import goes_on_as, sequence_from
 from hermes_sim.stages.decode import Decode
+from hermes_sim.stages.kv_retrieval import KvRetrieval
 from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
 
@@ -63,6 +64,12 @@ class StagePlan:
     """Decode: the decode that goes on in its sequence, if any."""
     choices: tuple[LoadChoice, ...]
     """Route by load: what it chooses between."""
+    prefill: int | None = None
+    """KV retrieval: the prefill that it is for."""
+    last_of_pass: int | None = None
+    """KV retrieval: the stage whose end is that of the pass which begins with that prefill."""
+    written_by: tuple[int, int] | None = None
+    """Last stage of a pass whose KV is written to stores then: the retrieval before the pass, and its prefill."""
 
     @property
     def may_split(self) -> bool:
@@ -156,6 +163,9 @@ def plan_pipeline(
                 else frozenset(),
                 more_decode=following if visited.kind == "decode" else None,
                 choices=load_choices(stages, place, candidates),
+                prefill=retrieved_for(stages, place),
+                last_of_pass=last_of_pass(stages, place),
+                written_by=written_by(stages, place),
             )
         )
     check_samples(name, plans)
@@ -187,6 +197,29 @@ def load_choices(stages: Sequence[Visited], place: int, candidates: Sequence[Seq
         engines = {e for n in wanted if n not in left_out for e in candidates[n]}
         choices.append(LoadChoice(capacity, np.array(sorted(engines), np.int64), tuple(left_out)))
     return tuple(choices)
+
+
+def retrieved_for(stages: Sequence[Visited], place: int) -> int | None:
+    """The prefill behind a KV retrieval; None for all other stages."""
+    if not isinstance(stages[place].stage, KvRetrieval):
+        return None
+    return next(number for number, one in enumerate(stages) if one.after == (place,) and one.kind == "prefill")
+
+
+def last_of_pass(stages: Sequence[Visited], place: int) -> int | None:
+    """The last stage of the pass behind a KV retrieval; None for all other stages."""
+    head = retrieved_for(stages, place)
+    return None if head is None else sequence_from(stages, head)[-1]
+
+
+def written_by(stages: Sequence[Visited], place: int) -> tuple[int, int] | None:
+    """(the KV retrieval, the prefill) of the pass that ends here, if what it has computed is written to stores."""
+    for number, one in enumerate(stages):
+        stage = one.stage
+        head = retrieved_for(stages, number)
+        if isinstance(stage, KvRetrieval) and head is not None and sequence_from(stages, head)[-1] == place:
+            return (number, head) if stage.writes else None
+    return None
 
 
 def left_out_by(stages: Sequence[Visited], place: int, outcome: str) -> list[int]:

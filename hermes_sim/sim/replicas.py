@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hermes_sim.batching import DynamicBatching, TokenBatching
 from hermes_sim.core.errors import SimulationError
+from hermes_sim.core.schema import Dtype
 from hermes_sim.core.units import format_quantity
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.network import Endpoint, GroupLink, Network, NoRouteError
@@ -201,13 +202,16 @@ def bytes_of_jobs(
     return found
 
 
-def num_slots(engine: Engine, num_samples: int) -> int:
-    """Sequences that may hold blocks: running ones, as many whose KV is on its way, and their waiting samples."""
+def num_slots(engine: Engine, num_samples: int, *, loads_kv: bool) -> int:
+    """Sequences that may hold blocks: running ones, as many whose KV is on its way, and their waiting samples.
+
+    loads_kv: KV comes from stores too, not only from engines that compute prompts for this one.
+    """
     batching = engine.batching
     if not isinstance(batching, TokenBatching):
         return 1
     both = {"prefill", "decode"} <= set(engine.serves)
-    return batching.max_num_seqs * ((1 if both else 2) + num_samples - 1)
+    return batching.max_num_seqs * ((1 if both and not loads_kv else 2) + num_samples - 1)
 
 
 def num_lanes(engine: Engine) -> int:
@@ -252,5 +256,10 @@ def most_tokens(replica: Replica) -> int:
 def kv_transfer_bytes(replica: Replica, num_tokens: int) -> float:
     """KV cache of a prompt, all layers and shards, as this engine stores it."""
     assert replica.model is not None
-    dtype = replica.engine.kv_cache.dtype or replica.model.kv_dtype
-    return num_tokens * kv_bytes_per_token(replica.model, dtype)
+    return num_tokens * kv_bytes_per_token(replica.model, kv_dtype(replica))
+
+
+def kv_dtype(replica: Replica) -> Dtype:
+    """Precision of the KV cache of a token engine."""
+    assert replica.model is not None
+    return replica.engine.kv_cache.dtype or replica.model.kv_dtype

@@ -38,8 +38,9 @@ from hermes_sim.state.arrays import (
     HOLDS_KV,
     NUM_SHARES,
 )
-from hermes_sim.state.blocks import grow, num_pool_blocks, release, seal, take_slot
+from hermes_sim.state.blocks import count_hits, grow, num_pool_blocks, release, seal, take_hits, take_slot
 from hermes_sim.state.clients import charge_output, client_leaves
+from hermes_sim.state.queues import comes_before
 
 
 @compiled
@@ -301,6 +302,8 @@ def reserve_now(state: Any, e: int, row: int) -> bool:
             return False
     elif head >= 0 and state.row_preemptions[head] > 0:
         return False
+    if state.row_loaded[row] > 0:
+        return reserve_loaded(state, e, row)
     num_computed = state.row_prompt[row] + state.row_generated[row] - 1
     num_needed = (num_computed + 1 + block_tokens - 1) // block_tokens
     num_kept_back = state.num_running[e]
@@ -310,6 +313,44 @@ def reserve_now(state: Any, e: int, row: int) -> bool:
     grow(state, e, slot, num_needed)
     state.slot_computed[e, slot] = num_computed
     state.slot_done[e, slot] = num_computed
+    return True
+
+
+@compiled
+def reserve_loaded(state: Any, e: int, row: int) -> bool:
+    """Blocks for the first tokens of a prompt, whose KV a store sends, if they are free; takes them.
+
+    What the engine's prefix cache holds by now is shared and need not be sent. Whoever came before and stands in line
+    keeps room for its prompt, and slots are left for a full batch.
+    """
+    block_tokens = state.block_tokens[e]
+    num_hits, num_unowned = count_hits(state, e, row, np.int64(state.row_prompt[row]))
+    num_computed = max(np.int64(state.row_loaded[row]), num_hits * block_tokens)
+    num_needed = (num_computed + block_tokens - 1) // block_tokens
+    num_wanted = num_pool_blocks(state, e, num_needed) - num_hits + num_unowned + state.num_running[e]
+    other = np.int64(state.queue_head[state.first_queue[e]])
+    while other >= 0 and num_wanted <= state.num_free_blocks[e]:
+        if not comes_before(state, state.queue_order[e], other, row):
+            break
+        if state.row_flags[other] & HAS_KV == 0:
+            num_tokens = np.int64(state.row_prompt[other]) + state.row_generated[other]
+            num_wanted += num_pool_blocks(state, e, (num_tokens + block_tokens - 1) // block_tokens)
+        other = np.int64(state.row_next[other])
+    if num_wanted > state.num_free_blocks[e]:
+        return False
+    if state.num_free_slots[e] <= state.max_num_seqs[e] - state.num_running[e]:
+        return False
+    slot = take_slot(state, e, row)
+    take_hits(state, e, slot, num_hits)
+    grow(state, e, slot, num_needed)
+    state.slot_computed[e, slot] = num_computed
+    state.slot_done[e, slot] = num_computed
+    state.row_loaded[row] = num_computed
+    state.row_cached[row] = num_hits * block_tokens
+    state.load_tokens[e] -= num_computed
+    state.total_cached_tokens[e] += num_hits * block_tokens
+    state.total_hit_blocks[e] += num_hits
+    state.total_looked_up_blocks[e] += (state.row_prompt[row] - 1) // block_tokens
     return True
 
 

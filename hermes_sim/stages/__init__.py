@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.embed import Embed
+from hermes_sim.stages.kv_retrieval import KvRetrieval
 from hermes_sim.stages.prefill import Prefill
 from hermes_sim.stages.repeat import STAGES, Repeat
 from hermes_sim.stages.rerank import Rerank
@@ -15,6 +16,7 @@ from hermes_sim.stages.timed import Timed
 STAGES |= {
     "decode": Decode,
     "embed": Embed,
+    "kv_retrieval": KvRetrieval,
     "prefill": Prefill,
     "repeat": Repeat,
     "rerank": Rerank,

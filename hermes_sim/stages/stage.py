@@ -35,7 +35,7 @@ class Stage(Description):
     """
 
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]]
-    """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches; nowhere: takes no time."""
+    """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches; nowhere: in no engine."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     after: tuple[str, ...] = ()

@@ -320,6 +320,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_interrupted_s": (_F8, ("rows",), np.nan),
     "row_last_token_s": (_F8, ("rows",), np.nan),
     "row_cached": (_I4, ("rows",), 0),
+    "row_loaded": (_I4, ("rows",), 0),  # tokens whose KV it has before its prompt is computed, most from a KV store
     "row_preemptions": (_I4, ("rows",), 0),
     # -- identity of prompt blocks, per request
     "content_group": (_I8, ("requests",), -1),
@@ -367,6 +368,8 @@ ENDED = 8
 """Row flag: it has all its tokens and keeps its place in a static batch."""
 FORKED = 16
 """Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
+LOADED = 32
+"""Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent."""
 
 FIXED_SIZES = {
     "one": 1,

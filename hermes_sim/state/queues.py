@@ -73,6 +73,33 @@ def push_sorted(state: Any, queue: int, order: int, row: int) -> None:
 
 
 @compiled
+def comes_before(state: Any, order: int, row: int, other: int) -> bool:
+    """Whether a row stands before another: by the key of a sorted list, else by when it came to this engine."""
+    if is_sorted(order):
+        return goes_before(state, order, row, other)
+    return state.row_order[row] < state.row_order[other]
+
+
+@compiled
+def push_in_place(state: Any, e: int, queue: int, row: int) -> None:
+    """A visit that came before, and whose KV was waited for, stands where it would stand by now."""
+    order = state.queue_order[e]
+    head = state.queue_head[queue]
+    if head < 0 or comes_before(state, order, row, head):
+        push_front(state, queue, row)
+        return
+    before = head
+    while state.row_next[before] >= 0 and not comes_before(state, order, row, state.row_next[before]):
+        before = state.row_next[before]
+    if state.row_next[before] < 0:
+        push_back(state, queue, row)
+        return
+    state.row_next[row] = state.row_next[before]
+    state.row_next[before] = row
+    state.queue_length[queue] += 1
+
+
+@compiled
 def push_new(state: Any, e: int, queue: int, row: int) -> None:
     """A visit arrives."""
     order = state.queue_order[e]

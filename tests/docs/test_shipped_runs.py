@@ -54,6 +54,7 @@ def test_cluster(cluster: Path) -> None:
     workload = next((name for name, of in CLUSTER_OF.items() if of == cluster.stem), None)
     results = simulate(cluster.stem, workload or "rag", overrides=[LIMIT] if workload else overrides)
     check_laws(results)
-    used = set(results.visits["engine"].str.partition("[")[0]) - {""}
+    stores = {store.name for store in results.scenario.cluster.kv_stores}
+    used = set(results.visits["engine"].str.partition("[")[0]) - {""} - stores
     wanted = {engine.name for engine in results.scenario.cluster.engines}
     assert used == wanted - ({"retriever"} if workload else set())

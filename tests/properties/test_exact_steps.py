@@ -50,6 +50,24 @@ FRONT_END = {
     "tokenize": {"per_request": "1 ms", "per_token": "2 us", "num_workers": 2}, "detokenize": {"per_message": "20 us"},
     "stream_interval": 4,
 }  # fmt: skip
+STORES = [
+    {"name": "host", "medium": "host_dram", "capacity": "1 GB", "read_bandwidth": "8 GB/s", "write_bandwidth": "4 GB/s",
+     "latency": "20 us", "attached_to": "cpu", "evict_to": "rack", "chunk_tokens": 64},
+    {"name": "rack", "medium": "rack", "capacity": "3 GB", "read_bandwidth": "3 GB/s", "write_bandwidth": "1 GB/s",
+     "latency": "300 us", "shared_by": "cluster", "node": "node", "attached_to": "cpu", "chunk_tokens": 64,
+     "eviction": "lfu", "kv_dtype": "fp8"},
+]  # fmt: skip
+"""Too small for what is written to them, and slow enough that transfers meet."""
+
+
+def with_stores(*engines: s.Document, **keys: Any) -> s.Document:
+    return s.cluster(*engines, kv_stores=STORES, **keys)
+
+
+def recalled(decode: s.Document = s.DECODE, **keys: Any) -> list[s.Document]:
+    """A pipeline that begins with a look-up."""
+    recall = {"name": "recall", "kind": "kv_retrieval", "stores": ["host", "rack"], **keys}
+    return [recall, {**s.PREFILL, "after": ["recall"]}, decode]
 
 
 def engine(name: str = "llm", **batching: Any) -> s.Document:
@@ -238,6 +256,45 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         s.cluster(s.llm(replicas=2), routing={"kind": "prefix_aware"}),
         s.workload(traffic={**s.traffic(rate="4 /s"), "sessions": {"mean_num_turns": 4, "think_time": "0.5 s"}}),
     ),
+    "KV stores": (
+        with_stores(s.llm(replicas=2), routing={"kind": "least_outstanding_tokens"}),
+        s.workload(
+            *recalled(), traffic={**s.traffic(rate="6 /s"), "sessions": {"mean_num_turns": 4, "think_time": "0.2 s"}}
+        ),
+    ),
+    "KV stores, preemptions": (
+        with_stores({**engine(), "kv_cache": {**FEW_BLOCKS, "prefix_caching": False}}),
+        s.workload(*recalled(write="all"), traffic={**s.traffic(rate="30 /s"), **SHARED}),
+    ),
+    "KV stores, fastest, disaggregated": (
+        with_stores(s.llm("prefiller", serves=["prefill"], replicas=2), s.llm("decoder", serves=["decode"])),
+        s.workload(*recalled(policy="fastest"), traffic={**s.traffic(rate="20 /s"), **SHARED}),
+    ),
+    "KV stores, fastest, front end, samples": (
+        with_stores(
+            s.llm(
+                kv_cache={**FEW_BLOCKS, "prefix_caching": False}, host=FRONT_END, batching={"async_scheduling": True}
+            )
+        ),
+        s.workload(*recalled(TWO_SAMPLES, policy="fastest"), traffic={**s.traffic(rate="10 /s"), **SHARED}),
+    ),
+    "KV stores, closed loop, given hits": (
+        with_stores(s.llm(replicas=2, batching={"max_num_seqs": 8})),
+        s.workload(
+            *recalled(hit_frac=[0.5, 0.5], num_cached_tokens={"kind": "uniform", "low": 0, "high": 400}),
+            traffic={"closed_loop": {"concurrency": 20}, "num_requests": 90, "lengths": FIXED},
+        ),
+    ),
+    "KV stores, rounds, shortest job first": (
+        with_stores(s.llm(kv_cache=FEW_BLOCKS, batching={"queue_order": "sjf"}), s.workers(["retrieve"])),
+        s.workload(
+            {"name": "hop", "kind": "repeat", "rounds": {"kind": "uniform", "low": 1, "high": 3}, "stages": [
+                {**s.RETRIEVE, "after": []},
+                {**recalled()[0], "after": ["retrieve"]}, *recalled()[1:],
+            ]},
+            traffic=s.traffic(rate="10 /s"),
+        ),
+    ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
         s.workload(
@@ -269,8 +326,8 @@ def run(cluster: s.Document, workload: s.Document, *, exact_steps: bool) -> RunT
 
 
 def assert_equal(first: RunTables, second: RunTables) -> None:
-    for name in ("requests", "visits", "engines", "links", "operators", "timeline"):
-        for column, values in getattr(first, name).items():
+    for name in ("requests", "visits", "engines", "links", "operators", "timeline", "kv_stores"):
+        for column, values in (getattr(first, name) or {}).items():
             np.testing.assert_array_equal(values, getattr(second, name)[column], err_msg=f"{name}.{column}")
     np.testing.assert_array_equal(first.itl_counts, second.itl_counts)
     assert first.num_steps == second.num_steps
@@ -293,6 +350,11 @@ ABOUT: dict[str, Callable[[RunTables], Any]] = {
     "radix": lambda tables: tables.engines["num_hit_blocks"].sum(),
     "drafts": lambda tables: tables.engines["num_accepted_tokens"].sum(),
     "disaggregated": lambda tables: tables.links["num_transfers"].sum(),
+    **{
+        case: lambda tables: tables.requests["num_reloaded_tokens"].sum()
+        for case in CASES
+        if case.startswith("KV stores")
+    },
 }
 
 
@@ -375,9 +437,14 @@ def any_scenario(draw: st.DrawFn) -> tuple[s.Document, s.Document]:
     )
     traffic = {**arrivals, "num_requests": number, "lengths": lengths, **draw(st.sampled_from([{}, SHARED]))}
     decode = draw(st.sampled_from([s.DECODE, TWO_SAMPLES]))
+    stores = STORES if draw(st.booleans()) else []
     stages = [*s.RAG[:3], decode] if jobs else [s.PREFILL, decode]
+    if stores:
+        policy, write = draw(st.sampled_from(["reload", "fastest"])), draw(st.sampled_from(["first", "all"]))
+        stages = [*stages[: 2 if jobs else 0], *recalled(decode, policy=policy, write=write)]
+        stages = [{**stage, "after": ["retrieve"]} if jobs and stage["name"] == "recall" else stage for stage in stages]
     routing = draw(st.sampled_from(["round_robin", "least_outstanding_tokens", "power_of_two_choices", "prefix_aware"]))
-    return s.cluster(*engines, routing={"kind": routing}), s.workload(*stages, traffic=traffic)
+    return s.cluster(*engines, kv_stores=stores, routing={"kind": routing}), s.workload(*stages, traffic=traffic)
 
 
 @settings(max_examples=60)

@@ -31,7 +31,7 @@ class Transfer:
 
 def arrivals_s(link_rates: Sequence[float], transfers: Sequence[Transfer]) -> tuple[list[float], Flows]:
     """When the last byte of each transfer arrives."""
-    links = [PhysicalLink(i, f"link{i}", "wire", rate, rate, 0.0, 0.0) for i, rate in enumerate(link_rates)]
+    links = [PhysicalLink(i, f"link{i}", "wire", rate, rate, 0.0, 0.0, 0.0) for i, rate in enumerate(link_rates)]
     clock = Clock()
     flows = Flows(clock, links)
     arrived_s = [np.nan] * len(transfers)

@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="u
 SECTIONS = {
     "requests": "Requests", "visits": "Visits", "engines": "Engines", "timeline": "Timeline",
     "links": "Links and operators", "operators": "Links and operators", "steps": "Steps and decisions",
-    "decisions": "Steps and decisions",
+    "decisions": "Steps and decisions", "kv_stores": "KV stores",
 }  # fmt: skip
 
 

@@ -89,8 +89,8 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "stages",
             "retreive",
-            "'retreive' is not a stage kind (decode, embed, prefill, repeat, rerank, retrieve, route, timed). "
-            "Did you mean 'retrieve'?",
+            "'retreive' is not a stage kind (decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, "
+            "route, timed). Did you mean 'retrieve'?",
         ),
         (
             "device_files",

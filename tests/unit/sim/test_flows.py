@@ -15,7 +15,7 @@ GIGABYTE = 1e9
 
 
 def link(number: int, bandwidth: float) -> PhysicalLink:
-    return PhysicalLink(number, f"link{number}", "test", bandwidth, bandwidth, 0.0, 0.0)
+    return PhysicalLink(number, f"link{number}", "test", bandwidth, bandwidth, 0.0, 0.0, 0.0)
 
 
 def route(*link_ids: int, bandwidth: float, latency_s: float = 0.0) -> Route:
@@ -78,3 +78,23 @@ def test_nothing_to_send_arrives_at_once() -> None:
 
 def test_inside_one_device_costs_nothing() -> None:
     assert arrivals([], [(2.0, Route((), (), 0.0, math.inf), 1e9)]) == [2.0]
+
+
+def test_an_estimate_is_exact_for_a_lone_transfer_and_on_one_shared_link() -> None:
+    """A gigabyte is under way with half a second left; another that starts now, and nothing after it."""
+    links = [link(0, GIGABYTE)]
+    clock = Clock()
+    flows = Flows(clock, links)
+    way, ends = route(0, bandwidth=GIGABYTE, latency_s=1e-3), list[float]()
+    assert flows.estimated_s([(way, GIGABYTE)], 0.0) == 1.0 + 1e-3
+    flows.start(way, GIGABYTE, lambda time_s: None)
+    found: list[float] = []
+
+    def second(event: object) -> None:
+        found.append(flows.estimated_s([(way, GIGABYTE)], 0.5))
+        flows.start(way, GIGABYTE, ends.append)
+
+    clock.at(0.5, 0, second)
+    clock.run()
+    assert found == [1.5 + 1e-3]
+    assert ends == [0.5 + found[0]]
