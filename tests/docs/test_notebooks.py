@@ -74,7 +74,9 @@ def test_first_run(no_screen: None) -> None:
     assert table["TTFT p50 (s)"].is_monotonic_decreasing
     slowest = table["TPOT p99 (ms)"]
     assert slowest.iloc[0] < slowest.iloc[1] < slowest.iloc[2]
-    assert slowest.iloc[3] == pytest.approx(slowest.iloc[2], rel=0.06), "hardly a prompt is longer than the third budget"
+    assert slowest.iloc[3] == pytest.approx(slowest.iloc[2], rel=0.06), (
+        "hardly a prompt is longer than the third budget"
+    )
     assert table["ITL p99 (ms)"].is_monotonic_increasing
     assert 5 < table.loc[8192, "ITL p99 (ms)"] / table.loc[256, "ITL p99 (ms)"] < 20
     assert table["goodput (requests/s)"].idxmax() in (512, 2048)

@@ -19,6 +19,8 @@ from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
 from tests import scenarios as s
 
+SCAN = {**s.RETRIEVE, "index": {"kind": "flat", "num_vectors": 2e6, "dim": 768}}
+"""Every query reads 6 GB: a few at a time fill the memory bandwidth."""
 FEW_BLOCKS = {"num_gpu_blocks": 260}
 """Less than a batch of the usual traffic wants."""
 BUSY = s.workload(traffic=s.traffic(rate="30 /s", num_requests=60))
@@ -104,7 +106,7 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             num_cpus=1,
             routing={"kind": "power_of_two_choices"},
         ),
-        s.workload(*s.RAG, traffic=s.traffic(rate="60 /s", num_requests=200)),
+        s.workload(s.EMBED, SCAN, *s.RAG[2:], traffic=s.traffic(rate="20 /s", num_requests=100)),
     ),
     "disaggregated": (
         s.cluster(
