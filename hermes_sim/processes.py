@@ -54,9 +54,27 @@ def map_in_processes(
     """
     pool = _Pool(function, items, num_workers=min(jobs, len(items)))
     try:
+        pool.begin()
         yield from pool.outcomes(on_report)
     finally:
         pool.end()
+
+
+def begin_in_process(function: Callable[[Item, Report], Outcome], item: Item) -> Callable[[], Outcome]:
+    """Begins `function(item, report)` in a process of its own, and returns what waits for its outcome.
+
+    An exception is raised there. Raises SimulationError if the process dies.
+    """
+    pool = _Pool(function, [item], num_workers=1)
+    pool.begin()
+
+    def outcome() -> Outcome:
+        try:
+            return next(pool.outcomes(None))
+        finally:
+            pool.end()
+
+    return outcome
 
 
 @dataclass(eq=False, slots=True)
@@ -78,9 +96,11 @@ class _Pool(Generic[Item, Outcome]):
     finished: dict[int, tuple[int, Any]] = field(default_factory=dict)
     """Item -> (_DONE, outcome) or (_FAILED, exception), until it is its turn."""
 
-    def outcomes(self, on_report: Callable[..., None] | None) -> Iterator[Outcome]:
+    def begin(self) -> None:
         for _ in range(self.num_workers):
             self._hand_out(self._start())
+
+    def outcomes(self, on_report: Callable[..., None] | None) -> Iterator[Outcome]:
         for index in range(len(self.items)):
             while index not in self.finished:
                 self._listen(on_report)

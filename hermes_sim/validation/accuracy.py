@@ -14,16 +14,19 @@ from hermes_sim import __version__
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.words import did_you_mean
 from hermes_sim.measured.columns import OPERATORS
-from hermes_sim.replay.experiment import readers
+from hermes_sim.processes import Report, begin_in_process, num_cores
+from hermes_sim.replay.experiment import Replays, readers
 from hermes_sim.validation.bars import Bar, band_bar, kernel_bars, layer_bar, layer_sums, serving_bars, unseen_bars
 from hermes_sim.validation.errors import grouped
 from hermes_sim.validation.kernels import KernelAccuracy, validate_kernels
 from hermes_sim.validation.report import FORMAT, report_text
 from hermes_sim.validation.served_bands import judges_bands
-from hermes_sim.validation.serving import ServingAccuracy, validate_serving
+from hermes_sim.validation.serving import ServingAccuracy, replays, score, validate_serving
 from hermes_sim.validation.unseen import score_unseen
 
 WHOLE: Final = ("kernels", "serving")
+LONGEST: Final = "closed_loop"
+"""Experiment that takes as long as all others together."""
 MOST_PROBLEMS_SHOWN: Final = 200
 
 Progress = Callable[[str], None]
@@ -92,12 +95,29 @@ def validate_folder(folder: str | Path, only: str | None = None, progress: Progr
     experiments = {reader.name for reader in readers()} if of_serving else set()
     of_kernels = only not in {"serving", *experiments}
     name = None if only in WHOLE else only
+    beside = of_serving and only in {None, "serving"} and num_cores() > 1
+    parts = [begin_in_process(_replay, (folder, name, part)) for part in _halves()] if beside else []
     kernels = validate_kernels(folder, name, progress) if of_kernels else None
-    serving = validate_serving(folder, name, progress) if of_serving else None
+    serving = None
+    if beside:
+        serving = score([replayed for part in parts for replayed in part()])
+    elif of_serving:
+        serving = validate_serving(folder, name, progress)
     accuracy = summed_up(str(folder), only, kernels, serving)
     if not _anything(kernels, serving) and not (name is None and accuracy.problems):
         raise ConfigError([_nothing(folder, only, kernels, experiments)])
     return accuracy
+
+
+def _halves() -> tuple[list[str], list[str]]:
+    """Experiments that take about as long as each other: closed loops, and all others."""
+    names = [reader.name for reader in readers()]
+    return [name for name in names if name == LONGEST], [name for name in names if name != LONGEST]
+
+
+def _replay(part: tuple[Path, str | None, list[str]], report: Report) -> list[tuple[str, Replays]]:
+    folder, only, experiments = part
+    return replays(folder, only, experiments)
 
 
 def summed_up(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,10 +149,19 @@ class ServingAccuracy:
 
 def validate_serving(folder: Path, only: str | None = None, progress: Progress | None = None) -> ServingAccuracy:
     """Replays every serving table under the folder. only: an experiment's name, or a part of a file's path."""
+    return score(replays(folder, only, [reader.name for reader in readers()], progress))
+
+
+def replays(
+    folder: Path, only: str | None, experiments: Collection[str], progress: Progress | None = None
+) -> list[tuple[str, Replays]]:
+    """By the name of their experiment, of the experiments named."""
     gc.collect()
     gc.freeze()  # what is there stays; looking through it again and again would take longer than the replays
     found: list[tuple[str, Replays]] = []
     for reader in readers():
+        if reader.name not in experiments:
+            continue
         comparisons: list[Comparison] = []
         unexpressed: list[Unexpressed] = []
         problems: list[Problem] = []
@@ -172,7 +181,7 @@ def validate_serving(folder: Path, only: str | None = None, progress: Progress |
                 else:
                     problems.append(one)
         found.append((reader.name, Replays(tuple(comparisons), tuple(unexpressed), tuple(problems))))
-    return score(found)
+    return found
 
 
 def score(found: list[tuple[str, Replays]]) -> ServingAccuracy:
