@@ -12,6 +12,7 @@ import pandas as pd
 
 from hermes_sim.core.errors import HermesError, Problem
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.processes import Report, map_in_processes, num_cores
 from hermes_sim.replay.closed_loop_host import HostTerms
 from hermes_sim.replay.closed_loop_models import UnknownModelError, is_fitted, serving_model
 from hermes_sim.replay.closed_loop_run import Means, closed_loop
@@ -23,6 +24,9 @@ from hermes_sim.replay.silicon_twins import with_stated_layouts
 from hermes_sim.replay.split import FITTED_CLOSED_LOOP_MODES
 
 TABLES: Final = ("*.csv", "*.csv.gz")
+RUNS_AT_A_TIME: Final = 32
+"""Of a table, in one process: neighbours often state the same experiment, which is run once."""
+
 DRAFTING: Final = "runs with multi-token prediction, which the table does not say: the same configuration is slower"
 
 
@@ -48,10 +52,14 @@ class ClosedLoopReader:
                 runs.append(found)
         runs = with_stated_layouts(runs)
         drafting = drafting_rows(runs)
-        for number, run in enumerate(runs):
-            yield from _compare(run, name, DRAFTING if number in drafting else None)
+        work = [(run, name, DRAFTING if number in drafting else None) for number, run in enumerate(runs)]
+        parts = [work[first : first + RUNS_AT_A_TIME] for first in range(0, len(work), RUNS_AT_A_TIME)]
+        jobs = num_cores() if len(parts) > 1 else 1
+        done = map_in_processes(_compare_all, parts, jobs=jobs) if jobs > 1 else map(_compare_all, parts)
+        for number, compared in enumerate(done):
+            yield from compared
             if progress is not None:
-                progress(name, number + 1, len(runs))
+                progress(name, min((number + 1) * RUNS_AT_A_TIME, len(runs)), len(runs))
 
 
 READER: Final = ClosedLoopReader()
@@ -69,6 +77,12 @@ def columns_of(path: Path) -> frozenset[str]:
         return frozenset(str(column) for column in pd.read_csv(path, nrows=0).columns)
     except (OSError, ValueError, EOFError):
         return frozenset()
+
+
+def _compare_all(
+    part: Sequence[tuple[ServingRun, str, str | None]], report: Report | None = None
+) -> list[Comparison | Unexpressed]:
+    return [one for run, table, left_out in part for one in _compare(run, table, left_out)]
 
 
 def _compare(run: ServingRun, table: str, left_out: str | None) -> Iterator[Comparison | Unexpressed]:

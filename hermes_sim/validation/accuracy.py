@@ -25,8 +25,8 @@ from hermes_sim.validation.serving import ServingAccuracy, replays, score, valid
 from hermes_sim.validation.unseen import score_unseen
 
 WHOLE: Final = ("kernels", "serving")
-LONGEST: Final = "closed_loop"
-"""Experiment that takes as long as all others together."""
+IN_PROCESSES: Final = "closed_loop"
+"""Experiment that takes the longest, and uses several processes itself."""
 MOST_PROBLEMS_SHOWN: Final = 200
 
 Progress = Callable[[str], None]
@@ -96,23 +96,20 @@ def validate_folder(folder: str | Path, only: str | None = None, progress: Progr
     of_kernels = only not in {"serving", *experiments}
     name = None if only in WHOLE else only
     beside = of_serving and only in {None, "serving"} and num_cores() > 1
-    parts = [begin_in_process(_replay, (folder, name, part)) for part in _halves()] if beside else []
+    names = [reader.name for reader in readers()]
+    others = [one for one in names if one != IN_PROCESSES]
+    beside_us = begin_in_process(_replay, (folder, name, others)) if beside else None
     kernels = validate_kernels(folder, name, progress) if of_kernels else None
     serving = None
-    if beside:
-        serving = score([replayed for part in parts for replayed in part()])
+    if beside_us is not None:
+        replayed = dict([*replays(folder, name, [IN_PROCESSES], progress), *beside_us()])
+        serving = score([(one, replayed[one]) for one in names])
     elif of_serving:
         serving = validate_serving(folder, name, progress)
     accuracy = summed_up(str(folder), only, kernels, serving)
     if not _anything(kernels, serving) and not (name is None and accuracy.problems):
         raise ConfigError([_nothing(folder, only, kernels, experiments)])
     return accuracy
-
-
-def _halves() -> tuple[list[str], list[str]]:
-    """Experiments that take about as long as each other: closed loops, and all others."""
-    names = [reader.name for reader in readers()]
-    return [name for name in names if name == LONGEST], [name for name in names if name != LONGEST]
 
 
 def _replay(part: tuple[Path, str | None, list[str]], report: Report) -> list[tuple[str, Replays]]:
