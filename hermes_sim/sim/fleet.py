@@ -33,8 +33,6 @@ class Fleet:
         self._lowered = lowered = coordinator.lowered
         self._clock = coordinator.clock
         self._scenario = lowered.scenario
-        self.num_failures = 0
-        self.num_lost_visits = 0
         number = len(lowered.replicas)
         self._status = np.full(number, UP)
         self._on_since_s = np.zeros(number)
@@ -104,11 +102,10 @@ class Fleet:
         """The replica loses all it holds; its requests are sent again when somebody has noticed."""
         members = self._members[key]
         if (self._status[members] == UP).all() or (self._status[members] == DRAINING).all():
-            self.num_failures += 1
             self._status[members] = FAILED
             for e in members.tolist():
                 rows = fail(self._coordinator.handle, e, time_s, FAILURE, self._most_rows(e))
-                self.num_lost_visits += self._coordinator.retries.send_again(rows, time_s)
+                self._coordinator.retries.send_again(rows, time_s)
                 self._coordinator.after_push(e)
         self._at(time_s + lasts_s, CONTROL, self._repaired, key, again)
 

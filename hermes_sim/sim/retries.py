@@ -32,8 +32,8 @@ class Retries:
         self.num_retries = np.zeros(self._lowered.requests.num_requests, np.int64)
         self._attempts: dict[int, int] = {}
 
-    def send_again(self, rows: IntArray, time_s: float) -> int:
-        """Rows of visits and samples that were lost now. Returns the number of passes and jobs."""
+    def send_again(self, rows: IntArray, time_s: float) -> None:
+        """Rows of visits and samples that were lost now."""
         lowered, state = self._lowered, self._state
         availability = lowered.scenario.cluster.availability
         heads: dict[int, int] = {}
@@ -50,7 +50,6 @@ class Retries:
             else:
                 self.num_retries[request] += 1
                 self._send_at(request, row, time_s + availability.detection_s)
-        return len(heads)
 
     def _send_at(self, request: int, row: int, time_s: float) -> None:
         place = int(self._lowered.row_stage[row])

@@ -32,7 +32,9 @@ fit, by a checksum of the shape (one in five), by model, or by kind of run (`her
 **device not fitted**: the coefficients were taken over from another device. Only the last two say what a prediction of
 something new is worth. Of closed loops with prefill and decode in engines of their own nothing was ever fitted; their
 models' kernels and aggregated runs were. Bars are judged on rows kept out. A row that cannot be expressed is counted
-below with the reason, never dropped.
+below with the reason, never dropped. A kernel is predicted as its benchmark ran it, with weights left in the L2 by the
+call before; served runs price them cold. Forms of models were at times chosen with errors of kept-out rows in sight:
+only data that nobody here has seen can say how much of these figures is owed to that.
 """
 
 _PEERS: Final = """\
