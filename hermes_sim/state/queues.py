@@ -55,24 +55,6 @@ def goes_before(state: Any, order: int, row: int, other: int) -> bool:
 
 
 @compiled
-def push_sorted(state: Any, queue: int, order: int, row: int) -> None:
-    """Into its place."""
-    head = state.queue_head[queue]
-    if head < 0 or goes_before(state, order, row, head):
-        push_front(state, queue, row)
-        return
-    before = head
-    while state.row_next[before] >= 0 and not goes_before(state, order, row, state.row_next[before]):
-        before = state.row_next[before]
-    if state.row_next[before] < 0:
-        push_back(state, queue, row)
-        return
-    state.row_next[row] = state.row_next[before]
-    state.row_next[before] = row
-    state.queue_length[queue] += 1
-
-
-@compiled
 def comes_before(state: Any, order: int, row: int, other: int) -> bool:
     """Whether a row stands before another: by the key of a sorted list, else by when it came to this engine."""
     if is_sorted(order):
@@ -82,7 +64,8 @@ def comes_before(state: Any, order: int, row: int, other: int) -> bool:
 
 @compiled
 def push_in_place(state: Any, e: int, queue: int, row: int) -> None:
-    """A visit that came before, and whose KV was waited for, stands where it would stand by now."""
+    """Into its place in a sorted line; in any other where a visit that came before, and whose KV was waited for, would
+    stand by now."""
     order = state.queue_order[e]
     head = state.queue_head[queue]
     if head < 0 or comes_before(state, order, row, head):
@@ -102,9 +85,8 @@ def push_in_place(state: Any, e: int, queue: int, row: int) -> None:
 @compiled
 def push_new(state: Any, e: int, queue: int, row: int) -> None:
     """A visit arrives."""
-    order = state.queue_order[e]
-    if is_sorted(order):
-        push_sorted(state, queue, order, row)
+    if is_sorted(state.queue_order[e]):
+        push_in_place(state, e, queue, row)
     else:
         push_back(state, queue, row)
 
@@ -112,9 +94,8 @@ def push_new(state: Any, e: int, queue: int, row: int) -> None:
 @compiled
 def push_again(state: Any, e: int, queue: int, row: int) -> None:
     """A preempted visit comes back, or a fork joins: next in line, or where the order puts it."""
-    order = state.queue_order[e]
-    if is_sorted(order):
-        push_sorted(state, queue, order, row)
+    if is_sorted(state.queue_order[e]):
+        push_in_place(state, e, queue, row)
     else:
         push_front(state, queue, row)
 

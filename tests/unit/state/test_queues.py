@@ -23,8 +23,8 @@ from hermes_sim.state.queues import (
     push_again,
     push_back,
     push_front,
+    push_in_place,
     push_new,
-    push_sorted,
 )
 from tests.one_engine import Options, make_arrays
 
@@ -113,6 +113,7 @@ def test_key_then_order_of_arrival(order: int) -> None:
 def test_sorted(order: int, keys: list[int | None], random: Random) -> None:
     """By (key, order of arrival) after every push; None pops the head, which is the least."""
     arrays = rows()
+    arrays.queue_order[0] = order
     arrivals = list(range(NUM_ROWS))
     random.shuffle(arrivals)
     model: list[tuple[int, int, int]] = []
@@ -123,7 +124,7 @@ def test_sorted(order: int, keys: list[int | None], random: Random) -> None:
             continue
         arrays.row_priority[row] = arrays.row_key[row] = key
         arrays.row_order[row] = arrivals[row]
-        push_sorted(arrays.handle, 0, order, row)
+        push_in_place(arrays.handle, 0, 0, row)
         model = sorted([*model, (key, arrivals[row], row)])
         assert contents(arrays, 0) == [row for _, _, row in model]
 
