@@ -109,6 +109,11 @@ class Network:
         self._fabric = fabric
         self.links: tuple[PhysicalLink, ...] = tuple(self._topology.links)
 
+    @property
+    def has_choices(self) -> bool:
+        """Whether transfers between the same ends may go different ways."""
+        return self._fabric is not None and self._fabric.routing == "ecmp"
+
     def route(self, source: Endpoint, target: Endpoint, flow_id: int = 0, dead: Links = NO_LINKS) -> Route:
         """Quickest route for a message of a mebibyte, found once; raises NoRouteError if there is none.
 

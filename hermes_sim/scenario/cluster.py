@@ -31,6 +31,7 @@ from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -225,6 +226,8 @@ class ClusterFile(Description):
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
+    kv_transfer: KvTransfer = KvTransfer()
+    """From prefill to decode where they are served by engines of their own."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""

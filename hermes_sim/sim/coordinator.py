@@ -160,7 +160,7 @@ class Coordinator:
         if self.retrievals is not None and self.retrievals.waits(event.subject):
             self.retrievals.on_granted(event.subject)
         else:
-            self.hand_over.send(event.subject)
+            self.hand_over.on_granted(event.subject, float(self.clock.now))
 
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""

@@ -163,6 +163,11 @@ class Flows:
                 use.busy_s += now_s - use.busy_since_s
         return neighbours
 
+    def count_sent(self, route: Route, num_bytes: float) -> None:
+        """Bytes that have crossed a route beside something else, whose time is not the links'."""
+        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+            self.uses[link_id].num_bytes += num_bytes * share
+
     def energy_j(self, route: Route, num_bytes: float) -> float:
         """Of moving so many bytes over all links of the route."""
         shares = zip(route.link_ids, route.share_frac, strict=True)
