@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from hermes_sim.core.schema import (
     Bytes,
@@ -20,10 +20,12 @@ from hermes_sim.core.schema import (
     UsdPerHour,
     Watts,
 )
+from hermes_sim.core.sparsity_pattern import kept_frac
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.hardware.residual import Residuals
+from hermes_sim.hardware.systolic import Systolic
 
 DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
 BY_CLASS: Final = "class"
@@ -82,6 +84,16 @@ class Device(Description):
     device_class: DeviceClass = Field(alias="class")
     peak_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(alias="peak", min_length=1)
     """Dense peak per dtype."""
+    vector_flops_per_s: FlopsPerSecond | None = Field(default=None, alias="vector_peak")
+    """Of the units that widen narrow weights, 2 a lane and cycle; the fp32 peak if not given, else a 16th of the
+    widest."""
+    lut_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(default={}, alias="lut_peak")
+    """Products with weights of these dtypes and wider activations by table look-up, without widening: dense FLOPs of
+    the whole device (T-MAC, arXiv 2407.00088: as many look-ups as bits; LUT Tensor Core, arXiv 2408.06003)."""
+    sparse_speedup: dict[str, float] = Field(default={})
+    """Pattern N:M of sparse weights that the matrix units skip -> dense peak times this."""
+    systolic: Systolic | None = None
+    """Arrays whose use follows from the shape of a product, in place of efficiencies of tiles."""
     memory: Memory
     cache: Cache | None = None
     num_cores: PositiveInt
@@ -98,6 +110,15 @@ class Device(Description):
     """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
+
+    @field_validator("sparse_speedup")
+    @classmethod
+    def _no_faster_than_the_zeros_allow(cls, speedups: dict[str, float]) -> dict[str, float]:
+        for pattern, speedup in speedups.items():
+            most = 1.0 / kept_frac(pattern)
+            if not 1.0 <= speedup <= most:
+                raise ValueError(f"{pattern} leaves out zeros for a speed-up of 1 to {most:g}, got {speedup:g}")
+        return speedups
 
     @model_validator(mode="wrap")
     @classmethod
