@@ -25,7 +25,7 @@ def provenance_fracs(operators: pd.DataFrame, visits: pd.DataFrame) -> dict[str,
     The operators of one representative step speak for all service time of the visits of that stage kind on the engine
     and its replicas. `unstated`: stages for which no step was written down.
     """
-    engines = visits["engine"].map(_engine_name)
+    engines = visits["engine"].map(engine_name)
     service_s = dict(visits.groupby([engines, "kind"], observed=True)["service_s"].sum().items())
     shares: Counter[str] = Counter()
     for place, step in _step_shares(operators).items():
@@ -43,7 +43,7 @@ def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_reque
     As in `provenance_fracs`, the representative step of an engine and stage kind speaks for the visits there. Missing
     for requests without such a visit.
     """
-    places = visits["engine"].map(_engine_name).astype(str) + "\0" + visits["kind"].astype(str)
+    places = visits["engine"].map(engine_name).astype(str) + "\0" + visits["kind"].astype(str)
     codes, names = pd.factorize(places)
     steps = _step_shares(operators)
     parts = [steps.get(tuple(name.split("\0")), {}) for name in names]
@@ -62,7 +62,7 @@ def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_reque
 
 def _step_shares(operators: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     """(engine, stage kind) -> provenance -> its share of the time of the representative step."""
-    steps = operators.assign(engine=operators["engine"].map(_engine_name))
+    steps = operators.assign(engine=operators["engine"].map(engine_name))
     found = {}
     for place, step in steps.groupby(["engine", "stage"], observed=True):
         engine, stage = cast(tuple[str, str], place)
@@ -72,7 +72,7 @@ def _step_shares(operators: pd.DataFrame) -> dict[tuple[str, str], dict[str, flo
     return found
 
 
-def _engine_name(replica: object) -> str:
+def engine_name(replica: object) -> str:
     """`llm[3]` -> `llm`."""
     return str(replica).split("[", maxsplit=1)[0]
 
