@@ -20,6 +20,7 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -108,6 +109,9 @@ def run(
         bool,
         typer.Option("--steps", help="Record every scheduling decision, print the first steps (docs/results.md)."),
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html too: one page, works from disk.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole summary as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -130,7 +134,7 @@ def run(
     shown = not (quiet or as_json)
     try:
         loaded = _load(cluster, workload, scenario, overrides or [], seed, exact_steps, out)
-        results, folder = _simulate(loaded, out, replications, jobs, steps, shown)
+        results, folder = _simulate(loaded, out, replications, jobs, steps, report, shown)
     except KeyboardInterrupt:
         typer.echo("interrupted, nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -180,7 +184,13 @@ def _load(
 
 
 def _simulate(
-    scenario: Scenario, out: Path | None, replications: int, jobs: int | None, steps: bool, shown: bool
+    scenario: Scenario,
+    out: Path | None,
+    replications: int,
+    jobs: int | None,
+    steps: bool,
+    report: bool,
+    shown: bool,
 ) -> tuple[Results, Path]:
     """The main job: run and save; on the way it prints what a person wants to see."""
     from hermes_sim.analysis.run_folder import check_folder, next_folder
@@ -200,13 +210,13 @@ def _simulate(
             typer.echo("first run: compiling the engine, about a minute (kept for later runs)", err=True)
     with _progress(shown and sys.stderr.isatty()) as progress:
         results = run_replications(scenario, replications, jobs=jobs, steps=steps, progress=progress)
-    results.save(folder)
+    results.save(folder, report=report)
     if shown:
-        _show(results, folder)
+        _show(results, folder, report=report)
     return results, folder
 
 
-def _show(results: Results, folder: Path) -> None:
+def _show(results: Results, folder: Path, *, report: bool) -> None:
     from hermes_sim.analysis.render import render, run_line
 
     _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
@@ -218,7 +228,8 @@ def _show(results: Results, folder: Path) -> None:
         typer.echo("\n".join(step_lines(results.steps, STEPS_SHOWN)))
         typer.echo(STEPS_LEGEND)
     tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
-    files = ("requests.parquet", "summary.json", "scenario.yaml", *tables)
+    pages = ("report.html",) if report else ()
+    files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
 
 
@@ -331,6 +342,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
+app.command("report")(report_of_run)
 app.command()(validate)
 
 

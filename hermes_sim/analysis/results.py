@@ -130,6 +130,11 @@ class Results:
         """Every metric, ready for JSON: base units, None for what has no value."""
         return summarize(self)
 
+    @cached_property
+    def scenario_yaml(self) -> str:
+        """The resolved scenario as a file that runs it again."""
+        return dump_scenario(self.scenario)
+
     @property
     def plot(self) -> Plots:
         """Figures: `.ttft()`, `.latency()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`."""
@@ -144,11 +149,12 @@ class Results:
         """These results with the headlines of the same scenario under other seeds beside their own."""
         return replace(self, replications=pd.DataFrame([self.headlines, *others]))
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, report: bool = False) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
         requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
-        Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json.
+        Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json; with
+        `report` report.html.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)
@@ -156,12 +162,19 @@ class Results:
         run_folder.write_folder(
             folder,
             tables={name: getattr(self, name) for name in names},
-            scenario_yaml=dump_scenario(self.scenario),
+            scenario_yaml=self.scenario_yaml,
             summary=self.summary,
             version=self.version,
             wall_time_s=self.wall_time_s,
+            report=self.report_html() if report else None,
         )
         return folder
+
+    def report_html(self) -> str:
+        """The run as one HTML page that needs nothing else: headlines, distributions, timeline, roofline, scenario."""
+        from hermes_sim.analysis.report.page import report_html
+
+        return report_html(self)
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:

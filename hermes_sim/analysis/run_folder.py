@@ -25,8 +25,10 @@ TABLES = ("requests", "visits", "engines", "links", "operators", "timeline", "it
 OPTIONAL_TABLES = ("steps", "decisions", "kv_stores", "unloaded", "replications")
 SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
+REPORT_FILE = "report.html"
 FILES = frozenset(
-    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE} | {f"{name}.parquet" for name in (*TABLES, *OPTIONAL_TABLES)}
+    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE, REPORT_FILE}
+    | {f"{name}.parquet" for name in (*TABLES, *OPTIONAL_TABLES)}
 )
 DEFAULT_PARENT = Path("runs")
 LIBRARIES = ("numba", "numpy", "pandas", "pyarrow", "simpy")
@@ -63,6 +65,7 @@ def write_folder(
     summary: Mapping[str, Any],
     version: str,
     wall_time_s: float | None,
+    report: str | None,
 ) -> None:
     """Writes everything into a hidden folder beside, then renames it: an interrupted write leaves nothing behind.
 
@@ -74,7 +77,7 @@ def write_folder(
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             partial.chmod(0o777 & ~_umask())
-            _write_files(partial, tables, scenario_yaml, summary, version, wall_time_s)
+            _write_files(partial, tables, scenario_yaml, summary, version, wall_time_s, report)
             _put_in_place(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -95,6 +98,7 @@ def _write_files(
     summary: Mapping[str, Any],
     version: str,
     wall_time_s: float | None,
+    report: str | None,
 ) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -104,6 +108,8 @@ def _write_files(
         parquet.write_table(table, folder / f"{name}.parquet", compression="zstd")
     (folder / SCENARIO_FILE).write_text(scenario_yaml, encoding="utf-8")
     _write_json(folder / SUMMARY_FILE, summary)
+    if report is not None:
+        (folder / REPORT_FILE).write_text(report, encoding="utf-8")
     libraries = {name: installed_version(name) for name in LIBRARIES}
     info = {"version": version, "python": platform.python_version(), "libraries": libraries, "wall_time_s": wall_time_s}
     _write_json(folder / RUN_INFO_FILE, info)

@@ -77,10 +77,15 @@ def numbers(values: npt.ArrayLike) -> list[float | None]:
 
 def bar(name: str, values: npt.ArrayLike, rows: Sequence[str], **more: Any) -> Trace:
     """One part of a horizontal, stacked bar per row, coloured and hatched by what the part is."""
-    color = PART_COLORS.get(name, COLORS[-1])
-    marker = {"color": color, "pattern": {"shape": PART_PATTERNS.get(name, ""), "solidity": 0.25, "size": 6}}
+    marker = hatched(PART_COLORS.get(name, COLORS[-1]), PART_PATTERNS.get(name, ""))
     x = numbers(values)
     return {"type": "bar", "orientation": "h", "name": name, "x": x, "y": list(rows), "marker": marker, **more}
+
+
+def hatched(color: str, pattern: str) -> Trace:
+    """Fill of a bar: a colour, and lines over it that tell it from others without colour."""
+    shape = {"shape": pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.75)", "solidity": 0.2, "size": 7}
+    return {"color": color, "pattern": shape}
 
 
 def styles() -> Iterator[tuple[str, str]]:

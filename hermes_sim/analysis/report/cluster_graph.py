@@ -196,6 +196,6 @@ def _legend(owner: Mapping[str, str]) -> str:
     )
     loads = "".join(
         f'<span><b class="load-{level}"></b>{words}</span>'
-        for level, words in enumerate(("unused", "up to 25%", "up to 50%", "up to 75%", "more")) 
+        for level, words in enumerate(("unused", "up to 25%", "up to 50%", "up to 75%", "more"))
     )
     return f'<p class="legend">{engines}</p><p class="legend">share of a link\'s bandwidth in use: {loads}</p>'

@@ -10,7 +10,7 @@ function themed(layout) {
     font: { family: "system-ui, sans-serif", size: 12, color: ink },
     margin: { l: 8, r: 14, t: 8, b: 8 },
     hoverlabel: { font: { family: "system-ui, sans-serif" } },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal" },
     bargap: 0.35,
   };
   const found = { ...own, ...layout, xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis } };
@@ -18,7 +18,7 @@ function themed(layout) {
   return found;
 }
 
-const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const options = { responsive: true, displayModeBar: false };
 const drawn = new Set();
 
 function draw(figure) {

@@ -16,7 +16,6 @@ from hermes_sim.analysis.report.latency import latency_charts, stage_chart
 from hermes_sim.analysis.report.over_time import busy_chart, timeline_charts
 from hermes_sim.analysis.report.roofline import roofline_charts
 from hermes_sim.analysis.report.slowest import slowest_chart
-from hermes_sim.scenario.dump import dump_scenario
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
@@ -66,15 +65,15 @@ def _sections(results: Results) -> Iterator[tuple[str, str]]:
     yield "slo", tables.objectives(summary)
     yield "latency", _grid(latency_charts(results))
     yield "where", _ttft_parts(summary) + _one(stage_chart(results))
-    yield "over-time", _grid(timeline_charts(results))
+    yield "over-time", _grid(timeline_charts(results), "two")
     yield "engines", _one(busy_chart(results)) + tables.engines(summary)
     yield "cluster", cluster_svg(results) + tables.links(summary)
     yield "roofline", _grid(roofline_charts(results))
     yield "slowest", _one(slowest_chart(results))
     yield "bills", tables.bills(summary)
     yield "trust", tables.trust(summary)
-    yaml = escape(dump_scenario(results.scenario))
-    yield "scenario", f"<details><summary>Everything needed to run it again</summary><pre>{yaml}</pre></details>"
+    words = "Everything needed to run it again"
+    yield "scenario", f"<details><summary>{words}</summary><pre>{escape(results.scenario_yaml)}</pre></details>"
 
 
 def _headlines(summary: dict[str, Any]) -> str:
@@ -94,11 +93,15 @@ def _headlines(summary: dict[str, Any]) -> str:
     cost = bills["cost_per_million_output_tokens_usd"]
     energy = with_prefix(bills["energy_per_output_token_j"], "J")
     tiles.append(("cost_usd", usd(cost), f"per million output tokens, {energy} each", "Cost"))
-    return '<div class="tiles">' + "".join(
-        f'<div class="tile" title="{escape(_definition(word), quote=True)}"><span>{label}</span><b>{value}</b>'
-        f"<small>{small}</small></div>"
-        for word, value, small, label in tiles
-    ) + f'</div><details class="words"><summary>What these words mean</summary><dl>{_words(tiles)}</dl></details>'
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile" title="{escape(_definition(word), quote=True)}"><span>{label}</span><b>{value}</b>'
+            f"<small>{small}</small></div>"
+            for word, value, small, label in tiles
+        )
+        + f'</div><details class="words"><summary>What these words mean</summary><dl>{_words(tiles)}</dl></details>'
+    )
 
 
 def _words(tiles: list[tuple[str, str, str, str]]) -> str:
@@ -126,7 +129,7 @@ def _findings(summary: dict[str, Any]) -> str:
             f"{percent(bottleneck['utilization_frac'])}.</li>"
         )
     lines += [
-        f'<li class="warning"><b>{escape(str(one["kind"]))}</b> {escape(str(one["text"]))}</li>'
+        f'<li class="warning"><b>{"note" if one["kind"] == "note" else "warning"}</b> {escape(str(one["text"]))}</li>'
         for one in summary["warnings"]
     ]
     requests = summary["requests"]
@@ -149,8 +152,8 @@ def _ttft_parts(summary: dict[str, Any]) -> str:
     return "<h3>Where TTFT goes</h3>" + tables.table(("on the way to the first token", "mean", "share", ""), rows)
 
 
-def _grid(charts: Iterator[Chart]) -> str:
-    return f'<div class="charts">{"".join(chart.html() for chart in charts)}</div>'
+def _grid(charts: Iterator[Chart], kind: str = "") -> str:
+    return f'<div class="charts {kind}">{"".join(chart.html() for chart in charts)}</div>'
 
 
 def _one(chart: Chart | None) -> str:

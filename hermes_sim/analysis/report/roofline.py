@@ -21,6 +21,7 @@ SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
 MOST_NAMED = 6
 """Operators named on the chart, those that take longest; the others say their name when pointed at."""
 MOST_CHARTS = 4
+MOST_ROOFS = 2
 
 
 def roofline_charts(results: Results) -> Iterator[Chart]:
@@ -44,7 +45,7 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
     intensity = floats(rows, "flops") / floats(rows, "bytes")
     rate = floats(rows, "flops") / floats(rows, "time_s")
     low, high = float(intensity.min()) / 3.0, float(intensity.max()) * 3.0
-    peaks = _peaks(device)
+    peaks = _peaks(device, float(rate.max()) / num_devices)
     bandwidth = device.memory.bandwidth_bytes_per_s * num_devices
     high = max(high, 2.0 * max(peaks.values()) * num_devices / bandwidth)
     traces = list(_roofs(peaks, num_devices, bandwidth, low, high))
@@ -75,21 +76,22 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
         f"{num_devices} x {device.title}; a marker is an operator of the mean step, its size the share of the step's "
         "time. Below a roof is what a kernel does not reach; small ones wait for their launch."
     )
-    return Chart(f"roofline-{name.split('[')[0]}", f"Roofline of {name}:", caption, traces, layout, height=420)
+    return Chart(
+        f"roofline-{name.split('[', maxsplit=1)[0]}", f"Roofline of {name}:", caption, traces, layout, height=420
+    )
 
 
-def _peaks(device: Device) -> dict[str, float]:
-    """Dense peaks of other height, the highest name of each."""
+def _peaks(device: Device, reached: float) -> dict[str, float]:
+    """Dense peaks of one device: the lowest that nothing has passed, and the next higher ones of other height."""
     peaks: dict[str, float] = {}
     for dtype, peak in sorted(device.peak_flops_per_s.items(), key=lambda one: one[1]):
-        if peak not in peaks.values():
+        if peak >= reached and peak not in peaks.values():
             peaks[str(dtype)] = peak
-    return peaks
+    chosen = dict(list(peaks.items())[:MOST_ROOFS])
+    return chosen or {str(max(device.peak_flops_per_s, key=lambda one: device.peak_flops_per_s[one])): reached}
 
 
-def _roofs(
-    peaks: dict[str, float], num_devices: int, bandwidth: float, low: float, high: float
-) -> Iterator[Trace]:
+def _roofs(peaks: dict[str, float], num_devices: int, bandwidth: float, low: float, high: float) -> Iterator[Trace]:
     highest = max(peaks.values()) * num_devices
     bend = highest / bandwidth
     line: dict[str, Any] = {"color": COLORS[-1], "width": 1.5}

@@ -8,7 +8,7 @@ import numpy as np
 
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.human import count
-from hermes_sim.analysis.report.chart import COLORS, PART_COLORS, PART_PATTERNS, Chart, Trace, axis, numbers
+from hermes_sim.analysis.report.chart import COLORS, PART_COLORS, PART_PATTERNS, Chart, Trace, axis, hatched, numbers
 from hermes_sim.analysis.report.latency import ROW_HEIGHT
 
 if TYPE_CHECKING:
@@ -60,11 +60,9 @@ def slowest_chart(results: Results) -> Chart | None:
     return Chart("slowest", "Slowest requests:", caption, kept, layout, height=120 + ROW_HEIGHT * len(labels))
 
 
-def _lane(
-    name: str, start: np.ndarray, length: np.ndarray, rows: list[str], color: str, pattern: str
-) -> Trace:
+def _lane(name: str, start: np.ndarray, length: np.ndarray, rows: list[str], color: str, pattern: str) -> Trace:
     return {
         "type": "bar", "orientation": "h", "name": name, "base": numbers(start), "x": numbers(length), "y": rows,
-        "marker": {"color": color, "pattern": {"shape": pattern, "solidity": 0.2, "size": 6}},
+        "marker": hatched(color, pattern),
         "hovertemplate": f"{name}: %{{x:.3~s}}s from %{{base:.3~s}}s<extra>%{{y}}</extra>",
     }  # fmt: skip
