@@ -30,6 +30,7 @@ from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
 from hermes_sim.sim.retries import Retries
 from hermes_sim.sim.status import FAILED, REJECTED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
+from hermes_sim.sim.step_traffic import StepTraffic
 from hermes_sim.sim.tokenizing import Tokenizing
 from hermes_sim.sim.traffic import TrafficSource
 from hermes_sim.sim.visits import Visits
@@ -45,7 +46,9 @@ class Coordinator:
         self.state = lowered.state
         self.handle = lowered.state.handle
         self.clock = Clock()
-        self.flows = Flows(self.clock, lowered.network.links, lowered.network)
+        self.is_exact = lowered.scenario.exact_steps or steps
+        traffic = StepTraffic(lowered, self.clock, is_exact=self.is_exact) if lowered.shared_links.listeners else None
+        self.flows = Flows(self.clock, lowered.network.links, lowered.network, traffic)
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         """[num_requests] of sim/status.py."""
@@ -54,7 +57,6 @@ class Coordinator:
         self.step_log = StepLog(lowered) if steps else None
         self.traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self.traffic.arrival_s
-        self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)

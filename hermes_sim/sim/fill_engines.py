@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -141,23 +141,6 @@ def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:
     return kind
 
 
-def fill_groups(state: EngineArrays, replicas: Sequence[Replica], groups: Sequence[Sequence[int]]) -> None:
-    """Engines that share a device move together, in time order; ranks of one replica begin and end together."""
-    first = 0
-    for number, group in enumerate(groups):
-        members = list(group)
-        state.group_first[number] = first
-        state.group_size[number] = len(members)
-        state.group_members[first : first + len(members)] = members
-        state.group_of[members] = number
-        lockstep = replicas[members[0]].engine.parallel.dp > 1
-        lanes = int(state.num_lanes[members].sum())
-        jobs = bool((state.engine_kind[members] == JOBS).any())
-        state.group_lockstep[number] = lockstep
-        state.group_contended[number] = not lockstep and lanes > 1 and (jobs or len(members) > 1)
-        first += len(members)
-
-
 def fill_curves(
     state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, requests: RequestTable
 ) -> None:
@@ -205,8 +188,13 @@ def job_work(stage: Stage, models: Models, per_job: float, total_units: float) -
     return stage.work(total_units, min(per_job, total_units), models)
 
 
-def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable) -> None:
-    """Which group's outputs can lead to a change inside which other, directly or through more stages."""
+def fill_feeds(
+    state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable, listeners: Collection[int]
+) -> None:
+    """Which group's outputs can lead to a change inside which other, directly or through more stages.
+
+    listeners: engines whose steps transfers may slow.
+    """
     num_groups = len(state.group_first)
     reach = np.zeros((num_groups, num_groups), bool)
 
@@ -224,15 +212,20 @@ def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: Req
         # the end of a request starts another, of any pipeline
         lasts = {e for plan in plans for e in engines_of(plan, working(plan, plan.terminals, "predecessors"))}
         connect(lasts, {e for plan in plans for e in engines_of(plan, working(plan, plan.roots, "successors"))})
-    connect_transfers(plans, connect)
+    connect_transfers(plans, connect, set(listeners))
     for middle in range(num_groups):
         reach |= np.outer(reach[:, middle], reach[middle])
     state.feeds[:] = reach
 
 
-def connect_transfers(plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None]) -> None:
-    """Transfers from and to KV stores share links: whoever begins one can change when another comes to its engine."""
-    begin, get = set[int](), set[int]()
+def connect_transfers(
+    plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None], listeners: set[int]
+) -> None:
+    """Transfers from and to KV stores share links: whoever begins one can change when another comes to its engine.
+
+    All transfers can slow the steps of those whose collectives they meet.
+    """
+    begin, get, split = set[int](), set[int](), set[int]()
     for plan in plans:
         for stage in plan.stages:
             engines = engines_of(plan, {n for n in (stage.prefill, stage.last_of_pass) if n is not None})
@@ -240,8 +233,11 @@ def connect_transfers(plans: Sequence[PipelinePlan], connect: Callable[[set[int]
             get |= engines_of(plan, {stage.prefill} if stage.prefill is not None else ())
             if stage.decode is not None and stage.may_split:
                 get |= {int(e) for e in plan.stages[stage.decode].candidates}
+                split |= {int(e) for e in (*stage.candidates, *plan.stages[stage.decode].candidates)}
     if begin:
         connect(begin, get)
+    if begin | split and listeners:
+        connect(begin | split, listeners)
 
 
 def working(plan: PipelinePlan, places: Iterable[int], onwards: Literal["successors", "predecessors"]) -> set[int]:

@@ -15,11 +15,12 @@ from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import max_draft_tokens
-from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds, fill_groups
+from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds
 from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
 from hermes_sim.sim.lengths import Lengths, draw_pipelines
 from hermes_sim.sim.plans import PipelinePlan, Queues, plan_pipeline
-from hermes_sim.sim.replicas import Replica, ReplicaBuilder, engine_groups, num_lanes, num_slots
+from hermes_sim.sim.replicas import Replica, ReplicaBuilder, num_lanes, num_slots
+from hermes_sim.sim.shared_links import SharedLinks, any_transfers, fill_groups, share_links
 from hermes_sim.stages.decode import Decode
 from hermes_sim.state.arrays import EngineArrays, allocate
 from hermes_sim.workload.requests import RequestTable
@@ -56,6 +57,7 @@ class Lowered:
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
     state: EngineArrays
+    shared_links: SharedLinks
     queue_stage: tuple[tuple[int, str], ...]
     """Queue -> (engine, stage name)."""
 
@@ -74,16 +76,16 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     replicas = tuple(ReplicaBuilder(scenario, network, lengths).build())
     queues = Queues.of(scenario, walks, replicas)
     plans = tuple(plan_pipeline(scenario, name, stages, replicas, queues) for name, stages in walks.items())
-    groups = engine_groups(replicas)
+    shared = share_links(replicas, network, any_transfers=any_transfers(scenario, plans))
     loading = engines_that_load(plans)
     slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
-    sizes = array_sizes(replicas, queues, requests, lengths, groups, slots, len(plans))
+    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, len(plans))
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
     fill_engines(state, replicas, queues, slots, scenario.seed)
-    fill_groups(state, replicas, groups)
+    fill_groups(state, replicas, shared)
     fill_curves(state, scenario, replicas, queues, requests)
-    fill_feeds(state, plans, requests)
+    fill_feeds(state, plans, requests, shared.listeners)
     draws = draw_rows(scenario, lengths, plans)
     fill_rows(state, scenario, requests, lengths, plans, clients)
     state.seal_private_late[0] = prompts_are_private(plans)
@@ -101,6 +103,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         draws=draws,
         num_clipped=lengths.num_clipped,
         state=state,
+        shared_links=shared,
         queue_stage=queues.owners,
     )
 
@@ -132,7 +135,7 @@ def array_sizes(
     queues: Queues,
     requests: RequestTable,
     lengths: Lengths,
-    groups: Sequence[Sequence[int]],
+    shared: SharedLinks,
     slots: Sequence[int],
     num_pipelines: int,
 ) -> dict[str, int]:
@@ -140,11 +143,12 @@ def array_sizes(
     jobs = [r.engine.batching for r in replicas if isinstance(r.engine.batching, DynamicBatching)]
     most_jobs = max((batching.max_batch_size for batching in jobs), default=1)
     most_slots = max(slots)
-    in_step = max(len(group) for group in groups)
+    in_step = max(len(group) for group in shared.groups)
     return {
         **token_sizes(replicas, lengths.longest_sequence),
         "engines": len(replicas),
-        "groups": len(groups),
+        "groups": len(shared.groups),
+        "resources": shared.num_columns,
         "queues": len(queues.owners),
         "lanes": max(num_lanes(replica.engine) for replica in replicas),
         "slots": most_slots,

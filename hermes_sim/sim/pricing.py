@@ -171,6 +171,36 @@ def price_step(state: Any, e: int, lane: int) -> None:
 
 
 @compiled
+def link_wait_s(state: Any, e: int, num_tokens: int, duration_s: float) -> float:
+    """How much longer a step lasts where transfers leave its collectives less of a link than they want.
+
+    A step that keeps a share d of a link busy and gets the share s takes d / s of its time where d is more.
+    """
+    slowest = 1.0
+    group = state.group_of[e]
+    first = state.group_first_link[group]
+    for column in range(first, first + state.group_num_links[group]):
+        wanted = min(num_tokens * state.link_token_s[e, column] / duration_s, 1.0)
+        slowest = max(slowest, wanted / state.link_share_frac[e, column])
+    return (slowest - 1.0) * duration_s
+
+
+@compiled
+def set_demand(state: Any, e: int, lane: int) -> None:
+    """What share of each resource the step in this lane uses while it is alone."""
+    seconds = state.lane_seconds[e, lane]
+    demand = state.lane_demand[e, lane]
+    duration_s = max(total_s(seconds), SHORTEST_STEP_S)
+    column = state.device_column[e]
+    demand[column] = seconds[COMPUTE] / duration_s * state.compute_share_frac[e]
+    demand[column + 1] = seconds[MEMORY] / duration_s * state.memory_share_frac[e]
+    group = state.group_of[e]
+    for link in range(state.group_first_link[group], state.group_num_columns[group]):
+        busy_s = state.lane_num_tokens[e, lane] * state.link_token_s[e, link] / state.link_share_frac[e, link]
+        demand[link] = min(busy_s / duration_s, 1.0)
+
+
+@compiled
 def total_s(seconds: Any) -> float:
     """Sum in a fixed order."""
     return seconds[0] + seconds[1] + seconds[2] + seconds[3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,17 +223,22 @@ def num_lanes(engine: Engine) -> int:
     return 2 if engine.batching.async_scheduling else engine.parallel.pp
 
 
-def engine_groups(replicas: Sequence[Replica]) -> list[list[int]]:
-    """Engines that move together: those that share a device compete for its memory bandwidth, ranks keep in step."""
+def engine_groups(replicas: Sequence[Replica], links: Sequence[Collection[int]] = ()) -> list[list[int]]:
+    """Engines that move together: those that share a device or a link compete for it, ranks keep in step.
+
+    links: [num_engines] that tie each to others; none if not given.
+    """
     owner: dict[Hashable, int] = {}
     members: dict[int, list[int]] = {}
     for e, replica in enumerate(replicas):
         ties: list[Hashable] = [*replica.endpoints, (replica.engine.name, replica.number)]
+        ties += links[e] if links else ()
         found = sorted({owner[tie] for tie in ties if tie in owner})
         target = found[0] if found else e
         for other in found[1:]:
             members[target] += members.pop(other)
-        owner.update((tie, target) for tie in owner if owner[tie] in found)
+        if len(found) > 1:
+            owner.update((tie, target) for tie in owner if owner[tie] in found)
         owner.update(dict.fromkeys(ties, target))
         members.setdefault(target, []).append(e)
     return [sorted(members[key]) for key in sorted(members)]

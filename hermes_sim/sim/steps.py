@@ -16,7 +16,7 @@ from hermes_sim.sim.contention import retime
 from hermes_sim.sim.job_steps import begin_jobs, end_jobs, queue_ready_s
 from hermes_sim.sim.lanes import add_shares, entry_free_s, free_lane, hold_back, start_lane, step_seconds
 from hermes_sim.sim.outbox import emit
-from hermes_sim.sim.pricing import MEMORY, SHORTEST_STEP_S, price_step, total_s
+from hermes_sim.sim.pricing import NETWORK, SHORTEST_STEP_S, link_wait_s, price_step, set_demand, total_s
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_static_batch, end_tokens, grant_reservations
 from hermes_sim.state.arrays import JOBS, NEED_SCHEDULE, TOKENS
@@ -64,7 +64,11 @@ def launch(state: Any, e: int, time_s: float) -> None:
     put_in_flight(state, e, lane)
     price_step(state, e, lane)
     seconds = state.lane_seconds[e, lane]
-    state.lane_demand[e, lane, MEMORY] = seconds[MEMORY] / max(total_s(seconds), SHORTEST_STEP_S)
+    if state.links_limited[e] != 0:
+        duration_s = max(total_s(seconds), SHORTEST_STEP_S)
+        seconds[NETWORK] += link_wait_s(state, e, state.lane_num_tokens[e, lane], duration_s)
+    if state.group_contended[state.group_of[e]] != 0:
+        set_demand(state, e, lane)
     start_lane(state, e, lane, time_s)
     if state.num_lanes[e] > 1:
         hold_back(state, e, lane)

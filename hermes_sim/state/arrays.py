@@ -38,9 +38,9 @@ NUM_SHARES = 6
 ENERGY = 4
 ENGINE_TIME = 5
 
-NUM_RESOURCES = 3
-"""Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
-assigned, so only the memory column is ever above zero today."""
+DEVICE_COLUMNS = 2
+"""Columns of a demand vector for each set of devices that engines of a group share, compute and memory; after those of
+all sets, one for each link that engines of the group, or transfers beside them, share. Shares of what there is."""
 
 BATCH_SIZE = 16
 """Numbers that describe a batch (batching/batch.py)."""
@@ -143,6 +143,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "device_column": (_I8, ("engines",), 0),  # compute; memory follows
+    "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
+    "memory_share_frac": (_F8, ("engines",), 1.0),
+    "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
+    "link_share_frac": (_F8, ("engines", "resources"), 1.0),  # what transfers leave of a link
+    "links_limited": (_I8, ("engines",), 0),  # they take some of one
     "max_batch_size": (_I8, ("engines",), 1),
     "max_wait_s": (_F8, ("engines",), 0.0),
     "first_queue": (_I8, ("engines",), 0),
@@ -152,6 +158,9 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "group_size": (_I8, ("groups",), 1),
     "group_members": (_I8, ("engines",), 0),
     "group_contended": (_I8, ("groups",), 0),
+    "group_first_link": (_I8, ("groups",), DEVICE_COLUMNS),  # column of a demand vector
+    "group_num_columns": (_I8, ("groups",), DEVICE_COLUMNS),  # those that steps of the group compete for
+    "group_num_links": (_I8, ("groups",), 0),  # theirs, and after them those shared with transfers only
     "group_lockstep": (_I8, ("groups",), 0),  # data-parallel ranks: all begin and end together
     "feeds": (np.uint8, ("groups", "groups"), 0),
     # -- cost tables
@@ -205,6 +214,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_remaining_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_updated_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_retimed": (_I8, ("engines", "lanes"), 0),
+    "lane_bound": (_I8, ("engines", "lanes"), 1),  # column of the resource that slowed it last
     "lane_num_tokens": (_I8, ("engines", "lanes"), 0),
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
@@ -377,7 +387,6 @@ FIXED_SIZES = {
     "four": 4,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
-    "resources": NUM_RESOURCES,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,

@@ -62,6 +62,24 @@ STORES = [
 """Too small for what is written to them, and slow enough that transfers meet."""
 
 
+TWO_DEVICES = {"placement": {"gpu": 2}, "parallel": {"tp": 2}}
+
+
+def without_nvlink(*engines: s.Document, **keys: Any) -> s.Document:
+    """Collectives and transfers cross the same PCI Express links."""
+    found = s.cluster(*engines, **keys)
+    found["nodes"][0]["links"] = found["nodes"][0]["links"][1:]
+    return found
+
+
+def racks(*engines: s.Document) -> s.Document:
+    """Nodes of one GPU, two in a rack; behind an engine on one of them, pairs lie over two racks each."""
+    found = s.cluster(*engines, num_gpus=1, num_cpus=1)
+    levels = [{"name": "rack", "nodes": 2}, {"name": "spine", "switches": 2, "oversubscription": 4}]
+    found["nodes"][0] |= {"count": 6, "links": found["nodes"][0]["links"][1:2], "uplink": "ethernet_100g"}
+    return {**found, "fabric": {"levels": levels}}
+
+
 def with_stores(*engines: s.Document, **keys: Any) -> s.Document:
     return s.cluster(*engines, kv_stores=STORES, **keys)
 
@@ -114,6 +132,32 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 500}),
         ),
         s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
+    ),
+    "disaggregated, layer by layer into a full decode side": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], replicas=2),
+            s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 500}),
+            kv_transfer={"mode": "layerwise", "reserve": "before_prefill", "first_token": "decode", "dtype": "fp8"},
+        ),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
+    ),
+    "disaggregated, transfers over the links of collectives": (
+        without_nvlink(
+            s.llm("prefiller", serves=["prefill"], replicas=2, **TWO_DEVICES),
+            s.llm("decoder", serves=["decode"], replicas=2, **TWO_DEVICES),
+        ),
+        s.workload(traffic=s.traffic(rate="20 /s", num_requests=120)),
+    ),
+    "disaggregated, DP ranks, transfers over the links of collectives": (
+        without_nvlink(
+            s.llm("prefiller", serves=["prefill"], **TWO_DEVICES),
+            s.llm("decoder", serves=["decode"], placement={"gpu": 4}, parallel={"tp": 2, "dp": 2}),
+        ),
+        s.workload(traffic=s.traffic(rate="20 /s", num_requests=80)),
+    ),
+    "two engines over the uplinks of one rack": (
+        racks(s.llm("small"), s.llm(name="wide", replicas=2, **{**TWO_DEVICES, "placement": {"gpu": 2}})),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=120)),
     ),
     "prefill waits for blocks to be granted": (
         s.cluster(
