@@ -340,6 +340,8 @@ def _energy_and_cost(summary: Summary) -> Iterator[str]:
     else:
         energy = f"{human.digits(numbers['energy_per_output_token_j'])} J/output token {pue}"
         cost = f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens"
+    if numbers["electricity_usd"] > 0.0:
+        cost += f" ({human.percent(numbers['electricity_usd'] / numbers['cost_usd'])} of it electricity)"
     carbon = f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request"
     yield from _labelled("energy and cost", [energy, cost, carbon])
 

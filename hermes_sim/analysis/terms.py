@@ -497,17 +497,19 @@ TERMS: dict[str, Term] = _terms(
     Term("PUE", "Power usage effectiveness: energy of the facility over that of its devices.", (), ("pue",)),
     Term(
         "carbon",
-        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power, per finished request. "
-        "Making the hardware is not counted.",
+        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power at that hour, per "
+        "finished request. A request's own carbon_g is that of its energy; all add up to the whole. Making the "
+        "hardware is not counted.",
         ("energy per output token",),
         ("gco2e", "gco2"),
     ),
     Term(
         "cost",
-        "Rent of the engines' devices for the time they were on, per million output tokens or per finished request. A "
-        "request's own cost_usd is its share by the engine time it used; all shares add up to the rent.",
+        "Rent of the engines' devices for the time they were on, or capital written off in that time and electricity "
+        "where devices are owned, per million output tokens or per finished request. A request's own cost_usd is its "
+        "share, of rent and capital by the engine time it used, of electricity by energy; all add up to the whole.",
         (),
-        ("price", "cost per million output tokens"),
+        ("price", "cost per million output tokens", "electricity"),
     ),
     Term(
         "replications",

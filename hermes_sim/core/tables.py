@@ -44,7 +44,8 @@ REQUESTS: dict[str, str] = {
     "link_energy_j": "float64",  # of its transfers between engines
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
     "quality": "float64",  # proxy that the model which gave the answer states; NaN: none
-    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s
+    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s, and of their electricity
+    "carbon_g": "float64",  # of its energy, idle and on links too, at the facility: CO2 equivalent
 }
 """Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
 
@@ -110,7 +111,9 @@ ENGINES: dict[str, str] = {
     "tokenizer_utilization_frac": "float64",  # NaN without tokenisers
     "detokenizer_utilization_frac": "float64",
     "energy_j": "float64",  # idle time included
-    "cost_usd": "float64",
+    "cost_usd": "float64",  # rent, or capital written off and electricity, while it was on
+    "electricity_usd": "float64",  # of that, electricity of owned devices
+    "carbon_g": "float64",  # CO2 equivalent of its energy at the facility
 }
 
 LINKS: dict[str, str] = {
@@ -118,6 +121,7 @@ LINKS: dict[str, str] = {
     "bytes": "float64",
     "num_transfers": "int64",
     "energy_j": "float64",
+    "carbon_g": "float64",
     "busy_s": "float64",
     "utilization_frac": "float64",
 }

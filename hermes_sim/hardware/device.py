@@ -24,6 +24,7 @@ from hermes_sim.core.sparsity_pattern import kept_frac
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.ownership import Ownership
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.hardware.systolic import Systolic
 
@@ -102,14 +103,30 @@ class Device(Description):
     scan_rate_bytes_per_s_per_core: BytesPerSecond | None = Field(default=None, alias="scan_rate_per_core")
     """CPU: product-quantised codes of 4 bits that one core scans per second, in registers."""
     power: Power
-    price_usd_per_h: UsdPerHour = Field(alias="price")
-    """Rent of one device."""
+    price_usd_per_h: UsdPerHour | None = Field(default=None, alias="price")
+    """Rent of one device, electricity included; this or `ownership`."""
+    ownership: Ownership | None = None
+    """Bought instead: capital written off over a lifetime; electricity is paid for at the cluster's price."""
     cost_model: CostModel
     """Left out, or `class`: the coefficients of the device's class, scaled by this data sheet, as an estimate."""
     residuals: Residuals | None = None
     """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
+
+    @model_validator(mode="after")
+    def _rented_or_owned(self) -> Device:
+        if (self.price_usd_per_h is None) == (self.ownership is None):
+            raise ValueError("needs either a price (rent) or an ownership (capital and lifetime)")
+        return self
+
+    @property
+    def usd_per_h(self) -> float:
+        """Rent, or capital written off, of every hour."""
+        if self.ownership is not None:
+            return self.ownership.usd_per_h
+        assert self.price_usd_per_h is not None
+        return self.price_usd_per_h
 
     @field_validator("sparse_speedup")
     @classmethod

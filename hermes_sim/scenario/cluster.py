@@ -19,6 +19,7 @@ from hermes_sim.core.schema import (
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    UsdPerKwh,
     name_in,
     not_required,
     one_of,
@@ -32,6 +33,7 @@ from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.speculative import Speculative
@@ -242,7 +244,13 @@ class ClusterFile(Description):
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
+    """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
+    United States pays (EIA, Electric Power Monthly, 2024)."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
+    """Carbon intensity of the electricity."""
+    carbon_by_hour: CarbonByHour | None = None
+    """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
 

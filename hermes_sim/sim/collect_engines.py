@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
 from hermes_sim.hardware.device import Device
+from hermes_sim.sim.collect_costs import engine_costs
 from hermes_sim.sim.collect_numbers import mean_numbers
 from hermes_sim.sim.collect_speculation import speculation_speedup
 from hermes_sim.sim.collect_timeline import Timeline, over, share
@@ -90,7 +91,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "tokenizer_utilization_frac": tokenizers,
         "detokenizer_utilization_frac": detokenizers,
         "energy_j": busy_j + idle_j,
-        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0,
+        **engine_costs(lowered, timeline, busy_j + idle_j, on_s),
     }
 
 

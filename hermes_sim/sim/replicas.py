@@ -55,6 +55,9 @@ class Replica:
     power_w: FloatArray
     """[4] while limited by compute, memory, network, host."""
     price_usd_per_h: float
+    """Rent, or capital written off, of its devices."""
+    is_owned: bool
+    """Its electricity is paid for beside the price."""
 
     @property
     def num_devices(self) -> int:
@@ -119,7 +122,8 @@ class ReplicaBuilder:
             costs=costs,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
-            price_usd_per_h=device.price_usd_per_h * len(own) * share,
+            price_usd_per_h=device.usd_per_h * len(own) * share,
+            is_owned=device.ownership is not None,
         )
 
     def _link(self, engine: Engine, own: Sequence[Endpoint]) -> GroupLink:
