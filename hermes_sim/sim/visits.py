@@ -50,6 +50,9 @@ class Visits:
         if plan.stage.runs_on == "tokens":
             if not coordinator.admission.admits(request, plan, engine, row, time_s):
                 return
+            embeddings = coordinator.embeddings
+            if plan.encoded_by and embeddings is not None and embeddings.are_first(plan, place, engine, row, time_s):
+                return
             if self._any_tokenizers and coordinator.tokenizing.is_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
