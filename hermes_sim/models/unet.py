@@ -34,9 +34,8 @@ class UNet(Description):
     @model_validator(mode="after")
     def _same_levels(self) -> UNet:
         if len(self.transformer_layers) != len(self.block_channels):
-            raise ValueError(
-                f"transformer_layers has {len(self.transformer_layers)} levels, block_channels {len(self.block_channels)}"
-            )
+            levels, others = len(self.transformer_layers), len(self.block_channels)
+            raise ValueError(f"transformer_layers has {levels} levels, block_channels {others}")
         return self
 
     @property

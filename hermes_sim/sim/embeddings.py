@@ -54,7 +54,7 @@ def encoders_before(stages: Sequence[Visited], place: int, before: Sequence[froz
 
 
 class Embeddings:
-    """Vectors that set out when the engine of their prefill has been chosen; the prompt joins the line with the last."""
+    """Vectors set out when the engine of their prefill has been chosen; the prompt joins the line with the last."""
 
     def __init__(self, coordinator: Coordinator, flows: Flows) -> None:
         self._coordinator = coordinator

@@ -233,7 +233,9 @@ def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: Req
 
 
 def connect_transfers(plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None]) -> None:
-    """Transfers from and to KV stores and of encoders' vectors share links: whoever begins one can change when another comes to its engine."""
+    """Transfers from and to KV stores and of encoders' vectors share links: whoever begins one can change when another
+    comes to its engine.
+    """
     begin, get = set[int](), set[int]()
     for plan in plans:
         for stage in plan.stages:

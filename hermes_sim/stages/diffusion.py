@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from hermes_sim.models.diffusion_model import DiffusionModel
 from hermes_sim.models.network import repeated
 from hermes_sim.models.operator import Operator
 from hermes_sim.stages.count import COUNTS, Count, number_or_law
-from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
+from hermes_sim.stages.stage import FloatArray, IntArray, Models, NetworkKind, Stage
 from hermes_sim.workload.requests import RequestTable
 
 NUM_QUANTILES = 1000
@@ -40,7 +41,7 @@ class Diffusion(Stage):
     """
 
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
-    NETWORKS = {"model": "diffusion_model", "small_model": "diffusion_model"}
+    NETWORKS: ClassVar[Mapping[str, NetworkKind]] = {"model": "diffusion_model", "small_model": "diffusion_model"}
 
     kind: Literal["diffusion"] = "diffusion"
     model: DiffusionModel
@@ -56,7 +57,7 @@ class Diffusion(Stage):
     guidance: bool = True
     """Classifier-free guidance (arXiv 2207.12598): every step runs with and without the prompt, in one batch."""
     small_model: DiffusionModel | None = None
-    """Cheaper, for the later steps: a mixture over steps."""
+    """Cheaper, for the later steps (a mixture over steps), or for what a cache leaves to do."""
     num_large_steps: NonNegativeInt | None = None
     """The first steps, which the large model does; all if not given."""
     cache: PictureCache | None = None
@@ -82,12 +83,16 @@ class Diffusion(Stage):
         return np.full(len(num_prompt_tokens), self._units(large, small)[0])
 
     def units_of(self, requests: RequestTable, seed: int) -> FloatArray:
+        return self._units(*self.steps_of(requests, seed))
+
+    def steps_of(self, requests: RequestTable, seed: int) -> tuple[IntArray, IntArray]:
+        """[num_requests] steps of the large and of the small model, for each picture of a request."""
         if self.cache is None:
-            return self.units(requests.num_prompt_tokens)
+            return self._steps(np.zeros(requests.num_requests, np.int64), np.zeros(requests.num_requests, bool))
         uniforms = stream(seed, f"picture cache {self.name}").random((requests.num_requests, 2))
         is_hit = uniforms[:, 0] < self.cache.hit_frac
         skipped = self.cache.skipped_steps.quantiles(uniforms[:, 1], requests.num_output_tokens)
-        return self._units(*self._steps(np.where(is_hit, skipped, 0), is_hit))
+        return self._steps(np.where(is_hit, skipped, 0), is_hit)
 
     def most_units(self, requests: RequestTable, seed: int) -> float:
         return float(self.units_of(requests, seed).max(initial=self.units(np.zeros(1, np.int64))[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,7 +15,7 @@ from hermes_sim.core.rng import stream
 from hermes_sim.core.schema import DTYPE_BYTES, Bytes, Description, Dtype, Fraction
 from hermes_sim.models.media_encoder import MediaEncoder, Patches
 from hermes_sim.models.operator import Operator
-from hermes_sim.stages.stage import FloatArray, IntArray, Models, Stage
+from hermes_sim.stages.stage import FloatArray, IntArray, Models, NetworkKind, Stage
 from hermes_sim.workload.requests import RequestTable
 
 BoolArray = npt.NDArray[np.bool_]
@@ -54,7 +55,7 @@ class Encode(Stage):
     """
 
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "jobs"
-    NETWORKS = {"model": "encoder"}
+    NETWORKS: ClassVar[Mapping[str, NetworkKind]] = {"model": "encoder"}
 
     kind: Literal["encode"] = "encode"
     model: MediaEncoder
@@ -109,7 +110,7 @@ class Encode(Stage):
     def sent_bytes(self, requests: RequestTable, seed: int) -> FloatArray:
         """[num_requests] vectors that go to the language model."""
         items = self.items(requests)
-        sent = items.num_tokens * self.is_missing(items, seed) * self.bytes_per_token
+        sent = np.asarray(items.num_tokens * self.is_missing(items, seed) * self.bytes_per_token, np.float64)
         return _sums(items.request, sent, requests.num_requests)
 
     def units_of(self, requests: RequestTable, seed: int) -> FloatArray:

@@ -20,6 +20,10 @@ Models = Mapping[str, ModelArchitecture]
 """Architectures by the names that the input files use."""
 
 
+NetworkKind = Literal["encoder", "diffusion_model"]
+"""Kinds of library files with networks that are no language models."""
+
+
 def _one_or_several(value: Any) -> Any:
     """`route.small` is short for a list of one."""
     return (value,) if isinstance(value, str) else value
@@ -38,7 +42,7 @@ class Stage(Description):
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]]
     """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches; nowhere: in no engine."""
 
-    NETWORKS: ClassVar[Mapping[str, Literal["encoder", "diffusion_model"]]] = {}
+    NETWORKS: ClassVar[Mapping[str, NetworkKind]] = {}
     """Keys that hold a network or the name of a library file with one, and the kind of that file."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")

@@ -1,7 +1,7 @@
 """Pictures in prompts: a number of tokens each that is stated, or a size that an encoder makes tokens of.
 
-A vision encoder turns a picture into tokens behind the text (576 in LLaVA-1.5, arXiv 2310.03744: 24 x 24 patches), which
-are computed and cached like other prompt tokens. What the encoder itself does is a stage (`kind: encode`).
+A vision encoder turns a picture into tokens behind the text (576 in LLaVA-1.5, arXiv 2310.03744: 24 x 24 patches),
+which are computed and cached like other prompt tokens. What the encoder itself does is a stage (`kind: encode`).
 """
 
 from __future__ import annotations
