@@ -70,6 +70,11 @@ def itl_mean_s(requests: pd.DataFrame) -> float:
     return _per(float((tpot_s[has_gap] * num_gaps).sum()), float(num_gaps.sum()))
 
 
+def drawn_images_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:
+    """Images of requests that finished inside the measured window, per second of it."""
+    return _rate(float(floats(requests, "num_drawn_images")[_finished_inside(requests, window)].sum()), window)
+
+
 def requests_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:
     """Throughput: requests that finished inside the measured window, per second of it."""
     return _rate(float(_finished_inside(requests, window).sum()), window)

@@ -57,6 +57,7 @@ def render(summary: Summary) -> str:
         _written(summary),
         _stages(summary),
         _throughput(summary),
+        _images(summary),
         _engines(summary),
         _availability(summary),
         _over_time(summary),
@@ -196,10 +197,25 @@ def _throughput(summary: Summary) -> Iterator[str]:
         f"{_rate(rates['requests_per_s'])} requests/s",
         f"{_rate(rates['output_tokens_per_s'])} output tokens/s",
     ]
+    if rates["drawn_images_per_s"]:
+        parts.append(f"{_rate(rates['drawn_images_per_s'])} images/s")
     if rates["goodput_per_s"] is not None:
         met = human.percent(slo["met_frac"])
         parts.append(f"goodput {_rate(rates['goodput_per_s'])} requests/s ({met} met the SLO)")
     yield from _labelled("throughput", parts)
+
+
+def _images(summary: Summary) -> Iterator[str]:
+    """What encoders and diffusion models have done."""
+    requests, parts = summary["requests"], []
+    if requests["num_images"]:
+        found = human.percent(requests["num_cached_images"] / requests["num_images"])
+        parts.append(f"{requests['num_images']:,} encoded, {found} found in a cache")
+    if requests["num_drawn_images"]:
+        steps = requests["num_denoising_steps"] / requests["num_drawn_images"]
+        parts.append(f"{requests['num_drawn_images']:,} drawn in {human.digits(steps)} steps on average")
+    if parts:
+        yield from _labelled("images", parts)
 
 
 def _rate(value: float | None) -> str:

@@ -109,9 +109,25 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "image tokens",
-        "Tokens of a prompt that stand for images: computed and cached like others; no text repeats them.",
-        ("tokens",),
-        ("images", "multimodal"),
+        "Tokens of a prompt that stand for images or sound: computed and cached like others; no text repeats them.",
+        ("tokens", "encoder"),
+        ("multimodal",),
+    ),
+    Term(
+        "encoder",
+        "A network that turns images or sound into vectors that join a prompt (stage `encode`). num_images: images, or "
+        "clips of sound, that a request brings for it; num_cached_images: of these, found in its cache, so that they "
+        "are neither computed nor sent.",
+        ("image tokens", "transfer"),
+        ("encode", "images", "cached images", "vision encoder"),
+    ),
+    Term(
+        "diffusion",
+        "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
+        "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
+        "found not counted.",
+        ("stage",),
+        ("drawn images", "denoising steps", "denoising"),
     ),
     Term(
         "step",

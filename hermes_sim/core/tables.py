@@ -27,7 +27,11 @@ REQUESTS: dict[str, str] = {
     "finish_s": "float64",  # absolute, as the client receives the last token
     "decode_s": "float64",  # from first to last token of every pass whose tokens the client sees, added up
     "num_prompt_tokens": "int64",  # longest that a language model read: documents and images included, after clipping
-    "num_image_tokens": "int64",  # of these, tokens that stand for images
+    "num_image_tokens": "int64",  # of these, tokens that stand for images or sound
+    "num_images": "int64",  # images or clips of sound that it brought for an encoder
+    "num_cached_images": "int64",  # of these, found in the encoder's cache
+    "num_drawn_images": "int64",  # images that were made for it
+    "num_denoising_steps": "int64",  # that they took, those that a cache saved left out
     "num_output_tokens": "int64",  # that the client sees, thoughts included, of all samples together
     "num_thought_tokens": "int64",  # of these, reasoning before the answer
     "num_note_tokens": "int64",  # generated for the system's own use, beside them

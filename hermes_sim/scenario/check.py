@@ -17,6 +17,7 @@ from hermes_sim.scenario.library import FileKind, NotFound, find, guess_kind, ki
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.names import (
     Hardware,
+    expand_networks,
     expand_pipelines,
     resolve_cluster,
     resolve_paths,
@@ -145,6 +146,7 @@ def _check_workload(document: Document, problems: Problems) -> None:
 
 
 def _check_pipeline(document: Document, problems: Problems) -> None:
+    problems.of(expand_networks, document, document.data)
     pipeline, found = validate_known(Pipeline, document)
     problems.add(found)
     if pipeline is None:

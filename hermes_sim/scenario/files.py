@@ -14,6 +14,8 @@ from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.diffusion_model import DiffusionModel
+from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
@@ -28,6 +30,8 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "link": Link,
     "cluster": ClusterFile,
     "model": ModelArchitecture,
+    "encoder": MediaEncoder,
+    "diffusion_model": DiffusionModel,
     "workload": WorkloadFile,
     "pipeline": Pipeline,
     "class": ClassCoefficients,

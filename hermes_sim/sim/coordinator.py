@@ -16,6 +16,7 @@ from hermes_sim.sim.bulk_arrivals import can_be_laid_out, push_all_arrivals
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.disaggregated import HandOver
 from hermes_sim.sim.dispatch import Dispatch
+from hermes_sim.sim.embeddings import Embeddings
 from hermes_sim.sim.ends import Ends
 from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
@@ -60,6 +61,8 @@ class Coordinator:
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
+        encodes = any(stage.encoded_by for plan in lowered.pipelines for stage in plan.stages)
+        self.embeddings = Embeddings(self, self.flows) if encodes else None
         stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
         self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
         self.admission = Admission(self)

@@ -145,7 +145,6 @@ def fill_curves(
     state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, requests: RequestTable
 ) -> None:
     """Cost curves of job stages on the engines that serve them."""
-    longest_prompt = np.array([int(requests.num_prompt_tokens.max(initial=1))], np.int64)
     known: dict[tuple[str, str], JobCurve] = {}
     for queue, (e, label) in enumerate(queues.owners):
         stage = queues.stages[queue]
@@ -153,11 +152,11 @@ def fill_curves(
         if stage is None or replica.cost is not None:
             continue
         assert isinstance(replica.engine.batching, DynamicBatching)
-        max_units = float(stage.units(longest_prompt)[0]) * replica.engine.batching.max_batch_size
+        max_units = stage.most_units(requests, scenario.seed) * replica.engine.batching.max_batch_size
         curve = known.get((replica.engine.name, label))
         if curve is None:
             curve = build_job_curve(
-                partial(job_work, stage, scenario.models, units_per_job(stage, requests)),
+                partial(job_work, stage, scenario.models, units_per_job(stage, requests, scenario.seed)),
                 job_worker(replica),
                 max_units=max(max_units, 1.0),
             )
@@ -177,9 +176,12 @@ def job_worker(replica: Replica) -> Worker:
     return Worker(replica.device, cores, replica.num_devices, link.bandwidth_bytes_per_s, link.latency_s)
 
 
-def units_per_job(stage: Stage, requests: RequestTable) -> float:
+def units_per_job(stage: Stage, requests: RequestTable, seed: int) -> float:
     """Mean work units of one job: encoders need the length of a sequence, not only the sum."""
-    units = stage.units(requests.num_prompt_tokens)
+    stated = stage.units_per_sequence(requests, seed)
+    if stated is not None:
+        return stated
+    units = stage.units_of(requests, seed)
     return float(units.mean()) if len(units) and units.any() else 1.0
 
 
@@ -221,7 +223,8 @@ def fill_feeds(
 def connect_transfers(
     plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None], listeners: set[int]
 ) -> None:
-    """Transfers from and to KV stores share links: whoever begins one can change when another comes to its engine.
+    """Transfers from and to KV stores and of encoders' vectors share links: whoever begins one can change when another
+    comes to its engine.
 
     All transfers can slow the steps of those whose collectives they meet.
     """
@@ -229,6 +232,9 @@ def connect_transfers(
     for plan in plans:
         for stage in plan.stages:
             engines = engines_of(plan, {n for n in (stage.prefill, stage.last_of_pass) if n is not None})
+            if stage.encoded_by:  # its vectors set out when an encoder ends, and it joins the line when they come
+                engines |= engines_of(plan, stage.encoded_by)
+                get |= {int(e) for e in stage.candidates}
             begin |= engines
             get |= engines_of(plan, {stage.prefill} if stage.prefill is not None else ())
             if stage.decode is not None and stage.may_split:

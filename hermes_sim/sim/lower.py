@@ -14,6 +14,7 @@ from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.embeddings import with_encoded_tokens
 from hermes_sim.sim.engine_costs import max_draft_tokens
 from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds
 from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
@@ -72,6 +73,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     pipelines = scenario.workload.pipelines
     request_pipeline = draw_pipelines(pipelines, requests, scenario.seed)
     walks = {pipeline.name: visited_stages(pipeline) for pipeline in pipelines}
+    requests = with_encoded_tokens(requests, walks, request_pipeline, scenario.seed)
     lengths = Lengths.of(scenario, requests, request_pipeline, tuple(walks.values()))
     replicas = tuple(ReplicaBuilder(scenario, network, lengths).build())
     queues = Queues.of(scenario, walks, replicas)

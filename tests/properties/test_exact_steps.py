@@ -341,6 +341,21 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             traffic=s.traffic(rate="10 /s"),
         ),
     ),
+    "pictures through an encoder": (
+        s.cluster(
+            {"name": "encoder", "serves": ["encode"], "replicas": 2, "placement": {"gpu": 1},
+             "batching": {"kind": "dynamic", "max_batch_size": 4, "max_wait": "10 ms"}},
+            s.llm(replicas=2, host=FRONT_END), routing={"kind": "least_outstanding_tokens"},
+        ),
+        s.workload(
+            {"name": "encode", "kind": "encode", "model": "qwen2_vl_vit", "cache": {"capacity": "100 MB"}},
+            {**s.PREFILL, "after": ["encode"]}, s.DECODE,
+            traffic={**s.traffic(rate="20 /s"), "images": {
+                "share": 0.8, "sizes": [{"width": 640, "height": 480}, {"width": 1600, "height": 1200}],
+                "popularity": {"num_distinct": 30},
+            }},
+        ),
+    ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
         s.workload(
@@ -396,6 +411,7 @@ ABOUT: dict[str, Callable[[RunTables], Any]] = {
     "radix": lambda tables: tables.engines["num_hit_blocks"].sum(),
     "drafts": lambda tables: tables.engines["num_accepted_tokens"].sum(),
     "disaggregated": lambda tables: tables.links["num_transfers"].sum(),
+    "pictures through an encoder": lambda tables: tables.requests["num_cached_images"].sum(),
     **{
         case: lambda tables: tables.requests["num_reloaded_tokens"].sum()
         for case in CASES
