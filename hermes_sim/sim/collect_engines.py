@@ -8,7 +8,12 @@ import numpy.typing as npt
 from hermes_sim.core.tables import Table
 from hermes_sim.hardware.device import Device
 from hermes_sim.sim.collect_numbers import mean_numbers
-from hermes_sim.sim.collect_speculation import speculation_speedup
+from hermes_sim.sim.collect_speculation import (
+    draft_columns,
+    drafting_cost_usd,
+    drafting_energy_j,
+    speculation_speedup,
+)
 from hermes_sim.sim.collect_timeline import Timeline, over, share
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
@@ -89,8 +94,10 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "peak_kv_used_frac": over(state.peak_used_blocks.astype(float), state.num_blocks.astype(float)),
         "tokenizer_utilization_frac": tokenizers,
         "detokenizer_utilization_frac": detokenizers,
-        "energy_j": busy_j + idle_j,
-        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0,
+        **draft_columns(lowered, on_s),
+        "energy_j": busy_j + idle_j + drafting_energy_j(lowered, on_s),
+        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0
+        + drafting_cost_usd(lowered, on_s),
     }
 
 
