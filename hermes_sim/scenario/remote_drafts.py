@@ -24,6 +24,8 @@ class DraftDevices(Description):
     """Devices for each replica of the engine."""
     host_per_pass_s: Seconds = Field(default=2.0e-4, alias="host_per_pass")
     """What the device's host adds to each drafting pass."""
+    latency_s: Seconds | None = Field(default=None, alias="latency")
+    """Of a message, one way; that of the links in between if not given."""
     num_probabilities: NonNegativeInt = 0
     """Most likely tokens sent with each draft, for speculative sampling: 6 bytes each; 0: greedy, the token alone."""
     message_overhead_bytes: Bytes = Field(default=66.0, alias="message_overhead")

@@ -162,10 +162,11 @@ def draft(state: Any, e: int, device: int, time_s: float) -> None:
             if left >= number:
                 state.slot_pass_s[e, slot] = pass_s
             if left == number:
-                send(state, e, slot, max(clock_s - state.slot_carry_s[e, slot], result_s))
+                sent_s = max(clock_s - state.slot_carry_s[e, slot], result_s)
+                send(state, e, slot, sent_s)
+                free_s = max(free_s, sent_s)
             slot = np.int64(state.slot_beside[e, slot])
-    if clock_s > begin_s:
-        state.draft_free_s[e, device] = clock_s
+    state.draft_free_s[e, device] = free_s
 
 
 @compiled

@@ -144,9 +144,9 @@ def fill_remote_drafts(state: EngineArrays, e: int, drafts: RemoteDrafts, kinds:
     state.draft_cost_kind[e] = fill_cost(state, kinds, drafts.cost)
     state.draft_chunk_tokens[e] = len(drafts.cost.linear) - 1
     state.draft_step_s[e] = drafts.on.host_per_pass_s
-    state.draft_up_s[e] = drafts.up.seconds(drafts.on.message_overhead_bytes)
-    state.draft_up_per_token_s[e] = drafts.on.bytes_per_draft / drafts.up.bandwidth_bytes_per_s
-    state.draft_down_s[e] = drafts.down.seconds(drafts.on.result_bytes)
+    state.draft_up_s[e] = drafts.up_s
+    state.draft_up_per_token_s[e] = drafts.up_s_per_draft
+    state.draft_down_s[e] = drafts.down_s
     state.draft_power_w[e] = drafts.power_w
     ahead, stop = drafts.model.pre_drafting, drafts.model.early_stop
     if isinstance(ahead, AllAccepted):

@@ -43,6 +43,23 @@ class RemoteDrafts:
         return len(self.endpoints)
 
     @property
+    def up_s(self) -> float:
+        """A message without drafts, from a device to the engine; each draft takes `up_s_per_draft` more."""
+        return self._latency_s(self.up) + self.on.message_overhead_bytes / self.up.bandwidth_bytes_per_s
+
+    @property
+    def up_s_per_draft(self) -> float:
+        return self.on.bytes_per_draft / self.up.bandwidth_bytes_per_s
+
+    @property
+    def down_s(self) -> float:
+        """A result, from the engine to a device."""
+        return self._latency_s(self.down) + self.on.result_bytes / self.down.bandwidth_bytes_per_s
+
+    def _latency_s(self, route: Route) -> float:
+        return route.latency_s if self.on.latency_s is None else self.on.latency_s
+
+    @property
     def power_w(self) -> npt.NDArray[np.float64]:
         """[4] of one device while limited by compute, memory, network, host."""
         return self.cost.power_w
