@@ -107,6 +107,7 @@ ENGINES: dict[str, str] = {
     "draft_devices": "category",  # of their own that make its drafts: "16 x jetson_agx_orin_64gb"; "" where none do
     "num_draft_devices": "int64",
     "num_draft_rounds": "int64",  # result to those devices, drafts back
+    "draft_round_s": "float64",  # mean wait for drafts, from a step's end until they are there; 0 without such rounds
     "num_sent_drafts": "int64",
     "num_pre_drafts": "int64",  # rounds in which they drafted ahead while the last drafts were verified
     "num_pre_drafts_right": "int64",  # of these, of use

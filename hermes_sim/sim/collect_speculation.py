@@ -19,18 +19,19 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def speculation_speedup(lowered: Lowered) -> FloatArray:
-    """[num_engines] speed of decoding over that without drafts, at the engine's mean batch; NaN without speculation,
-    and where devices of their own draft (the time of a round is not the engine's).
+    """[num_engines] speed of decoding over that without drafts, at the engine's mean batch; NaN without speculation.
 
     tokens per decode step x time of a plain step / time of a step that drafts and verifies (Leviathan et al., ICML
-    2023, section 3.3), both steps without prompts.
+    2023, section 3.3), both steps without prompts; where devices of their own draft, with the mean wait for them.
     """
     state = lowered.state
     drafted, accepted = state.total_drafted, state.total_accepted
     speedup = np.full(len(lowered.replicas), np.nan)
-    for e in np.flatnonzero((drafted > 0) & (state.draft_devices == 0)).tolist():
+    rounds_s = draft_round_s(lowered)
+    for e in np.flatnonzero(drafted).tolist():
         decodes = int(state.total_decode_tokens[e] - drafted[e])
         plain_s, drafting_s = step_times_s(lowered, e, float(drafted[e]) / decodes)
+        drafting_s += rounds_s[e]
         speedup[e] = (decodes + int(accepted[e])) / decodes * plain_s / drafting_s
     return speedup
 
@@ -76,6 +77,7 @@ def draft_columns(lowered: Lowered, on_s: FloatArray) -> Table:
         "draft_devices": np.array([_devices(replica) for replica in lowered.replicas], object),
         "num_draft_devices": number,
         "num_draft_rounds": state.total_rounds.copy(),
+        "draft_round_s": draft_round_s(lowered),
         "num_sent_drafts": state.total_sent_drafts.copy(),
         "num_pre_drafts": state.total_pre_drafts.copy(),
         "num_pre_drafts_right": state.total_pre_drafts_right.copy(),
@@ -87,10 +89,19 @@ def draft_columns(lowered: Lowered, on_s: FloatArray) -> Table:
     }
 
 
+def draft_round_s(lowered: Lowered) -> FloatArray:
+    """[num_engines] mean time from the end of a step until the next drafts are there; 0 without such rounds."""
+    state, found = lowered.state, np.zeros(len(lowered.replicas))
+    for e in np.flatnonzero(state.total_rounds).tolist():
+        rows = state.row_engine == e
+        found[e] = state.row_draft_wait_s[rows].sum() / state.total_rounds[e]
+    return found
+
+
 def drafting_energy_j(lowered: Lowered, on_s: FloatArray) -> FloatArray:
     """[num_engines] of the devices of their own that draft, their idle time included."""
     state = lowered.state
-    found = state.draft_energy_j.copy()
+    found = np.array(state.draft_energy_j)
     for e, replica in enumerate(lowered.replicas):
         drafts = replica.remote_drafts
         if drafts is not None:
@@ -140,7 +151,7 @@ def draft_wait_s(lowered: Lowered) -> FloatArray:
     number = lowered.num_visits
     if not any(replica.num_draft_devices for replica in lowered.replicas):
         return np.broadcast_to(0.0, number)
-    return lowered.state.row_draft_wait_s[:number]
+    return np.asarray(lowered.state.row_draft_wait_s[:number])
 
 
 def _devices(replica: Replica) -> str:
