@@ -18,6 +18,7 @@ J_PER_KWH = 3.6e6
 RESOURCES = ("compute", "memory", "network", "host")
 VISIT_PARTS = (
     "tokenize_s", "transfer_s", "queue_s", "service_s", "compute_s", "memory_s", "network_s", "host_s", "preempted_s",
+    "draft_wait_s",
 )  # fmt: skip
 
 

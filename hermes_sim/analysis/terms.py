@@ -442,6 +442,18 @@ TERMS: dict[str, Term] = _terms(
          "speculation speedup"),
     ),
     Term(
+        "draft device",
+        "A device of its own that drafts for an engine, in the same box or at the client's (`on` of a draft model); "
+        "the engine verifies. draft_wait_s of a visit: from the end of each of its steps until the next drafts were "
+        "there, messages to and fro included. num_draft_rounds: such round trips; draft_round_s: their mean wait; "
+        "num_sent_drafts: what came with them. num_pre_drafts: rounds in which the device drafted ahead while the "
+        "engine verified; num_pre_drafts_right: those of use. draft_busy_s, draft_utilization_frac, draft_energy_j and "
+        "draft_devices are of all such devices of an engine; their energy and rent are part of the engine's.",
+        ("speculative decoding", "link"),
+        ("draft wait", "draft rounds", "draft round", "sent drafts", "pre drafts", "pre drafts right", "draft devices",
+         "draft busy", "draft utilization", "draft energy"),
+    ),
+    Term(
         "link",
         "One direction of a connection between devices or nodes. The links table holds what was moved between engines "
         "(KV caches); collectives inside a step are part of its network time.",

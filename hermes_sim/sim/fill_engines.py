@@ -11,15 +11,19 @@ import numpy as np
 from hermes_sim.batching import PADDINGS, QUEUE_ORDERS, DynamicBatching, TokenBatching
 from hermes_sim.batching.layered_prefill import LayeredPrefill
 from hermes_sim.batching.python_batching import PythonOptions
+from hermes_sim.batching.speculation import ON_EARLY_EXIT, ON_GUESSED_BONUS, WITHOUT_BONUS
 from hermes_sim.core.rng import stream
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.speculative import MedusaHeads
 from hermes_sim.sim.engine_costs import EngineCosts
 from hermes_sim.sim.plans import PipelinePlan, Queues
+from hermes_sim.sim.remote_drafts import RemoteDrafts
 from hermes_sim.sim.replicas import Replica, num_lanes
 from hermes_sim.stages.stage import Models, Stage
 from hermes_sim.state.arrays import JOBS, TOKENS, EngineArrays, empty_blocks
@@ -59,6 +63,8 @@ def fill_engines(
         if engine.speculative is not None:
             state.speculative_seed[e] = acceptance_seed
             fill_drafts(state, e, engine, costs, kinds)
+            if replica.remote_drafts is not None:
+                fill_remote_drafts(state, e, replica.remote_drafts, kinds)
         state.share_by_sums[e] = (
             num_lanes(engine) == 1
             and engine.speculative is None
@@ -111,22 +117,47 @@ def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts)
 
 
 def fill_drafts(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts, kinds: dict[int, int]) -> None:
-    """Speculative decoding: how many drafts, which are accepted, what making them costs."""
+    """Speculative decoding: how many drafts, which are accepted, what making them here costs."""
     speculative, draft = engine.speculative, costs.draft
     assert speculative is not None
-    assert draft is not None
     assert isinstance(engine.batching, TokenBatching)
-    table = speculative.acceptance.table(speculative.num_draft_tokens, speculative.tree_width)
+    table = speculative.acceptance.table(speculative.candidates)
     state.draft_tokens[e] = speculative.num_draft_tokens
-    state.tree_width[e] = speculative.tree_width
+    state.tree_width[e] = speculative.tree_width if speculative.tree is None else 0
+    if speculative.tree is not None:
+        state.draft_nodes[e, : len(speculative.nodes)] = speculative.nodes
     state.adaptive_drafts[e] = speculative.adaptive
     state.draft_max_seqs[e] = speculative.max_batch_size or engine.batching.max_num_seqs
     state.accept_kind[e] = speculative.acceptance.from_trace
     state.accept_size[e] = len(table)
     state.accept[e, : len(table)] = table
-    if draft.cost is not None:
-        state.draft_cost_kind[e] = fill_cost(state, kinds, draft.cost)
-    state.draft_step_s[e] = draft.draft_step_s
+    state.draft_one_pass[e] = isinstance(speculative.draft, MedusaHeads)
+    if draft is not None:
+        state.draft_step_s[e] = draft.draft_step_s
+        if draft.cost is not None:
+            state.draft_cost_kind[e] = fill_cost(state, kinds, draft.cost)
+
+
+def fill_remote_drafts(state: EngineArrays, e: int, drafts: RemoteDrafts, kinds: dict[int, int]) -> None:
+    """Drafts made on devices of their own."""
+    state.draft_devices[e] = drafts.num_devices
+    state.draft_cost_kind[e] = fill_cost(state, kinds, drafts.cost)
+    state.draft_chunk_tokens[e] = len(drafts.cost.linear) - 1
+    state.draft_step_s[e] = drafts.on.host_per_pass_s
+    state.draft_up_s[e] = drafts.up_s
+    state.draft_up_per_token_s[e] = drafts.up_s_per_draft
+    state.draft_down_s[e] = drafts.down_s
+    state.draft_power_w[e] = drafts.power_w
+    ahead, stop = drafts.model.pre_drafting, drafts.model.early_stop
+    if isinstance(ahead, AllAccepted):
+        state.pre_drafting[e] = ON_GUESSED_BONUS if ahead.bonus == "guessed" else WITHOUT_BONUS
+    elif isinstance(ahead, EarlyExit):
+        state.pre_drafting[e] = ON_EARLY_EXIT
+        state.pre_draft_exit[e] = ahead.exit_frac
+        state.pre_draft_right[e] = ahead.agreement
+    if stop is not None:
+        state.draft_stop_wrong[e] = stop.wrong_caught
+        state.draft_stop_right[e] = stop.right_lost
 
 
 def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:

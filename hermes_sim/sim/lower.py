@@ -12,6 +12,7 @@ from hermes_sim.batching import DynamicBatching
 from hermes_sim.hardware.network import Network
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.speculative import Speculative
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.embeddings import with_encoded_tokens
@@ -146,6 +147,7 @@ def array_sizes(
     most_jobs = max((batching.max_batch_size for batching in jobs), default=1)
     most_slots = max(slots)
     in_step = max(len(group) for group in shared.groups)
+    num_rows = max(len(lengths.row_request) + len(lengths.samples.output), 1)
     return {
         **token_sizes(replicas, lengths.longest_sequence),
         "engines": len(replicas),
@@ -156,7 +158,8 @@ def array_sizes(
         "slots": most_slots,
         "jobs": most_jobs,
         "curve_points": CURVE_POINTS,
-        "rows": max(len(lengths.row_request) + len(lengths.samples.output), 1),
+        "rows": num_rows,
+        "draft_rows": num_rows if any(replica.num_draft_devices for replica in replicas) else 1,
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
@@ -175,6 +178,9 @@ def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str,
         tables[id(costs.cost)] = costs.cost
         if costs.draft is not None and costs.draft.cost is not None:
             tables[id(costs.draft.cost)] = costs.draft.cost
+    for replica, _ in serving:
+        if replica.remote_drafts is not None:
+            tables[id(replica.remote_drafts.cost)] = replica.remote_drafts.cost
     blocks = max((costs.plan.num_blocks for _, costs in serving), default=0)
     block_tokens = [replica.engine.kv_cache.block_tokens for replica, _ in serving]
     drafts = max((max_draft_tokens(replica.engine) for replica, _ in serving), default=0)
@@ -186,6 +192,8 @@ def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str,
         "step_tokens": max((len(cost.linear) for cost in tables.values()), default=1),
         "step_seqs": max((max(len(cost.sampled), len(cost.decode_linear)) for cost in tables.values()), default=1),
         "attention_coefficients": max((len(cost.attention) for cost in tables.values()), default=1),
+        "tree_depths": max((speculative.num_draft_tokens for speculative in trees(replicas)), default=0) + 1,
+        "draft_devices": max((replica.num_draft_devices for replica in replicas), default=0) or 1,
         "accept_table": max((accept_size(replica) for replica, _ in serving), default=1),
         "table_blocks": -(-(longest_sequence + drafts) // min(block_tokens)) + 1 if serving else 1,
         "window_entries": max((c.plan.window_blocks * c.plan.window_groups for _, c in serving), default=0) or 1,
@@ -197,12 +205,18 @@ def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str,
     }
 
 
+def trees(replicas: Sequence[Replica]) -> list[Speculative]:
+    """Of engines whose drafts form trees."""
+    found = (replica.engine.speculative for replica in replicas)
+    return [speculative for speculative in found if speculative is not None and speculative.tree is not None]
+
+
 def accept_size(replica: Replica) -> int:
     """Entries of the table of acceptances."""
     speculative = replica.engine.speculative
     if speculative is None:
         return 1
-    return len(speculative.acceptance.table(speculative.num_draft_tokens, speculative.tree_width))
+    return len(speculative.acceptance.table(speculative.candidates))
 
 
 def planned_outputs(lowered: Lowered) -> IntArray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import put_in_flight
 from hermes_sim.batching.schedule import schedule
+from hermes_sim.batching.speculation import first_ready_s, next_ready_s
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.job_steps import begin_jobs, end_jobs, queue_ready_s
@@ -31,6 +32,8 @@ def set_next_start(state: Any, e: int) -> None:
     if state.engine_kind[e] == TOKENS:
         if state.num_running[e] > 0 or state.queue_head[state.first_queue[e]] >= 0:
             state.next_start_s[e] = entry_free_s(state, e)
+            if state.draft_devices[e] > 0 and state.queue_head[state.first_queue[e]] < 0:
+                state.next_start_s[e] = max(state.next_start_s[e], first_ready_s(state, e))
         return
     ready_s = np.inf
     for queue in range(state.first_queue[e], state.first_queue[e] + state.num_queues[e]):
@@ -55,6 +58,8 @@ def begin_step(state: Any, e: int, time_s: float) -> None:
     elif state.static_batch[e] != 0 and state.num_running[e] > 0 and end_static_batch(state, e, time_s) > 0:
         close_ranks(state, e)  # all but ended ones have lost their blocks: the batch is over
         set_next_start(state, e)
+    elif state.draft_devices[e] > 0:
+        state.next_start_s[e] = next_ready_s(state, e, time_s)
 
 
 @compiled

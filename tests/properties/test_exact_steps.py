@@ -48,6 +48,14 @@ CASCADE = [
 SHARED = {"prefix": {"tokens": 256, "groups": 3, "share": 0.8}, "clients": {"count": 3, "skew": 1.0}}
 FIXED = {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40}
 DRAFTS = {"num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"}}
+
+
+def from_elsewhere(count: int = 1, **draft: Any) -> s.Document:
+    """Drafts from GPUs of their own in the same node."""
+    model = {"kind": "model", "model": "vicuna_68m", "on": {"device": "gpu", "count": count}, **draft}
+    return {"num_draft_tokens": 4, "acceptance": {"kind": "constant", "rate": 0.8}, "draft": model}
+
+
 FRONT_END = {
     "tokenize": {"per_request": "1 ms", "per_token": "2 us", "num_workers": 2}, "detokenize": {"per_message": "20 us"},
     "stream_interval": 4,
@@ -253,6 +261,28 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             )
         ),
         s.workload(),
+    ),
+    "drafts of another device": (s.cluster(s.llm(speculative=from_elsewhere())), BUSY),
+    "drafted ahead, stopped early, preempted": (
+        s.cluster({
+            **engine(),
+            "speculative": from_elsewhere(
+                count=3, pre_drafting={"kind": "all_accepted"}, early_stop={"wrong_caught": 0.6, "right_lost": 0.1}
+            ),
+        }),
+        BUSY,
+    ),
+    "drafted ahead behind an early exit, samples": (
+        s.cluster(s.llm(speculative=from_elsewhere(pre_drafting={"kind": "early_exit", "agreement": 0.7}))),
+        s.workload(s.PREFILL, TWO_SAMPLES),
+    ),
+    "drafts of another device, decode apart, prompts first": (
+        s.cluster(
+            s.llm("prefill", serves=["prefill"]),
+            s.llm("decode", serves=["decode"], batching={"kind": "prefill_first"},
+                  speculative=from_elsewhere(pre_drafting={"kind": "all_accepted", "bonus": "skipped"})),
+        ),
+        BUSY,
     ),
     "front end": (
         s.cluster(s.llm(host=FRONT_END, replicas=2), routing={"kind": "least_outstanding_tokens"}),
