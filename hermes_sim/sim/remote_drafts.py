@@ -72,7 +72,7 @@ class RemoteDrafts:
     @property
     def price_usd_per_h(self) -> float:
         """Of all devices."""
-        return self.device.price_usd_per_h * self.num_devices
+        return self.device.usd_per_h * self.num_devices
 
 
 def drafting_cost(engine: Engine, model: ModelArchitecture, device: Device) -> LlmCost:
