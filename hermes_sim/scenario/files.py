@@ -18,6 +18,7 @@ from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -31,6 +32,7 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "study": StudyFile,
 }
 
 D = TypeVar("D", bound=Description)

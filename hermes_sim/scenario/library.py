@@ -37,7 +37,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "workload": frozenset({"traffic", "pipelines", "slo", "measure"}),
     "device": frozenset({"peak", "power", "cost_model", "memory"}),
     "model": frozenset({"hidden_size", "num_layers", "vocab_size"}),
-    "study": frozenset({"study", "sweep"}),
+    "study": frozenset({"question", "axes", "findings", "figures"}),
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),

@@ -27,7 +27,7 @@ repeated key is an error.
 """
 
 _ORDER: Final[tuple[FileKind, ...]] = (
-    "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model",
+    "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model", "study",
 )  # fmt: skip
 
 
