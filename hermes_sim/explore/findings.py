@@ -34,10 +34,12 @@ def study_findings(study: StudyFile, runs: pd.DataFrame) -> list[str]:
 def finding_sentence(study: StudyFile, finding: Finding, runs: pd.DataFrame) -> str:
     """One finding in words; says so where there is nothing to compare."""
     points = points_of(study, runs, finding.table, tiers=_names_tier(finding)).at(finding.where)
-    render = _FORMS[type(finding)]
-    if getattr(finding, "by", None) not in points.frame or points.frame.empty:
+    by = getattr(finding, "by", "")
+    if by in points.frame:
+        points = Points(points.frame[points.frame[by].notna()], points.axes)
+    if by not in points.frame or (points.frame.empty and not isinstance(finding, Rank)):
         return _sentence(finding, NOTHING_FOUND)
-    return render(study, finding, points)
+    return _FORMS[type(finding)](study, finding, points)
 
 
 def _names_tier(finding: Finding) -> bool:
@@ -217,8 +219,10 @@ def _rank(study: StudyFile, finding: Rank, points: Points) -> str:
     parts: list[str] = []
     firsts: dict[str, str] = {}
     orders: set[tuple[str, ...]] = set()
-    everything = points.values(finding.of)
-    for value in _axis_values(study, finding.per, points):
+    everything = [name for name in _axis_names(study, finding.of) if name in finding.where.get(finding.of, (name,))]
+    for value in _axis_names(study, finding.per):
+        if value not in finding.where.get(finding.per, (value,)):
+            continue
         members = points.at({finding.per: (value,)})
         frame = pd.DataFrame({"value": _along(members, finding.of, finding.by)}).dropna()
         frame = frame.sort_values("value", ascending=metric_named(finding.by).better == "lower", kind="stable")
@@ -243,9 +247,11 @@ def _first_words(per: str, firsts: dict[str, str]) -> str:
     return f"the first changes with {per.replace('_', ' ')}"
 
 
-def _axis_values(study: StudyFile, axis: str, points: Points) -> list[str]:
-    """Of tiers all, also those that no point keeps."""
-    return [tier.name for tier in study.tiers] if axis == TIER else points.values(axis)
+def _axis_names(study: StudyFile, axis: str) -> list[str]:
+    """All values, also those that no point has."""
+    if axis == TIER:
+        return [tier.name for tier in study.tiers]
+    return list(next(one.names for one in study.axes if one.name == axis))
 
 
 def _at(group: dict[str, str]) -> str:
