@@ -11,7 +11,7 @@ import pandas as pd
 
 from hermes_sim.analysis import metrics
 from hermes_sim.analysis.frames import run_frames
-from hermes_sim.analysis.metrics import stage_times
+from hermes_sim.analysis.metrics import VISIT_PARTS, stage_times
 from hermes_sim.analysis.objectives import judge, meets_every_objective, needs_unloaded, objectives_of
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.results import Results
@@ -97,7 +97,7 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def _stage_times(results: Results) -> dict[str, float]:
     times = stage_times(results.measured_visits)
-    columns = [name for name in times.columns if name.endswith("_s")]
+    columns = [name for name in VISIT_PARTS if name != "service_s"]  # which is the sum of its resources
     return {f"{STAGE_TIME}{_word(str(name))}_s": float(row[columns].sum()) for name, row in times.iterrows()}
 
 
