@@ -51,7 +51,7 @@ def test_a_later_axis_wins_and_the_last_word_over_all(box: Box) -> None:
 
 def test_an_axis_takes_other_files(box: Box) -> None:
     box.write("long.yaml", box.workload(output=500))
-    files = [
+    others = [
         {"name": "load", "values": [{"name": "short", "workload": "traffic"}, {"name": "long", "workload": "long"}]}
     ]
     one = study(axes=others)
