@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "tool_agent": "h100x8_agents"}
+CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "long_prompts": "h100x32_racks", "tool_agent": "h100x8_agents"}
