@@ -105,6 +105,7 @@ def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts)
     state.swap_blocks[e] = costs.swap_blocks
     state.swap_block_s[e] = costs.swap_block_s
     state.copy_block_s[e] = costs.copy_block_s
+    state.memory_share[e] = costs.memory_share
     state.full_layers[e] = plan.full_layers
     state.window_blocks[e] = plan.window_blocks
     state.window_groups[e] = plan.window_groups

@@ -64,7 +64,8 @@ def launch(state: Any, e: int, time_s: float) -> None:
     put_in_flight(state, e, lane)
     price_step(state, e, lane)
     seconds = state.lane_seconds[e, lane]
-    state.lane_demand[e, lane, MEMORY] = seconds[MEMORY] / max(total_s(seconds), SHORTEST_STEP_S)
+    memory_frac = seconds[MEMORY] / max(total_s(seconds), SHORTEST_STEP_S)
+    state.lane_demand[e, lane, MEMORY] = state.memory_share[e] * memory_frac
     start_lane(state, e, lane, time_s)
     if state.num_lanes[e] > 1:
         hold_back(state, e, lane)

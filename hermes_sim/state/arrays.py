@@ -127,6 +127,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "swap_blocks": (_I8, ("engines",), 0),  # room on the host; 0: preempted sequences are computed again
     "swap_block_s": (_F8, ("engines",), 0.0),
     "copy_block_s": (_F8, ("engines",), 0.0),
+    "memory_share": (_F8, ("engines",), 1.0),  # of its devices' bandwidth that its cores can draw
     "full_layers": (_I8, ("engines",), 1),  # 0: every layer looks back over a window only
     "window_blocks": (_I8, ("engines",), 0),
     "window_groups": (_I8, ("engines",), 0),  # pool blocks that each of the first window_blocks costs beside its own
