@@ -28,6 +28,7 @@ from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
@@ -57,6 +58,9 @@ class Placement(Description):
     devices: PositiveInt = 1
     cores: PositiveInt | None = None
     """CPU groups: cores of those devices together; all of them if not given."""
+    numa: NumaPolicy | None = None
+    """CPU groups, engines that serve prefill or decode: weights and KV on the NUMA nodes of the engine's own cores
+    (`bind`), or in turn on all of the socket (`interleave`, also if not given). `cores` come in whole nodes first."""
 
     @model_validator(mode="before")
     @classmethod

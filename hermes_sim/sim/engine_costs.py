@@ -42,6 +42,8 @@ class EngineCosts:
     """Room for swapped blocks on the host; 0: preempted sequences are computed again."""
     swap_block_s: float
     copy_block_s: float
+    memory_share_frac: float = 1.0
+    """Of its devices' bandwidth that the engine can draw alone."""
 
 
 def build_engine_costs(

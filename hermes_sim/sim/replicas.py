@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from hermes_sim.models.parameters import kv_bytes_per_token
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.remote_drafts import DraftDevices
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
@@ -176,15 +177,19 @@ class ReplicaBuilder:
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
         if key not in self._known:
             draft = draft_model_name(engine)
-            self._known[key] = build_engine_costs(
+            whole = self._device(own[0])
+            device = engine_device(whole, engine.placement[own[0].device_group])
+            costs = build_engine_costs(
                 engine,
                 model,
                 self._scenario.models[draft] if draft is not None else None,
-                self._device(own[0]),
+                device,
                 links,
                 self._longest_sequence,
                 beside_bytes,
             )
+            share = device.memory.bandwidth_bytes_per_s / whole.memory.bandwidth_bytes_per_s
+            self._known[key] = replace(costs, memory_share_frac=share)
         costs = self._known[key]
         if beside_bytes > 0.0 and costs.plan.num_blocks < 1:
             kept = format_quantity(beside_bytes, "bytes")
