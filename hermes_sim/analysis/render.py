@@ -62,6 +62,7 @@ def render(summary: Summary) -> str:
         _availability(summary),
         _over_time(summary),
         _speculation(summary),
+        _adapters(summary),
         _links(summary),
         _kv_stores(summary),
         _energy_and_cost(summary),
@@ -316,6 +317,15 @@ def _speculation(summary: Summary) -> Iterator[str]:
             f"{human.digits(sum(per_step) / len(per_step))} tokens per sequence and step",
         ]
         yield from _labelled("" if index else "speculation", parts)
+
+
+def _adapters(summary: Summary) -> Iterator[str]:
+    """Where low-rank adapters are loaded."""
+    groups = [group for group in _engine_groups(summary["engines"]) if _total(group[1], "num_adapter_loads")]
+    for index, (name, group) in enumerate(groups):
+        loads, hits = _total(group, "num_adapter_loads"), _total(group, "num_adapter_hits")
+        found = human.percent(hits / (hits + loads))
+        yield from _labelled("" if index else "adapters", [f"{name}: {found} found in a slot, {loads:,.0f} loaded"])
 
 
 def _total(group: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -30,6 +30,7 @@ from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -185,6 +186,8 @@ class Engine(Description):
     """How tokens spread over the experts of a mixture-of-experts model."""
     speculative: Speculative | None = None
     """No drafts if not given."""
+    lora: Lora | None = None
+    """No adapters if not given: requests that name one get the model as it is."""
     host: Host = Host()
     autoscaling: Autoscaling | None = None
     """All replicas run all the time if not given."""

@@ -133,7 +133,11 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    for key, is_set in (("engine_preset", engine.engine_preset), ("speculative", engine.speculative)):
+    for key, is_set in (
+        ("engine_preset", engine.engine_preset),
+        ("speculative", engine.speculative),
+        ("lora", engine.lora),
+    ):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
     if engine.parallel.dp > 1:

@@ -54,6 +54,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "status": np.array(NAMES, object)[coordinator.status],
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
+        "adapter": constant(-1, number) if requests.adapter is None else requests.adapter,
         "arrival_s": coordinator.arrival_s,
         **request_moments_s(coordinator, stages, finish_s, wrote),
         "num_prompt_tokens": largest(np.where(lowered.skipped, 0, state.row_prompt[: lowered.num_visits]), "prefill"),
