@@ -5,6 +5,7 @@ from __future__ import annotations
 CLUSTER_OF = {
     "adapters": "h100x8_lora",
     "cascade": "h100x8_cascade",
+    "guarded": "h100x8_guarded",
     "kv_retrieval": "h100x8_kv_stores",
     "text_to_image": "h100x8_diffusion",
     "text_to_image_mixture": "h100x8_diffusion",

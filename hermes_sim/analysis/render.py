@@ -217,6 +217,9 @@ def _images(summary: Summary) -> Iterator[str]:
         parts.append(f"{requests['num_drawn_images']:,} drawn in {human.digits(steps)} steps on average")
     if parts:
         yield from _labelled("images", parts)
+    if requests["num_refused"]:
+        refused = human.percent(requests["num_refused"] / requests["num"])
+        yield from _labelled("guards", [f"{requests['num_refused']:,} requests refused ({refused})"])
 
 
 def _rate(value: float | None) -> str:

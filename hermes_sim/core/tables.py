@@ -41,6 +41,7 @@ REQUESTS: dict[str, str] = {
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
+    "num_refusals": "int64",  # guards that have refused it
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",

@@ -96,5 +96,5 @@ def adapter_cost(
         weight_bytes=weight_bytes,
         step_s=num_kernels * device.cost_model.elementwise_launch_s,
         weight_s=weight_bytes / bytes_per_s,
-        token_s=token_s,
+        token_s=float(token_s),
     )
