@@ -86,7 +86,8 @@ def test_names_of_the_library_and_files_that_are_none(folder: Folder) -> None:
         "nowhere.yaml: there is no such file, here or in the library"
     ]
     assert found(folder, "strange.yaml", "name: x\n") == [
-        "strange.yaml: is no device, link, cluster, model, workload, pipeline, class, residuals file: "
+        "strange.yaml: is no device, link, cluster, model, encoder, diffusion_model, workload, pipeline, class, "
+        "residuals file: "
         "no key tells which kind it is"
     ]
     assert found(folder, "broken.yaml", "name: [x\n") == [
