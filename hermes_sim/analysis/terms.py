@@ -122,6 +122,21 @@ TERMS: dict[str, Term] = _terms(
         ("encode", "images", "cached images", "vision encoder"),
     ),
     Term(
+        "adapter",
+        "A low-rank adapter (LoRA) that a request names: small matrices beside those of the model. An engine holds "
+        "some in slots; num_adapter_hits: sequences that joined the running ones and found theirs there; "
+        "num_adapter_loads: those for which it was copied there first, which their step waited for.",
+        ("engine",),
+        ("lora", "adapters", "adapter loads", "adapter hits", "adapter hit"),
+    ),
+    Term(
+        "refusal",
+        "A guard's verdict that a prompt must not be answered, or an answer not be given: num_refusals of a request "
+        "are the guards that said so. What the pipeline leaves out then takes no time; the request counts as finished.",
+        ("status", "stage"),
+        ("refusals", "guard", "refused"),
+    ),
+    Term(
         "diffusion",
         "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
         "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
