@@ -78,6 +78,9 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    collectives: Literal["auto", "ring", "tree", "direct", "in_switch", "hierarchical"] = "auto"
+    """Algorithm of all-reduces over the tensor-parallel group. auto: what is fitted to its links; else direct inside a
+    node, across nodes the quickest of ring, double binary tree, and hierarchical (inside, across, inside)."""
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 

@@ -423,6 +423,7 @@ FIXED_SIZES = {
     "four": 4,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
+    "resources": DEVICE_COLUMNS,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,
