@@ -257,6 +257,23 @@ class ClusterFile(Description):
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_rack(cls, data: Any) -> Any:
+        """KV stores of a rack have the racks of the fabric where they state none of their own."""
+        stores = data.get("kv_stores") if isinstance(data, dict) else None
+        fabric = data.get("fabric") if isinstance(data, dict) else None
+        levels = fabric.get("levels") if isinstance(fabric, dict) else None
+        if not isinstance(stores, list | tuple) or not isinstance(levels, list | tuple) or not levels:
+            return data
+        nodes = levels[0].get("nodes") if isinstance(levels[0], dict) else None
+        if nodes is None:
+            return data
+        of_rack = {"nodes_per_rack": nodes}
+        is_open = [isinstance(one, dict) and one.get("shared_by") == "rack" for one in stores]
+        filled = [{**of_rack, **one} if wide else one for one, wide in zip(stores, is_open, strict=True)]
+        return {**data, "kv_stores": filled}
+
     @property
     def can_change(self) -> bool:
         """Whether any replica can be away at some time."""
