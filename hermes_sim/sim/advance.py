@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
-from hermes_sim.core.compiled import compiled
+from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
@@ -336,7 +336,7 @@ ARRIVE = 8
 ABANDON = 9
 
 
-@compiled
+@compiled_entry
 def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> int:
     """The one way from Python into the engines, so that the step loop is compiled into one function only."""
     if operation <= RUN_ALL:
