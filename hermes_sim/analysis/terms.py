@@ -455,10 +455,20 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "link",
-        "One direction of a connection between devices or nodes. The links table holds what was moved between engines "
-        "(KV caches); collectives inside a step are part of its network time.",
-        ("transfer", "network"),
+        "One direction of a connection between devices, nodes or switches. The links table holds what was moved "
+        "between engines and stores (KV caches): busy_s is the time that any transfer was on the link, bytes those "
+        "that went layer by layer beside a prompt's compute too. Collectives inside a step are part of its network "
+        "time; where they meet transfers on a link, both are slower.",
+        ("transfer", "network", "fabric"),
         ("links", "transfers"),
+    ),
+    Term(
+        "fabric",
+        "The switches between nodes, level by level: leaf-spine, fat tree, rail-optimised. oversubscription: what "
+        "comes into a switch from below over what it can send up. Flows take one of several equal paths (ECMP, "
+        "static) or a part of each (spray). Without one the network has full bisection bandwidth.",
+        ("link",),
+        ("oversubscription", "ecmp", "rails", "leaf spine", "fat tree", "uplink"),
     ),
     Term(
         "operator",
