@@ -173,17 +173,20 @@ def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _energy_and_cost(results: Results) -> dict[str, float]:
     requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
-    pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    pue = cluster.pue
+    carbon_g = float(engines["carbon_g"].sum() + results.links["carbon_g"].sum())
     energy_j = metrics.facility_energy_j(engines, results.links, pue)
     return {
         "pue": pue,
-        "carbon_g_per_kwh": carbon,
+        "carbon_g_per_kwh": carbon_g / (energy_j / metrics.J_PER_KWH) if energy_j > 0.0 else cluster.carbon_g_per_kwh,
+        "carbon_g": carbon_g,
         "device_energy_j": float(engines["energy_j"].sum()),
         "link_energy_j": float(results.links["energy_j"].sum()),
         "facility_energy_j": energy_j,
         "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, energy_j),
-        "carbon_per_request_g": metrics.carbon_per_request_g(requests, energy_j, carbon),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, carbon_g),
         "cost_usd": float(engines["cost_usd"].sum()),
+        "electricity_usd": float(engines["electricity_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
     }

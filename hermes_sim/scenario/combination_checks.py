@@ -101,6 +101,11 @@ def _drafts(engine: Engine, batching: TokenBatching, switches: Switches) -> Iter
         )
     if switches.by_layers or switches.padding != "none":
         yield ("speculative",), f"the policy {kind!r} has no drafts: leave speculative out, or take another policy"
+    elif engine.speculative.on is not None and engine.parallel.dp > 1:
+        yield (
+            ("speculative", "draft", "on"),
+            f"DP ranks step together, drafts from elsewhere come one by one: needs dp 1, got {engine.parallel.dp}",
+        )
 
 
 def _in_python(engine: Engine, batching: PythonOptions) -> Iterator[Finding]:

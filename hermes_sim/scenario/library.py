@@ -53,7 +53,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "model": frozenset({"hidden_size", "num_layers", "vocab_size"}),
     "encoder": frozenset({"front_end", "transformer", "projector"}),
     "diffusion_model": frozenset({"denoiser", "text_encoders", "decoder"}),
-    "study": frozenset({"study", "sweep"}),
+    "study": frozenset({"question", "axes", "findings", "figures"}),
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),

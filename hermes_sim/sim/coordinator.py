@@ -31,6 +31,7 @@ from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
 from hermes_sim.sim.retries import Retries
 from hermes_sim.sim.status import FAILED, REJECTED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
+from hermes_sim.sim.step_traffic import StepTraffic
 from hermes_sim.sim.tokenizing import Tokenizing
 from hermes_sim.sim.traffic import TrafficSource
 from hermes_sim.sim.visits import Visits
@@ -46,7 +47,9 @@ class Coordinator:
         self.state = lowered.state
         self.handle = lowered.state.handle
         self.clock = Clock()
-        self.flows = Flows(self.clock, lowered.network.links)
+        self.is_exact = lowered.scenario.exact_steps or steps
+        traffic = StepTraffic(lowered, self.clock, is_exact=self.is_exact) if lowered.shared_links.listeners else None
+        self.flows = Flows(self.clock, lowered.network.links, lowered.network, traffic)
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         """[num_requests] of sim/status.py."""
@@ -55,7 +58,6 @@ class Coordinator:
         self.step_log = StepLog(lowered) if steps else None
         self.traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self.traffic.arrival_s
-        self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
@@ -163,7 +165,7 @@ class Coordinator:
         if self.retrievals is not None and self.retrievals.waits(event.subject):
             self.retrievals.on_granted(event.subject)
         else:
-            self.hand_over.send(event.subject)
+            self.hand_over.on_granted(event.subject, float(self.clock.now))
 
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""

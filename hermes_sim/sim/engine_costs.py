@@ -16,7 +16,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_memory import plan_memory
-from hermes_sim.scenario.speculative import DraftHeads, DraftModel, Speculative
+from hermes_sim.scenario.speculative import Draft, DraftHeads, DraftModel, MedusaHeads, Speculative
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class EngineCosts:
     adapters: AdapterCost | None
     """None: the engine has no slots for any."""
     adapter_load_s: float
+    memory_share_frac: float = 1.0
+    """Of its devices' bandwidth that the engine can draw alone."""
 
 
 def build_engine_costs(
@@ -67,7 +69,7 @@ def build_engine_costs(
     assert isinstance(engine.batching, TokenBatching)
     cost = build_cost(engine, model, device, links, longest_sequence)
     draft = None
-    if engine.speculative is not None:
+    if engine.speculative is not None and engine.speculative.on is None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
     adapters = build_adapters(engine, model, device)
     load_s = 0.0
@@ -134,7 +136,7 @@ def build_cost(
         sort_bytes_per_logit=host.sort_bytes_per_logit if host.sampling == "top_p" else 0.0,
         sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
-        collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
+        collectives=group_collectives(links.tensor, links.experts, parallel.kernels, parallel.collectives),
         sequence_parallel=parallel.sequence_parallel,
         comm_overlap_frac=parallel.comm_overlap_frac,
     )
@@ -156,10 +158,11 @@ def build_draft(
         kind=draft_kind(speculative),
         draft_model=draft_model,
         layers_frac=layers_frac(speculative),
+        num_heads=speculative.num_draft_tokens,
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
         kernels=engine.parallel.kernels,
-        collectives=group_collectives(link, link, engine.parallel.kernels),
+        collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
         max_tokens=len(cost.linear) - 1,
         max_seqs=engine.batching.max_num_seqs,
         max_draft_tokens=max_draft_tokens(engine),
@@ -170,9 +173,8 @@ def build_draft(
 
 def draft_kind(speculative: Speculative) -> DraftKind:
     """As the cost model names it."""
-    if isinstance(speculative.draft, DraftModel):
-        return "model"
-    return "heads" if isinstance(speculative.draft, DraftHeads) else "ngram"
+    kinds: dict[type[Draft], DraftKind] = {DraftModel: "model", DraftHeads: "heads", MedusaHeads: "medusa"}
+    return kinds.get(type(speculative.draft), "ngram")
 
 
 def layers_frac(speculative: Speculative) -> float:
@@ -190,7 +192,7 @@ def draft_model_name(engine: Engine) -> str | None:
 def max_draft_tokens(engine: Engine) -> int:
     """Most drafts of one sequence in one step."""
     speculative = engine.speculative
-    return 0 if speculative is None else speculative.num_draft_tokens * speculative.tree_width
+    return 0 if speculative is None else speculative.nodes[-1]
 
 
 def most_blocks(engine: Engine, plan: MemoryPlan, num_tokens: int) -> int:
