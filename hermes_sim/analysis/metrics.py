@@ -18,6 +18,7 @@ J_PER_KWH = 3.6e6
 RESOURCES = ("compute", "memory", "network", "host")
 VISIT_PARTS = (
     "tokenize_s", "transfer_s", "queue_s", "service_s", "compute_s", "memory_s", "network_s", "host_s", "preempted_s",
+    "draft_wait_s",
 )  # fmt: skip
 
 
@@ -68,6 +69,11 @@ def itl_mean_s(requests: pd.DataFrame) -> float:
     has_gap = ~np.isnan(tpot_s)
     num_gaps = (floats(requests, "num_longest_sample_tokens") - floats(requests, "num_passes"))[has_gap]
     return _per(float((tpot_s[has_gap] * num_gaps).sum()), float(num_gaps.sum()))
+
+
+def drawn_images_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:
+    """Images of requests that finished inside the measured window, per second of it."""
+    return _rate(float(floats(requests, "num_drawn_images")[_finished_inside(requests, window)].sum()), window)
 
 
 def requests_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:

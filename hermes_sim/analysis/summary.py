@@ -95,6 +95,10 @@ def _requests(results: Results) -> dict[str, Any]:
         "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
         "num_samples": int(requests["num_samples"].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
+        "num_images": int(requests["num_images"].sum()),
+        "num_cached_images": int(requests["num_cached_images"].sum()),
+        "num_drawn_images": int(requests["num_drawn_images"][is_finished(requests)].sum()),
+        "num_denoising_steps": int(requests["num_denoising_steps"][is_finished(requests)].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }
@@ -154,6 +158,7 @@ def _throughput(results: Results) -> dict[str, float]:
         "output_tokens_per_s": metrics.output_tokens_per_s(requests, window),
         "prompt_tokens_per_s": metrics.prompt_tokens_per_s(requests, window),
         "goodput_per_s": metrics.goodput_per_s(requests, window) if results.objectives else math.nan,
+        "drawn_images_per_s": metrics.drawn_images_per_s(requests, window),
     }
 
 

@@ -109,9 +109,25 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "image tokens",
-        "Tokens of a prompt that stand for images: computed and cached like others; no text repeats them.",
-        ("tokens",),
-        ("images", "multimodal"),
+        "Tokens of a prompt that stand for images or sound: computed and cached like others; no text repeats them.",
+        ("tokens", "encoder"),
+        ("multimodal",),
+    ),
+    Term(
+        "encoder",
+        "A network that turns images or sound into vectors that join a prompt (stage `encode`). num_images: images, or "
+        "clips of sound, that a request brings for it; num_cached_images: of these, found in its cache, so that they "
+        "are neither computed nor sent.",
+        ("image tokens", "transfer"),
+        ("encode", "images", "cached images", "vision encoder"),
+    ),
+    Term(
+        "diffusion",
+        "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
+        "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
+        "found not counted.",
+        ("stage",),
+        ("drawn images", "denoising steps", "denoising"),
     ),
     Term(
         "step",
@@ -424,6 +440,18 @@ TERMS: dict[str, Term] = _terms(
         ("tokens", "step"),
         ("speculation", "acceptance", "drafted tokens", "accepted tokens", "accepted", "tokens per decode", "drafts",
          "speculation speedup"),
+    ),
+    Term(
+        "draft device",
+        "A device of its own that drafts for an engine, in the same box or at the client's (`on` of a draft model); "
+        "the engine verifies. draft_wait_s of a visit: from the end of each of its steps until the next drafts were "
+        "there, messages to and fro included. num_draft_rounds: such round trips; draft_round_s: their mean wait; "
+        "num_sent_drafts: what came with them. num_pre_drafts: rounds in which the device drafted ahead while the "
+        "engine verified; num_pre_drafts_right: those of use. draft_busy_s, draft_utilization_frac, draft_energy_j and "
+        "draft_devices are of all such devices of an engine; their energy and rent are part of the engine's.",
+        ("speculative decoding", "link"),
+        ("draft wait", "draft rounds", "draft round", "sent drafts", "pre drafts", "pre drafts right", "draft devices",
+         "draft busy", "draft utilization", "draft energy"),
     ),
     Term(
         "link",

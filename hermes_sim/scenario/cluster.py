@@ -26,6 +26,7 @@ from hermes_sim.core.schema import (
 )
 from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
+from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
@@ -35,6 +36,7 @@ from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -234,9 +236,13 @@ class ClusterFile(Description):
     nodes: tuple[NodeGroup, ...] = Field(min_length=1)
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
+    fabric: Fabric | None = None
+    """Switches between the nodes; the network has full bisection bandwidth if not given."""
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
+    kv_transfer: KvTransfer = KvTransfer()
+    """From prefill to decode where they are served by engines of their own."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
 from hermes_sim.sim.collect_costs import other_energy_j, request_carbon_g, request_cost_usd, spread
+from hermes_sim.sim.collect_media import media_columns
 from hermes_sim.sim.collect_passes import Written, written
 from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_request
 from hermes_sim.sim.collect_visits import named, of_all_samples
@@ -63,6 +64,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         **request_moments_s(coordinator, stages, finish_s, wrote),
         "num_prompt_tokens": largest(np.where(lowered.skipped, 0, state.row_prompt[: lowered.num_visits]), "prefill"),
         "num_image_tokens": constant(0, number) if requests.num_image_tokens is None else requests.num_image_tokens,
+        **media_columns(lowered, stages),
         "num_output_tokens": num_seen_tokens,
         "num_thought_tokens": wrote.num_tokens["thought"],
         "num_note_tokens": wrote.num_tokens["note"],
