@@ -6,6 +6,7 @@ CLUSTER_OF = {
     "cascade": "h100x8_cascade",
     "edge_chat": "edge_cloud",
     "kv_retrieval": "h100x8_kv_stores",
+    "long_prompts": "h100x32_racks",
     "text_to_image": "h100x8_diffusion",
     "text_to_image_mixture": "h100x8_diffusion",
     "tool_agent": "h100x8_agents",

@@ -82,6 +82,9 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    collectives: Literal["auto", "ring", "tree", "direct", "in_switch", "hierarchical"] = "auto"
+    """Algorithm of all-reduces over the tensor-parallel group. auto: what is fitted to its links; else direct inside a
+    node, across nodes the quickest of ring, double binary tree, and hierarchical (inside, across, inside)."""
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
@@ -257,6 +260,23 @@ class ClusterFile(Description):
     """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_rack(cls, data: Any) -> Any:
+        """KV stores of a rack have the racks of the fabric where they state none of their own."""
+        stores = data.get("kv_stores") if isinstance(data, dict) else None
+        fabric = data.get("fabric") if isinstance(data, dict) else None
+        levels = fabric.get("levels") if isinstance(fabric, dict) else None
+        if not isinstance(stores, list | tuple) or not isinstance(levels, list | tuple) or not levels:
+            return data
+        nodes = levels[0].get("nodes") if isinstance(levels[0], dict) else None
+        if nodes is None:
+            return data
+        of_rack = {"nodes_per_rack": nodes}
+        is_open = [isinstance(one, dict) and one.get("shared_by") == "rack" for one in stores]
+        filled = [{**of_rack, **one} if wide else one for one, wide in zip(stores, is_open, strict=True)]
+        return {**data, "kv_stores": filled}
 
     @property
     def can_change(self) -> bool:

@@ -42,7 +42,7 @@ class EngineCosts:
     """Room for swapped blocks on the host; 0: preempted sequences are computed again."""
     swap_block_s: float
     copy_block_s: float
-    memory_share: float = 1.0
+    memory_share_frac: float = 1.0
     """Of its devices' bandwidth that the engine can draw alone."""
 
 
@@ -118,7 +118,7 @@ def build_cost(
         sort_bytes_per_logit=host.sort_bytes_per_logit if host.sampling == "top_p" else 0.0,
         sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
-        collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
+        collectives=group_collectives(links.tensor, links.experts, parallel.kernels, parallel.collectives),
         sequence_parallel=parallel.sequence_parallel,
         comm_overlap_frac=parallel.comm_overlap_frac,
     )
@@ -144,7 +144,7 @@ def build_draft(
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
         kernels=engine.parallel.kernels,
-        collectives=group_collectives(link, link, engine.parallel.kernels),
+        collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
         max_tokens=len(cost.linear) - 1,
         max_seqs=engine.batching.max_num_seqs,
         max_draft_tokens=max_draft_tokens(engine),

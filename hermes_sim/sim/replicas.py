@@ -189,7 +189,7 @@ class ReplicaBuilder:
                 beside_bytes,
             )
             share = device.memory.bandwidth_bytes_per_s / whole.memory.bandwidth_bytes_per_s
-            self._known[key] = replace(costs, memory_share=share)
+            self._known[key] = replace(costs, memory_share_frac=share)
         costs = self._known[key]
         if beside_bytes > 0.0 and costs.plan.num_blocks < 1:
             kept = format_quantity(beside_bytes, "bytes")

@@ -159,7 +159,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "power_w": (_F8, ("engines", "four"), 0.0),
     "device_column": (_I8, ("engines",), 0),  # compute; memory follows
     "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
-    "memory_share_frac": (_F8, ("engines",), 1.0),
+    "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
     "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
     "link_share_frac": (_F8, ("engines", "resources"), 1.0),  # what transfers leave of a link
     "links_limited": (_I8, ("engines",), 0),  # they take some of one
@@ -423,6 +423,7 @@ FIXED_SIZES = {
     "four": 4,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
+    "resources": DEVICE_COLUMNS,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,
