@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 CLUSTER_OF = {
+    "adapters": "h100x8_lora",
     "cascade": "h100x8_cascade",
     "edge_chat": "edge_cloud",
+    "guarded": "h100x8_guarded",
     "kv_retrieval": "h100x8_kv_stores",
     "long_prompts": "h100x32_racks",
     "text_to_image": "h100x8_diffusion",

@@ -37,6 +37,7 @@ from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -205,6 +206,8 @@ class Engine(Description):
     """How tokens spread over the experts of a mixture-of-experts model."""
     speculative: Speculative | None = None
     """No drafts if not given."""
+    lora: Lora | None = None
+    """No adapters if not given: requests that name one get the model as it is."""
     host: Host = Host()
     autoscaling: Autoscaling | None = None
     """All replicas run all the time if not given."""

@@ -146,7 +146,7 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    token_keys = ("engine_preset", "speculative", "quantization")
+    token_keys = ("engine_preset", "speculative", "quantization", "lora")
     for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"

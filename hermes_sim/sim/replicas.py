@@ -172,6 +172,7 @@ class ReplicaBuilder:
             pipeline=self._network.pp_link(own, engine.parallel.tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
             host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
+            adapters_bytes_per_s=self._adapters_bandwidth(engine, own),
         )
         beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
@@ -199,16 +200,24 @@ class ReplicaBuilder:
     def _device(self, endpoint: Endpoint) -> Device:
         return self._scenario.devices[self._nodes[endpoint.node_group].devices[endpoint.device_group].profile]
 
+    def _adapters_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
+        """From where the adapters lie to each device [bytes/s]; the slowest's. 0 without adapters."""
+        if engine.lora is None:
+            return 0.0
+        group = engine.lora.adapters_on
+        return min(self._way_to_host(engine, endpoint, group) for endpoint in endpoints)
+
     def _host_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
         """What each device reaches to the host's memory [bytes/s]: its best way to a CPU of its node; the slowest's."""
         return min(self._way_to_host(engine, endpoint) for endpoint in endpoints)
 
-    def _way_to_host(self, engine: Engine, endpoint: Endpoint) -> float:
+    def _way_to_host(self, engine: Engine, endpoint: Endpoint, wanted: str | None = None) -> float:
+        """To the best processor of its node, or device of the group `wanted`."""
         if self._device(endpoint).kind == "cpu":
             return self._device(endpoint).memory.bandwidth_bytes_per_s
         ways = []
         for name, group in self._nodes[endpoint.node_group].devices.items():
-            if self._scenario.devices[group.profile].kind != "cpu":
+            if name != wanted and (wanted is not None or self._scenario.devices[group.profile].kind != "cpu"):
                 continue
             for index in range(group.count):
                 host = Endpoint(endpoint.node_group, endpoint.node_index, name, index)
@@ -218,7 +227,7 @@ class ReplicaBuilder:
                     continue
         if not ways:
             raise SimulationError(
-                f"engine '{engine.name}' swaps KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
+                f"engine '{engine.name}' wants the host's memory, but no CPU of node '{endpoint.node_group}' is linked "
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
