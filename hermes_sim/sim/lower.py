@@ -64,6 +64,11 @@ class Lowered:
     """Queue -> (engine, stage name)."""
 
     @property
+    def num_chain_rows(self) -> int:
+        """Visits, where a job may come before another stage; 0 where there are no jobs."""
+        return self.num_visits if len(self.state.row_plan) > 1 else 0
+
+    @property
     def num_visits(self) -> int:
         return len(self.row_stage)
 
@@ -83,7 +88,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     loading = engines_that_load(plans)
     slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
-    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, len(plans))
+    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, sum(len(plan.stages) for plan in plans))
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
     fill_engines(state, replicas, queues, slots, scenario.seed)
     fill_groups(state, replicas, shared)
@@ -140,7 +145,7 @@ def array_sizes(
     lengths: Lengths,
     shared: SharedLinks,
     slots: Sequence[int],
-    num_pipelines: int,
+    num_stages: int,
 ) -> dict[str, int]:
     """Dimensions of state/arrays.FIELDS."""
     jobs = [r.engine.batching for r in replicas if isinstance(r.engine.batching, DynamicBatching)]
@@ -165,7 +170,9 @@ def array_sizes(
         "hash_ids": max(len(requests.hash_ids), 1),
         **adapter_sizes(replicas, requests),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
-        "plans": num_pipelines,
+        "plans": num_stages,
+        "chain_rows": max(len(lengths.row_request), 2) if any(queues.stages) else 1,
+        "hand_offs": sum(lanes_of_jobs(replicas)) + in_step * (4 * most_slots + most_jobs) + 4,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
@@ -176,6 +183,12 @@ def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[s
     slots = max((one.engine.lora.max_loras for one in replicas if one.engine.lora is not None), default=0)
     named = 0 if requests.adapter is None or slots == 0 else int(requests.adapter.max(initial=-1)) + 1
     return {"adapters": max(named, 1), "adapter_slots": max(slots, 1)}
+
+
+def lanes_of_jobs(replicas: Sequence[Replica]) -> list[int]:
+    """Jobs that each job engine may end at once."""
+    found = [replica.engine.batching for replica in replicas]
+    return [one.num_workers * one.max_batch_size for one in found if isinstance(one, DynamicBatching)]
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:

@@ -402,6 +402,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "plan_num_candidates": (_I8, ("plans",), 0),
     "plan_candidates": (_I8, ("plans", "engines"), 0),
     "plan_options": (_F8, ("plans", "router_options"), 0.0),
+    "plan_queues": (_I8, ("plans", "engines"), 0),
+    "row_plan": (_I4, ("chain_rows",), 0),  # one only, where no stage begins after another's end
+    "row_draw": (_F8, ("chain_rows",), 0.0),
+    "num_hand_offs": (_I8, ("one",), 0),  # visits that have ended, and whose next stage has not begun
+    "hand_off_time_s": (_F8, ("hand_offs",), 0.0),
+    "hand_off_row": (_I4, ("hand_offs",), 0),
     # -- outward events and scratch space
     "outbox_count": (_I8, ("one",), 0),
     "outbox_time_s": (_F8, ("outbox",), 0.0),
