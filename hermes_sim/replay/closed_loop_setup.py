@@ -126,7 +126,7 @@ def cluster_of(run: ServingRun, model: ModelArchitecture, terms: HostTerms | Non
         name = serves[0] if run.is_disaggregated else "llm"
         nodes.append(_node(name, board, layout))
         engines.append(_engine(name, serves, run, layout, model, board.device, terms))
-    document = {"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines}
+    document: dict[str, Any] = {"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines}
     if run.is_disaggregated:
         document["kv_transfer"] = kv_transfer(preset_of(run.backend))
     return ClusterFile.model_validate(document)
