@@ -34,6 +34,8 @@ REQUESTS: dict[str, str] = {
     "num_passes": "int64",  # passes of a language model whose tokens the client sees
     "num_samples": "int64",  # answers generated from the one prompt
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
+    "num_candidates": "int64",  # steps and answers that verifiers have scored
+    "num_discarded_tokens": "int64",  # of the output, those of candidates that are not on the path kept, and lookahead
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
     "num_clipped_tokens": "int64",  # cut off because of the model's limit

@@ -16,7 +16,7 @@ from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
-from hermes_sim.sim.samples import fork_samples
+from hermes_sim.sim.samples import fork_samples, push_branches
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
 from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
 from hermes_sim.sim.token_steps import grant_reservations, reserve_now
@@ -187,6 +187,8 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
+        elif state.row_num_branches[row] > 1:
+            push_branches(state, e, queue, row, time_s)
     wake(state, e, time_s)
 
 

@@ -20,8 +20,10 @@ from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
 from hermes_sim.sim.lengths import Lengths, draw_pipelines
 from hermes_sim.sim.plans import PipelinePlan, Queues, plan_pipeline
 from hermes_sim.sim.replicas import Replica, ReplicaBuilder, engine_groups, num_lanes, num_slots
+from hermes_sim.sim.tree_rows import TreeRows
 from hermes_sim.stages.decode import Decode
 from hermes_sim.state.arrays import EngineArrays, allocate
+from hermes_sim.state.sequences import final_outputs
 from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
@@ -48,7 +50,11 @@ class Lowered:
     row_stage: npt.NDArray[np.int16]
     """[num_visits] place of the stage in its pipeline."""
     row_parent: IntArray
-    """[num_samples] decode visit of each further sample; their rows come after those of all visits."""
+    """[num_further_rows] visit of each further sequence (a sample, a branch of a search); their rows come after those
+    of all visits."""
+    is_fork: npt.NDArray[np.bool_]
+    """[num_further_rows] whether its first token is drawn from the prompt of another row."""
+    trees: TreeRows
     skipped: npt.NDArray[np.bool_]
     """[num_visits] not passed through: by chance, by length, by rounds; a route by load adds to it during the run."""
     draws: FloatArray
@@ -96,7 +102,9 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         request_pipeline=request_pipeline,
         first_row=lengths.first_row,
         row_stage=lengths.row_stage,
-        row_parent=lengths.samples.parent,
+        row_parent=lengths.parent,
+        is_fork=lengths.is_fork,
+        trees=lengths.trees,
         skipped=lengths.skipped,
         draws=draws,
         num_clipped=lengths.num_clipped,
@@ -150,7 +158,7 @@ def array_sizes(
         "slots": most_slots,
         "jobs": most_jobs,
         "curve_points": CURVE_POINTS,
-        "rows": max(len(lengths.row_request) + len(lengths.samples.output), 1),
+        "rows": max(lengths.num_rows, 1),
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
@@ -209,4 +217,10 @@ def planned_outputs(lowered: Lowered) -> IntArray:
             following = stage.decode if stage.decode is not None else stage.more_decode
             if following is not None:
                 final[first + place] = final[first + following]
+    branched = np.flatnonzero(lowered.state.row_num_branches > 1)
+    for row in branched.tolist():  # what the longest of its sequences has beyond the prompt of the first
+        first_branch = int(lowered.state.row_first_sample[row])
+        branches = np.arange(first_branch, first_branch + int(lowered.state.row_num_branches[row]) - 1)
+        ends = lowered.state.row_prompt[branches] + final_outputs(lowered.state, branches)
+        final[row] = max(int(final[row]), int(ends.max()) - int(lowered.state.row_prompt[row]))
     return np.asarray(final, np.int64)

@@ -11,9 +11,11 @@ import numpy.typing as npt
 from hermes_sim.core.rng import stream
 from hermes_sim.scenario.visited import Visited, ancestors
 from hermes_sim.sim.sequences import heads, sequence_from
+from hermes_sim.sim.tree_draws import Tree, draw_tree, search_places
 from hermes_sim.stages.count import ShareCount
 from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.prefill import Prefill
+from hermes_sim.stages.tree_search import WriteCandidates
 from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
@@ -39,8 +41,9 @@ def token_counts(
     passes: npt.NDArray[np.bool_],
     limit: int,
     seed: int,
-) -> tuple[TokenCounts, IntArray]:
-    """Of the requests `members` of one pipeline, and [num_members] tokens that a limit of the model cuts off.
+) -> tuple[TokenCounts, IntArray, list[Tree]]:
+    """Of the requests `members` of one pipeline, [num_members] tokens that a limit of the model cuts off, and the
+    searches of the pipeline, the rows of which sim/tree_rows.py fills.
 
     A pass reads the request's prompt, what the stages before it have added and what the decodes before it have
     written; where that is more than the limit leaves beside its own output, the rest is cut.
@@ -54,7 +57,16 @@ def token_counts(
     written = written_tokens(pipeline, stages, requests, members, passes, seed)
     before = ancestors(stages)
     clipped = np.zeros(len(members), np.int64)
+    trees = []
+    for places in search_places(stages):
+        start, _ = context(stages, places[0, 0], before[places[0, 0]], own_prompt, written, passes)
+        tree = draw_tree(pipeline, stages, places, start, requests, members, passes, limit, seed)
+        written[places[:, 1]] = np.where(passes[places[:, 1]], tree.gain, 0)
+        trees.append(tree)
+    in_trees = {int(place) for tree in trees for place in tree.places.ravel()[1:]}
     for head in heads(stages):
+        if head in in_trees:
+            continue
         sequence = sequence_from(stages, head)
         stage = stages[head].stage
         prompt, text_is_shared = context(stages, head, before[head], own_prompt, written, passes)
@@ -79,7 +91,7 @@ def token_counts(
             if not text_is_shared:
                 counts.text[place] = head
                 counts.common[place] = np.minimum(own_prompt, kept_prompt)
-    return counts, clipped
+    return counts, clipped, trees
 
 
 def written_tokens(
@@ -92,7 +104,8 @@ def written_tokens(
 ) -> IntArray:
     """[num_stages, num_members] tokens that each decode writes itself; 0 where it is left out.
 
-    A decode without a law of its own writes what decodes by `output_share` leave of the request's output.
+    A decode without a law of its own writes what decodes by `output_share` leave of the request's output. What the
+    path of a search gets is drawn with it.
     """
     own_output = requests.num_output_tokens[members]
     written = np.zeros((len(stages), len(members)), np.int64)
@@ -109,7 +122,8 @@ def written_tokens(
             taken += written[place]
     rest = np.maximum(own_output - taken, np.minimum(own_output, 1))
     for place, visited in enumerate(stages):
-        if isinstance(visited.stage, Decode) and visited.stage.num_output_tokens is None:
+        stage = visited.stage
+        if isinstance(stage, Decode) and stage.num_output_tokens is None and not isinstance(stage, WriteCandidates):
             written[place] = np.where(passes[place], rest, 0)
     return written
 

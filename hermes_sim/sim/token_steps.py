@@ -26,7 +26,7 @@ from hermes_sim.batching.waiting import missing_with_kv
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import step_energy_j
-from hermes_sim.sim.outbox import close_visit, emit
+from hermes_sim.sim.outbox import emit
 from hermes_sim.sim.samples import close_sample, fork_samples
 from hermes_sim.state.arrays import (
     ENDED,
@@ -284,7 +284,7 @@ def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
     state.slot_row[e, slot] = after
     for share in range(NUM_SHARES):
         state.slot_base[e, slot, share] = state.shares[e, share]
-    close_visit(state, e, row, time_s)
+    close_sample(state, e, row, time_s)
     return after
 
 

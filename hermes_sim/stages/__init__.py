@@ -12,6 +12,7 @@ from hermes_sim.stages.retrieve import Retrieve
 from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
 from hermes_sim.stages.timed import Timed
+from hermes_sim.stages.tree_search import TreeSearch
 
 STAGES |= {
     "decode": Decode,
@@ -23,6 +24,7 @@ STAGES |= {
     "retrieve": Retrieve,
     "route": Route,
     "timed": Timed,
+    "tree_search": TreeSearch,
 }
 
 __all__ = ["STAGES", "Stage"]

@@ -295,6 +295,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_output": (_I4, ("rows",), 0),
     "row_text": (_I4, ("rows",), -1),
     "row_common": (_I4, ("rows",), 0),
+    "row_text_before": (_I4, ("rows",), -1),  # row whose text the first row_common tokens are of; -1: the request's
     "row_generated": (_I4, ("rows",), 0),
     "row_priority": (_I4, ("rows",), 0),
     "row_order": (_I8, ("rows",), 0),
@@ -303,6 +304,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
+    "row_num_branches": (_I4, ("rows",), 1),  # sequences that join the line together, the others from row_first_sample
     "row_parent": (_I4, ("rows",), -1),
     "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
