@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "tool_agent": "h100x8_agents"}
+CLUSTER_OF = {
+    "best_of_n_verifier": "h100x8_verifier",
+    "cascade": "h100x8_cascade",
+    "kv_retrieval": "h100x8_kv_stores",
+    "tool_agent": "h100x8_agents",
+    "tree_search": "h100x8_verifier",
+}

@@ -60,6 +60,7 @@ def render(summary: Summary) -> str:
         _engines(summary),
         _availability(summary),
         _over_time(summary),
+        _searches(summary),
         _speculation(summary),
         _links(summary),
         _kv_stores(summary),
@@ -288,6 +289,16 @@ def bars(values: Sequence[float]) -> str:
     return "".join(
         BARS[min(int(value / highest * len(BARS)), len(BARS) - 1)] if value > 0 else NO_BAR for value in values
     )
+
+
+def _searches(summary: Summary) -> Iterator[str]:
+    """What verifiers have scored, and how much of what was written no path has kept."""
+    requests = summary["requests"]
+    if requests["num_candidates"] == 0:
+        return
+    each = human.digits(requests["num_candidates"] / requests["num"])
+    lost = human.percent(requests["num_discarded_tokens"] / max(requests["num_output_tokens"], 1))
+    yield from _labelled("search", [f"{each} candidates a request scored", f"{lost} of the output discarded"])
 
 
 def _speculation(summary: Summary) -> Iterator[str]:

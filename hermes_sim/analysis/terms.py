@@ -186,6 +186,14 @@ TERMS: dict[str, Term] = _terms(
         ("passes", "decode time"),
     ),
     Term(
+        "search",
+        "A `tree_search` writes several candidates of each step of a solution, a verifier scores them, and the best "
+        "are gone on from. num_candidates of a request counts those that were scored; num_discarded_tokens, part of "
+        "num_output_tokens, those of candidates that are not on the path kept at the end, and lookahead.",
+        ("sample", "thought", "round"),
+        ("tree search", "beam", "candidate", "candidates", "discarded tokens", "verifier"),
+    ),
+    Term(
         "round",
         "A `repeat` sends a request several times through the same stages; a visit's round says which time it is, "
         "from 0.",

@@ -18,6 +18,7 @@ from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.tree_checks import check_trees
 from hermes_sim.scenario.workload import WorkloadFile
 
 
@@ -35,6 +36,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
     of_workload += [workload.problem(path, message) for path, message in check_retrievals(scenario)]
+    of_workload += [workload.problem(path, message) for path, message in check_trees(scenario)]
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]

@@ -1,4 +1,4 @@
-"""Searches of requests, drawn before the run: lengths of all candidates, which of them are kept, the path at the end."""
+"""Searches of requests, drawn before the run: lengths of all candidates, which are kept, the path at the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TreeRound:
 
     @property
     def num_beams(self) -> int:
-        return self.prompt.shape[1]
+        return int(self.prompt.shape[1])
 
     def of_candidates(self, of_beams: IntArray) -> IntArray:
         """[num_members, num_candidates] what is known of each candidate's beam."""

@@ -1,7 +1,7 @@
 """Rows of searches: a kept prefix, a candidate, a candidate before the verifier, each a sequence of its own.
 
-The first sequence of a visit is the visit's own row; the others are further rows, behind those of all samples. Texts are
-a tree: each row says which row's text its first tokens are of (`row_text_before`), up to the request's own.
+The first sequence of a visit is the visit's own row; the others are further rows, behind those of all samples. Texts
+are a tree: each row says which row's text its first tokens are of (`row_text_before`), up to the request's own.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class TreeSearch(Rounds):
     `num_beams` of them are gone on from. After the last round the best candidate's path is in the context.
 
     Candidates are alike to the verifier: scores are drawn, independent of lengths and of each other. Sources: Snell et
-    al., arXiv 2408.03314, section 5 (best of n, beam search, lookahead against a process reward model); Yao et al., Tree
-    of Thoughts, arXiv 2305.10601.
+    al., arXiv 2408.03314, section 5.2 (best of n, beam search, lookahead against a process reward model); Yao et al.,
+    Tree of Thoughts, arXiv 2305.10601.
     """
 
     kind: Literal["tree_search"] = "tree_search"
