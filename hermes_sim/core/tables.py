@@ -37,7 +37,7 @@ REQUESTS: dict[str, str] = {
     "num_candidates": "int64",  # steps and answers that verifiers have scored
     "num_discarded_tokens": "int64",  # of the output, those of candidates that are not on the path kept, and lookahead
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
-    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
+    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent, or the host has sent back
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",
@@ -100,6 +100,10 @@ ENGINES: dict[str, str] = {
     "prefix_hit_frac": "float64",  # hit / looked up
     "num_swapped_blocks": "int64",  # KV blocks copied to the host and back, each way counted
     "num_copied_blocks": "int64",  # copied on write, for samples that share a prompt
+    "num_kept_waits": "int64",  # times that a request was away between two passes and its KV was kept for it
+    "num_dropped_waits": "int64",  # the same, dropped
+    "num_offloaded_waits": "int64",  # the same, sent to the host and back
+    "kept_block_s": "float64",  # KV blocks times the seconds they were kept for requests that were away
     "num_drafted_tokens": "int64",  # proposed by speculative decoding
     "num_accepted_tokens": "int64",  # of these, kept
     "acceptance_frac": "float64",  # accepted / drafted

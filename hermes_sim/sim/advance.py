@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
+from hermes_sim.batching.while_waiting import take_up
 from hermes_sim.core.compiled import compiled
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
@@ -187,6 +188,8 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
+        elif state.row_came_from[row] >= 0:
+            take_up(state, e, row, time_s)
         elif state.row_num_branches[row] > 1:
             push_branches(state, e, queue, row, time_s)
     wake(state, e, time_s)

@@ -141,9 +141,10 @@ def of_branches(lowered: Lowered, values: Array) -> Array:
 
 
 def reloaded(coordinator: Coordinator, total: Callable[[Array], IntArray], num_requests: int) -> IntArray:
-    """[num_requests] prompt tokens whose KV came from stores."""
+    """[num_requests] prompt tokens whose KV came from stores, or back from the host."""
     if coordinator.retrievals is None:
-        return constant(0, num_requests)
+        loaded = coordinator.state.row_loaded[: coordinator.lowered.num_visits]
+        return total(loaded) if loaded.any() else constant(0, num_requests)
     return total(coordinator.retrievals.row_tokens)
 
 

@@ -62,6 +62,7 @@ class Coordinator:
         self._hand_over = HandOver(self, self.flows)
         stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
         self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
+        self._came_from = self.state.row_came_from if (self.state.row_came_from >= 0).any() else None
         self._keys = QueueKeys(lowered.state, lowered.replicas, lowered.scenario.workload.slo)
         self._progress = ProgressReport(progress, self._now_s, self._counts)
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
@@ -247,6 +248,8 @@ class Coordinator:
 
     def choose(self, request: int, plan: StagePlan, place: int, row: int, time_s: float, rank: int) -> int:
         """The router's choice among the engines of a stage, on their loads at this moment; NO_ENGINE: all are away."""
+        if self._came_from is not None and self._came_from[row] >= 0:
+            return int(self.state.row_engine[self._came_from[row]])  # where its KV was left
         turns = self._turns[self._pipeline_of[request]]
         candidates = plan.candidates
         assert len(candidates) > 0, "the checks let a stage without engines through"

@@ -20,6 +20,7 @@ from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
 from hermes_sim.sim.lengths import Lengths, draw_pipelines
 from hermes_sim.sim.plans import PipelinePlan, Queues, plan_pipeline
 from hermes_sim.sim.replicas import Replica, ReplicaBuilder, engine_groups, num_lanes, num_slots
+from hermes_sim.sim.returns import fill_returns
 from hermes_sim.sim.tree_rows import TreeRows
 from hermes_sim.stages.decode import Decode
 from hermes_sim.state.arrays import EngineArrays, allocate
@@ -92,6 +93,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     fill_feeds(state, plans, requests)
     draws = draw_rows(scenario, lengths, plans)
     fill_rows(state, scenario, requests, lengths, plans, clients)
+    fill_returns(state, walks, plans, lengths, requests, replicas)
     state.seal_private_late[0] = prompts_are_private(plans)
     return Lowered(
         scenario=scenario,

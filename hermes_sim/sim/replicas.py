@@ -22,10 +22,13 @@ from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import stage_kind
-from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
+from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, uses_host
 from hermes_sim.sim.lengths import Lengths
 
 FloatArray = npt.NDArray[np.float64]
+
+MOST_KEPT_BATCHES = 3
+"""Sequences whose KV is kept while their requests are away, at most, in full batches."""
 
 LONGEST_SEQUENCE = 1 << 31
 """No model holds more tokens."""
@@ -139,7 +142,7 @@ class ReplicaBuilder:
             tensor=tensor,
             pipeline=self._network.pp_link(own, engine.parallel.tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
-            host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
+            host_bytes_per_s=self._host_bandwidth(engine, own) if uses_host(engine) else 0.0,
         )
         beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
@@ -182,7 +185,7 @@ class ReplicaBuilder:
                     continue
         if not ways:
             raise SimulationError(
-                f"engine '{engine.name}' swaps KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
+                f"engine '{engine.name}' sends KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
@@ -211,7 +214,8 @@ def num_slots(engine: Engine, num_samples: int, *, loads_kv: bool) -> int:
     if not isinstance(batching, TokenBatching):
         return 1
     both = {"prefill", "decode"} <= set(engine.serves)
-    return batching.max_num_seqs * ((1 if both and not loads_kv else 2) + num_samples - 1)
+    kept = MOST_KEPT_BATCHES if engine.kv_cache.while_waiting in ("keep", "auto") else 0
+    return batching.max_num_seqs * ((1 if both and not loads_kv else 2) + num_samples - 1 + kept)
 
 
 def num_lanes(engine: Engine) -> int:

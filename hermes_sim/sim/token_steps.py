@@ -28,6 +28,7 @@ from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import step_energy_j
 from hermes_sim.sim.outbox import emit
 from hermes_sim.sim.samples import close_sample, fork_samples
+from hermes_sim.sim.while_waiting import set_aside
 from hermes_sim.state.arrays import (
     ENDED,
     ENERGY,
@@ -37,6 +38,7 @@ from hermes_sim.state.arrays import (
     HAS_KV,
     HOLDS_KV,
     NUM_SHARES,
+    WAIT_LRU,
 )
 from hermes_sim.state.blocks import count_hits, grow, num_pool_blocks, release, seal, take_hits, take_slot
 from hermes_sim.state.clients import charge_output, client_leaves
@@ -220,7 +222,9 @@ def end_sequence(state: Any, e: int, slot: int, row: int, time_s: float) -> None
 def leave(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
     """A sequence has all its tokens: its blocks are free, or held until they have been sent elsewhere."""
     state.slot_gone[e, slot] = 1
-    if state.row_flags[row] & HOLDS_KV == 0:
+    if state.row_returns_as[row] >= 0 and state.while_waiting[e] != WAIT_LRU:
+        set_aside(state, e, slot, row)
+    elif state.row_flags[row] & HOLDS_KV == 0:
         release(state, e, slot)
     close_sample(state, e, row, time_s)
 

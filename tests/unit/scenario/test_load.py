@@ -193,7 +193,8 @@ def test_problems_of_a_named_pipeline_point_to_its_file(folder: Folder) -> None:
     folder.write("mine.yaml", "name: mine\nstages:\n  - {name: prefill, kind: prefil}\n")
     assert folder.problems((STAGES, "pipelines:\n  - mine\n")) == [
         "mine.yaml:3 pipelines[0].stages[0].kind: 'prefil' is not a stage kind "
-        "(decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, route, timed). Did you mean 'prefill'?"
+        "(decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, route, timed, tree_search). "
+        "Did you mean 'prefill'?"
     ]
     assert folder.problems((STAGES, "pipelines:\n  - ragg\n")) == [
         "workload.yaml:7 pipelines[0]: no pipeline 'ragg' here or in the library. "
