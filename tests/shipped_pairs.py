@@ -7,5 +7,6 @@ CLUSTER_OF = {
     "cascade": "h100x8_cascade",
     "kv_retrieval": "h100x8_kv_stores",
     "tool_agent": "h100x8_agents",
+    "tool_waits": "h100x8_agents_auto",
     "tree_search": "h100x8_verifier",
 }

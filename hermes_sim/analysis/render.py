@@ -61,6 +61,7 @@ def render(summary: Summary) -> str:
         _availability(summary),
         _over_time(summary),
         _searches(summary),
+        _waits(summary),
         _speculation(summary),
         _links(summary),
         _kv_stores(summary),
@@ -299,6 +300,22 @@ def _searches(summary: Summary) -> Iterator[str]:
     each = human.digits(requests["num_candidates"] / requests["num"])
     lost = human.percent(requests["num_discarded_tokens"] / max(requests["num_output_tokens"], 1))
     yield from _labelled("search", [f"{each} candidates a request scored", f"{lost} of the output discarded"])
+
+
+def _waits(summary: Summary) -> Iterator[str]:
+    """What became of the KV of requests that were away between two passes."""
+    ways = ("kept", "dropped", "offloaded")
+    label = "KV while away"
+    for name, group in _engine_groups(summary["engines"]):
+        counts = {way: _total(group, f"num_{way}_waits") for way in ways}
+        if not any(counts.values()):
+            continue
+        parts = [f"{human.count(number)} times {way}" for way, number in counts.items() if number]
+        if counts["kept"]:
+            block_s = sum(engine["num_blocks"] * engine["duration_s"] for engine in group)
+            parts.append(f"{human.percent(_total(group, 'kept_block_s') / block_s)} of its memory held")
+        yield from _labelled(label, [f"{name}: {parts[0]}", *parts[1:]])
+        label = ""
 
 
 def _speculation(summary: Summary) -> Iterator[str]:

@@ -161,7 +161,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
     is_loaded = state.row_flags[row] & LOADED != 0
-    if not is_loaded:
+    comes_back = state.row_came_from[row] >= 0
+    if comes_back:
+        state.row_order[row] = state.row_order[state.row_came_from[row]]
+    elif not is_loaded:
         take_number(state, e, row)
     if not has_kv:  # else it counts since its blocks were asked for
         add_load(state, e, row)
@@ -179,7 +182,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     else:
         charge_ticks(state, e)
         client_enters(state, e, row)
-        if is_loaded:
+        if is_loaded or comes_back:
             push_in_place(state, e, queue, row)
         else:
             push_new(state, e, queue, row)
@@ -188,7 +191,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
-        elif state.row_came_from[row] >= 0:
+        elif comes_back:
             take_up(state, e, row, time_s)
         elif state.row_num_branches[row] > 1:
             push_branches(state, e, queue, row, time_s)
