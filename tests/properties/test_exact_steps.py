@@ -122,7 +122,9 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     ),
     "searches": (
         s.cluster(
-            s.llm(replicas=2, kv_cache=FEW_BLOCKS), s.llm("verifier", model="qwen-2-7b"), routing={"kind": "prefix_aware"}
+            s.llm(replicas=2, kv_cache=FEW_BLOCKS),
+            s.llm("verifier", model="qwen-2-7b"),
+            routing={"kind": "prefix_aware"},
         ),
         s.workload(*SEARCH, traffic=s.traffic(rate="10 /s", num_requests=40)),
     ),
