@@ -60,6 +60,7 @@ def render(summary: Summary) -> str:
         _engines(summary),
         _availability(summary),
         _over_time(summary),
+        _shortened(summary),
         _searches(summary),
         _waits(summary),
         _speculation(summary),
@@ -290,6 +291,17 @@ def bars(values: Sequence[float]) -> str:
     return "".join(
         BARS[min(int(value / highest * len(BARS)), len(BARS) - 1)] if value > 0 else NO_BAR for value in values
     )
+
+
+def _shortened(summary: Summary) -> Iterator[str]:
+    """Reasoning that was not written, and what looking for its end has cost."""
+    requests = summary["requests"]
+    if requests["num_saved_tokens"] == 0 and requests["num_probe_tokens"] == 0:
+        return
+    written, saved = requests["num_output_tokens"], requests["num_saved_tokens"]
+    shares = (saved / max(written + saved, 1), requests["num_probe_tokens"] / max(written, 1))
+    of_all, of_written = (human.percent(share) for share in shares)
+    yield from _labelled("cut short", [f"{of_all} of the output saved", f"{of_written} of the rest trial answers"])
 
 
 def _searches(summary: Summary) -> Iterator[str]:

@@ -96,6 +96,8 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_samples": int(requests["num_samples"].sum()),
         "num_candidates": int(requests["num_candidates"].sum()),
         "num_discarded_tokens": int(requests["num_discarded_tokens"][is_finished(requests)].sum()),
+        "num_saved_tokens": int(requests["num_saved_tokens"][is_finished(requests)].sum()),
+        "num_probe_tokens": int(requests["num_probe_tokens"][is_finished(requests)].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),

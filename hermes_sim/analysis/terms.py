@@ -186,6 +186,14 @@ TERMS: dict[str, Term] = _terms(
         ("passes", "decode time"),
     ),
     Term(
+        "early exit",
+        "A decode may end before the tokens that its law draws: a reduction writes fewer, a checkpoint writes a trial "
+        "answer and ends the reasoning if the model is sure. num_saved_tokens were left unwritten; num_probe_tokens, "
+        "part of num_output_tokens, are the trial answers.",
+        ("thought", "tokens"),
+        ("reduction", "checkpoint", "saved tokens", "probe tokens"),
+    ),
+    Term(
         "wait",
         "While a tool runs or a user thinks, a request is away from the engine between two passes. kv_cache."
         "while_waiting says what becomes of its KV: left to the prefix cache, kept, dropped, offloaded to the host. "

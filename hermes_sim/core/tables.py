@@ -36,6 +36,8 @@ REQUESTS: dict[str, str] = {
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_candidates": "int64",  # steps and answers that verifiers have scored
     "num_discarded_tokens": "int64",  # of the output, those of candidates that are not on the path kept, and lookahead
+    "num_saved_tokens": "int64",  # that a reduction or an early exit has left unwritten
+    "num_probe_tokens": "int64",  # of the output, trial answers at the checkpoints of early exits
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent, or the host has sent back
     "num_clipped_tokens": "int64",  # cut off because of the model's limit

@@ -64,6 +64,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_samples": num_samples(lowered, state.row_request),
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
         **search_counts(coordinator, wrote),
+        **shortened(coordinator),
         "num_cached_tokens": total(of_branches(lowered, state.row_cached)),
         "num_reloaded_tokens": reloaded(coordinator, total, number),
         "num_clipped_tokens": lowered.num_clipped,
@@ -127,6 +128,15 @@ def search_counts(coordinator: Coordinator, wrote: Written) -> Table:
     return {
         "num_candidates": np.where(rejected, 0, trees.num_candidates),
         "num_discarded_tokens": np.where(rejected, 0, discarded),
+    }
+
+
+def shortened(coordinator: Coordinator) -> Table:
+    """Tokens that reductions and early exits have left unwritten, and those of trial answers on the way."""
+    lowered = coordinator.lowered
+    return {
+        "num_saved_tokens": np.where(coordinator.is_rejected, 0, lowered.num_saved),
+        "num_probe_tokens": np.where(coordinator.is_rejected, 0, lowered.num_probe),
     }
 
 

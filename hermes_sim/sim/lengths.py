@@ -60,6 +60,10 @@ class Lengths:
     """[num_visits] that chance or its length leads the request around."""
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
+    num_saved: IntArray
+    """[num_requests] tokens that reductions and early exits have left unwritten."""
+    num_probe: IntArray
+    """[num_requests] tokens of trial answers at checkpoints."""
     has_added: npt.NDArray[np.bool_]
     """[num_requests] whether stages add to the prompt."""
     request_pipeline: IntArray
@@ -113,7 +117,7 @@ class Lengths:
         rows = TokenCounts(*(np.zeros(len(row_stage), np.int64) for _ in range(4)))
         rows.text[:] = -1
         skipped = np.zeros(len(row_stage), bool)
-        num_clipped = np.zeros(number, np.int64)
+        num_clipped, num_saved, num_probe = (np.zeros(number, np.int64) for _ in range(3))
         has_added = np.zeros(number, bool)
         samples: list[Members] = []
         searches: list[Search] = []
@@ -121,10 +125,10 @@ class Lengths:
             members = np.flatnonzero(request_pipeline == place)
             passes = passing(pipeline.name, stages, requests, scenario.seed)[:, members]
             limit = context_limit(scenario, stages)
-            counts, clipped, trees = token_counts(
-                pipeline.name, stages, requests, members, passes, limit, scenario.seed
-            )
-            num_clipped[members] = clipped
+            tokens = token_counts(pipeline.name, stages, requests, members, passes, limit, scenario.seed)
+            counts = tokens.counts
+            num_clipped[members] = tokens.num_clipped
+            num_saved[members], num_probe[members] = tokens.num_saved, tokens.num_probe
             for stage, visited in enumerate(stages):
                 of_stage = first_row[members] + stage
                 for column, values in zip(rows, counts, strict=True):
@@ -134,11 +138,11 @@ class Lengths:
                 if visited.stage.added_prompt_tokens() > 0:
                     has_added[members] |= passes[stage]
             samples.append(Members(pipeline.name, stages, members, first_row[members], limit))
-            searches.append((samples[-1], trees, passes))
+            searches.append((samples[-1], tokens.trees, passes))
         of_samples = draw_samples(samples, rows.prompt, rows.output, number, scenario.seed)
         return Lengths(
-            *rows, skipped, num_clipped, has_added, request_pipeline, first_row, row_request, row_stage, of_samples,
-            tree_rows(searches, number, len(row_stage) + len(of_samples.output)),
+            *rows, skipped, num_clipped, num_saved, num_probe, has_added, request_pipeline, first_row, row_request,
+            row_stage, of_samples, tree_rows(searches, number, len(row_stage) + len(of_samples.output)),
         )  # fmt: skip
 
 

@@ -62,6 +62,10 @@ class Lowered:
     """[num_visits] the visit's own uniform number, for routing; 0 where there is one engine."""
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
+    num_saved: IntArray
+    """[num_requests] tokens that reductions and early exits have left unwritten."""
+    num_probe: IntArray
+    """[num_requests] tokens of trial answers at checkpoints."""
     state: EngineArrays
     queue_stage: tuple[tuple[int, str], ...]
     """Queue -> (engine, stage name)."""
@@ -110,6 +114,8 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         skipped=lengths.skipped,
         draws=draws,
         num_clipped=lengths.num_clipped,
+        num_saved=lengths.num_saved,
+        num_probe=lengths.num_probe,
         state=state,
         queue_stage=queues.owners,
     )
