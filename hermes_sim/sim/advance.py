@@ -26,6 +26,7 @@ from hermes_sim.state.arrays import (
     JOBS,
     LOADED,
     TOKENS,
+    WAIT_LRU,
     WATCHED,
 )
 from hermes_sim.state.blocks import release, seal
@@ -161,7 +162,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
     is_loaded = state.row_flags[row] & LOADED != 0
-    comes_back = state.row_came_from[row] >= 0
+    comes_back = state.while_waiting[e] != WAIT_LRU and state.row_came_from[row] >= 0
     if comes_back:
         state.row_order[row] = state.row_order[state.row_came_from[row]]
     elif not is_loaded:

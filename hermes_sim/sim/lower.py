@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.batching import DynamicBatching
+from hermes_sim.batching import DynamicBatching, TokenBatching
 from hermes_sim.hardware.network import Network
 from hermes_sim.perf.step_cost import LlmCost
+from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
@@ -167,6 +168,7 @@ def array_sizes(
         "jobs": most_jobs,
         "curve_points": CURVE_POINTS,
         "rows": max(lengths.num_rows, 1),
+        "returning_rows": max(lengths.num_rows, 1) if any(keeps_for_later(r.engine) for r in replicas) else 1,
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
@@ -175,6 +177,11 @@ def array_sizes(
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
+
+
+def keeps_for_later(engine: Engine) -> bool:
+    """Whether an engine does anything of its own with the KV of requests that are away."""
+    return isinstance(engine.batching, TokenBatching) and engine.kv_cache.while_waiting != "lru"
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:

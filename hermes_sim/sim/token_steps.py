@@ -222,7 +222,7 @@ def end_sequence(state: Any, e: int, slot: int, row: int, time_s: float) -> None
 def leave(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
     """A sequence has all its tokens: its blocks are free, or held until they have been sent elsewhere."""
     state.slot_gone[e, slot] = 1
-    if state.row_returns_as[row] >= 0 and state.while_waiting[e] != WAIT_LRU:
+    if state.while_waiting[e] != WAIT_LRU and state.row_returns_as[row] >= 0:
         set_aside(state, e, slot, row)
     elif state.row_flags[row] & HOLDS_KV == 0:
         release(state, e, slot)

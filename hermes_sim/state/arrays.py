@@ -314,15 +314,21 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
-    "row_num_branches": (_I4, ("rows",), 1),  # sequences that join the line together, the others from row_first_sample
+    # sequences that join the line together, the others from row_first_sample on; 0: the visit's own alone
+    "row_num_branches": (_I4, ("rows",), 0),
     "row_parent": (_I4, ("rows",), -1),
     "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
     "row_seconds": (_F8, ("rows",), 0.0),
     "row_continues_as": (_I4, ("rows",), -1),
-    "row_returns_as": (_I4, ("rows",), -1),  # visit that begins with all that this one has read and written, later
-    "row_came_from": (_I4, ("rows",), -1),  # the same from its side
-    "row_wait_s": (_F8, ("rows",), 0.0),  # expected in between
+    # one entry only where all engines have while_waiting WAIT_LRU
+    "row_returns_as": (
+        _I4,
+        ("returning_rows",),
+        -1,
+    ),  # visit that begins with all that this has read and written, later
+    "row_came_from": (_I4, ("returning_rows",), -1),  # the same from its side
+    "row_wait_s": (_F8, ("returning_rows",), 0.0),  # expected in between
     "row_flags": (np.uint8, ("rows",), 0),
     "row_next": (_I4, ("rows",), -1),
     "row_engine": (_I4, ("rows",), -1),
