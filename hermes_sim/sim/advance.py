@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
+from hermes_sim.batching.while_waiting import take_up
 from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE
-from hermes_sim.sim.samples import fork_samples
+from hermes_sim.sim.samples import fork_samples, push_branches
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
 from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
 from hermes_sim.sim.token_steps import grant_reservations, reserve_now
@@ -25,6 +26,7 @@ from hermes_sim.state.arrays import (
     JOBS,
     LOADED,
     TOKENS,
+    WAIT_LRU,
     WATCHED,
 )
 from hermes_sim.state.blocks import release, seal
@@ -160,7 +162,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
     is_loaded = state.row_flags[row] & LOADED != 0
-    if not is_loaded:
+    comes_back = state.while_waiting[e] != WAIT_LRU and state.row_came_from[row] >= 0
+    if comes_back:
+        state.row_order[row] = state.row_order[state.row_came_from[row]]
+    elif not is_loaded:
         take_number(state, e, row)
     if not has_kv:  # else it counts since its blocks were asked for
         add_load(state, e, row)
@@ -178,7 +183,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     else:
         charge_ticks(state, e)
         client_enters(state, e, row)
-        if is_loaded:
+        if is_loaded or comes_back:
             push_in_place(state, e, queue, row)
         else:
             push_new(state, e, queue, row)
@@ -187,6 +192,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
+        elif comes_back:
+            take_up(state, e, row, time_s)
+        elif state.row_num_branches[row] > 1:
+            push_branches(state, e, queue, row, time_s)
     wake(state, e, time_s)
 
 
