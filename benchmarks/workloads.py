@@ -99,11 +99,11 @@ BENCHMARKS = (
     ),
     Benchmark(
         "W6 llm", "W6 without its retrieval, as many tokens", "w6", workload="w6_alone",
-        bar_requests_per_s=12_000, moonshot_requests_per_s=50_000, busy_frac=0.8, has_twins=False,
+        bar_requests_per_s=16_000, moonshot_requests_per_s=50_000, busy_frac=0.8, has_twins=False,
     ),
     Benchmark(
         "W6 rag", "RAG: embed and retrieve on cores that share memory, 8 replicas, 20,000 requests", "w6",
-        bar_requests_per_s=8_000, moonshot_requests_per_s=30_000, busy_frac=0.81, has_twins=False,
+        bar_requests_per_s=14_000, moonshot_requests_per_s=50_000, busy_frac=0.81, has_twins=False,
         least_of=("W6 llm", 0.5),
     ),
     Benchmark(

@@ -105,6 +105,16 @@ def test_the_gate_is_on_requests_per_kilotick_with_slack() -> None:
     assert missed == "W1: 24.8 requests per kilotick, the bar is 34.7 / 1.4"
 
 
+def test_the_gate_compares_a_pipeline_with_its_model_alone() -> None:
+    rag = BY_NAME["W6 rag"]
+    alone, half, less = (replace(FIGURES, requests_per_s=rate) for rate in (40_000, 20_000, 19_000))
+    assert speed.behind(rag, {"W6 llm": alone, "W6 rag": half}) == []
+    (missed,) = speed.behind(rag, {"W6 llm": alone, "W6 rag": less})
+    assert missed == "W6 rag: 19,000 requests/s, less than 0.5 of 40,000 in W6 llm"
+    assert speed.behind(rag, {"W6 rag": less}) == []
+    assert speed.behind(W1, {"W1": less}) == []
+
+
 def test_the_gate_notices_another_load_and_too_much_memory() -> None:
     (moved,) = speed.misses(W1, replace(FIGURES, busy_frac=0.9), 1_000_000)
     assert "busy 90.0% of the time, not 100.0%" in moved
