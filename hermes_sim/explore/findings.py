@@ -235,7 +235,7 @@ def _rank(study: StudyFile, finding: Rank, points: Points) -> str:
         if not names:
             words = "none keeps it" if finding.per == TIER else NOTHING_FOUND
         elif missing:
-            words += f"; {joined(missing)} {'never keeps it' if finding.per == TIER else 'without a value'}"
+            words += f"; {'never kept by' if finding.per == TIER else 'no value for'} {', '.join(missing)}"
         parts.append(f"at {point_words({finding.per: value})} {words}")
         orders.add(tuple(names))
         if names:

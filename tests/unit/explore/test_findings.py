@@ -101,7 +101,7 @@ def test_the_best_points_of_a_tier_are_those_that_meet_it() -> None:
     ]  # fmt: skip
     (sentence,) = study_findings(one, table(one, rows))
     assert sentence == (
-        "throughput: at tier tight chunked (2.00 requests/s); whole never keeps it; "
+        "throughput: at tier tight chunked (2.00 requests/s); never kept by whole; "
         "at tier loose chunked (8.00 requests/s) > whole (2.00 requests/s); "
         "the order changes with tier, the first is always chunked."
     )
