@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
-from hermes_sim.scenario.availability_checks import check_availability
+from hermes_sim.scenario.availability_checks import check_availability, check_links
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
-from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
+from hermes_sim.scenario.kv_store_checks import check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
@@ -29,8 +29,6 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
-    problems += [cluster.problem(path, message) for path, message in check_failing(scenario)]
-    problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
@@ -52,8 +50,9 @@ def check_cluster(engines: Sequence[Placed], layout: Layout, document: Document)
         for path, message in check_engine(placed)
     ]
     problems += [document.problem(path, message) for path, message in layout.check()]
+    problems += [document.problem(path, message) for path, message in check_availability(layout.cluster)]
     if not problems:
-        found = check_kv_stores(layout.cluster, layout)
+        found = [*check_kv_stores(layout.cluster, layout), *check_links(layout.cluster, layout.network)]
         problems += [document.problem(path, message) for path, message in found]
     return problems
 

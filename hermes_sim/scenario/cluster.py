@@ -27,7 +27,8 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
-from hermes_sim.scenario.availability import Autoscaling, Availability
+from hermes_sim.scenario.autoscaling import Autoscaling
+from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.speculative import Speculative

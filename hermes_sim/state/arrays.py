@@ -81,7 +81,8 @@ TIMELINE_FIRST_INTERVAL_S = 2.0**-6
     SWAPPED_IN,
     FINISHED_ROW,
     ACCEPTED,
-) = range(7)
+    WITHDRAWN,
+) = range(8)
 
 ITL_BINS_PER_OCTAVE_LOG2 = 6
 ITL_LOWEST_EXPONENT = -20
@@ -143,6 +144,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "is_slow": (_I8, ("engines",), 0),  # changed during a run, with slowdown: steps that begin take longer
+    "slowdown": (_F8, ("engines", "four"), 1.0),  # time limited by each resource, over what it is at full speed
     "max_batch_size": (_I8, ("engines",), 1),
     "max_wait_s": (_F8, ("engines",), 0.0),
     "first_queue": (_I8, ("engines",), 0),
@@ -174,6 +177,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "num_leaving": (_I8, ("engines",), 0),  # visits and samples that leave when the step in flight ends
     "steps_to_fetch": (_I8, ("engines",), 0),  # until new requests are fetched again
     "fetched_s": (_F8, ("engines",), 0.0),  # when they were
     "has_evicted": (_I8, ("engines",), 0),  # somebody was preempted while this step was decided
@@ -370,6 +374,8 @@ FORKED = 16
 """Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
 LOADED = 32
 """Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent."""
+LEAVING = 64
+"""Row flag: nobody wants its tokens any more; it leaves when the step in flight ends."""
 
 FIXED_SIZES = {
     "one": 1,
