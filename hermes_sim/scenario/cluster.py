@@ -24,6 +24,7 @@ from hermes_sim.core.schema import (
 )
 from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
+from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
@@ -220,6 +221,8 @@ class ClusterFile(Description):
     nodes: tuple[NodeGroup, ...] = Field(min_length=1)
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
+    fabric: Fabric | None = None
+    """Switches between the nodes; the network has full bisection bandwidth if not given."""
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""

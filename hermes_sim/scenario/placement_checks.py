@@ -33,7 +33,7 @@ class Layout:
 
     @cached_property
     def network(self) -> Network:
-        return Network(self.cluster.nodes, self._links, self.cluster.network)
+        return Network(self.cluster.nodes, self._links, self.cluster.network, self.cluster.fabric)
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""

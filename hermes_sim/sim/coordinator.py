@@ -45,7 +45,7 @@ class Coordinator:
         self.state = lowered.state
         self.handle = lowered.state.handle
         self.clock = Clock()
-        self.flows = Flows(self.clock, lowered.network.links)
+        self.flows = Flows(self.clock, lowered.network.links, lowered.network)
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         """[num_requests] of sim/status.py."""

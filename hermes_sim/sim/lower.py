@@ -66,7 +66,7 @@ class Lowered:
 
 def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     """Place engines, build cost tables, lay out rows, size the arrays. Raises HermesError where no run is possible."""
-    network = Network(scenario.cluster.nodes, scenario.links, scenario.cluster.network)
+    network = Network(scenario.cluster.nodes, scenario.links, scenario.cluster.network, scenario.cluster.fabric)
     pipelines = scenario.workload.pipelines
     request_pipeline = draw_pipelines(pipelines, requests, scenario.seed)
     walks = {pipeline.name: visited_stages(pipeline) for pipeline in pipelines}

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from hermes_sim.hardware.network import Route
+from hermes_sim.hardware.fabric import Fabric
+from hermes_sim.hardware.network import Network, Route
 from hermes_sim.hardware.topology import PhysicalLink
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.flows import Flows
-from hermes_sim.sim.ranks import ARRIVAL
+from hermes_sim.sim.ranks import ARRIVAL, FAILURE
 from hermes_sim.state.arrays import FIELDS, FIXED_SIZES, EngineArrays, allocate
+from tests.unit.hardware.test_network import LINKS, gpu, node
 
 LATENCY_S = 0.125
 
@@ -97,6 +99,48 @@ def test_flows_that_share_no_link_do_not_disturb_each_other() -> None:
     alone_s, _ = arrivals_s([100.0, 30.0], [Transfer(0.3, 70.0)])
     both_s, _ = arrivals_s([100.0, 30.0], [Transfer(0.3, 70.0), Transfer(0.1, 20.0, (1,))])
     assert both_s[0] == alone_s[0]
+
+
+def test_a_link_that_loses_half_its_speed() -> None:
+    # 600 bytes at 100 bytes/s from 0 s. From 2 s to 4 s half of that: 200 + 100 sent; the rest takes 3 s more.
+    assert end_with_speeds_s([(2.0, 0.5), (4.0, 1.0)]) == pytest.approx(7.0 + LATENCY_S)
+
+
+def test_a_dead_link_holds_its_flow_until_the_repair() -> None:
+    assert end_with_speeds_s([(2.0, 0.0), (5.0, 1.0)]) == pytest.approx(9.0 + LATENCY_S)
+
+
+def end_with_speeds_s(speeds: Sequence[tuple[float, float]]) -> float:
+    """Arrival of 600 bytes over 100 bytes/s from 0 s, with speeds (time, share) set on the way."""
+    clock, ends_s = Clock(), list[float]()
+    flows = Flows(clock, [PhysicalLink(0, "link0", "wire", 100.0, 100.0, 0.0, 0.0, 0.0)])
+    flows.start(Route((0,), (1.0,), LATENCY_S, 100.0), 600.0, ends_s.append)
+    for number, (time_s, speed_frac) in enumerate(speeds):
+        clock.at(time_s, FAILURE, lambda event, to=speed_frac: flows.set_link_speed(0, to), row=number)
+    clock.run()
+    assert flows.uses[0].num_bytes == 600.0
+    return ends_s[0]
+
+
+def test_a_flow_goes_round_a_dead_link_with_what_it_has_left() -> None:
+    # Two spines between racks of one node each; 100 GB at the 25 GB/s of the NIC. After 1 s the flow's spine dies: 25
+    # GB have gone over it, 75 go over the other, and nothing is lost.
+    levels = [{"name": "rack", "nodes": 1}, {"name": "spine", "switches": 2, "oversubscription": 0.5}]
+    network = Network([node(count=2)], LINKS, "ib", Fabric.model_validate({"levels": levels}))
+    clock, ends_s = Clock(), list[float]()
+    flows = Flows(clock, network.links, network)
+    routes = [network.group_route([gpu(0)], [gpu(0, 1)], flow_id) for flow_id in range(9)]
+    first = routes[0]
+    second = next(route for route in routes if route.link_ids != first.link_ids)
+    uplink = next(i for i in first.link_ids if "->spine" in network.links[i].name)
+    assert uplink not in second.link_ids
+    flows.start(first, 100e9, ends_s.append)
+    clock.at(1.0, FAILURE, lambda event: flows.set_link_speed(uplink, 0.0))
+    clock.run()
+    assert ends_s[0] == pytest.approx(4.0 + first.latency_s)
+    assert flows.uses[uplink].num_bytes == pytest.approx(25e9)
+    other = next(i for i in second.link_ids if "->spine" in network.links[i].name)
+    assert flows.uses[other].num_bytes == pytest.approx(75e9)
 
 
 def steps_in_flight(durations_s: Sequence[float], demands: Sequence[float]) -> EngineArrays:
