@@ -88,5 +88,3 @@ class Availability(Description):
     """From a failure until the requests that were lost are sent again, from their prompt."""
     max_retries: NonNegativeInt = 3
     """Of one pass of a request; then it has failed."""
-
-

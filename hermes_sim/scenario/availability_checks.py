@@ -65,7 +65,7 @@ def _check_node(cluster: ClusterFile, part: Part) -> Iterator[str]:
     nodes = {node.name: node for node in cluster.nodes}
     if part.name not in nodes:
         yield _unknown("node", part.name, nodes)
-    elif part.index is not None and part.index >= nodes[part.name].count:
+    elif part.number is not None and part.number >= nodes[part.name].count:
         yield f"there are nodes {part.name}[0] to {part.name}[{nodes[part.name].count - 1}]"
 
 
@@ -77,7 +77,7 @@ def _check_device(cluster: ClusterFile, node: Part, device: Part) -> Iterator[st
     group: NodeGroup = next(one for one in cluster.nodes if one.name == node.name)
     if device.name not in group.devices:
         yield _unknown("device group", device.name, group.devices)
-    elif device.index is not None and device.index >= group.devices[device.name].count:
+    elif device.number is not None and device.number >= group.devices[device.name].count:
         last = group.devices[device.name].count - 1
         yield f"node {node.name!r} has {device.name}[0] to {device.name}[{last}]"
 

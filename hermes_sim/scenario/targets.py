@@ -14,11 +14,11 @@ class Part(NamedTuple):
     """One step of a name: `gpu` (all of them), or `gpu[3]`."""
 
     name: str
-    index: int | None
+    number: int | None
 
     def covers(self, name: str, index: int) -> bool:
         """Whether it means this one."""
-        return self.name == name and self.index in (None, index)
+        return self.name == name and self.number in (None, index)
 
 
 def parts_of(text: str) -> tuple[Part, ...]:

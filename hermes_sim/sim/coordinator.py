@@ -12,6 +12,8 @@ import numpy as np
 
 from hermes_sim.sim.admission import Admission
 from hermes_sim.sim.advance import run_until
+from hermes_sim.sim.attempts import Attempts
+from hermes_sim.sim.autoscaler import Autoscaler
 from hermes_sim.sim.bulk_arrivals import can_be_laid_out, push_all_arrivals
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.disaggregated import HandOver
@@ -21,14 +23,17 @@ from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.front_end import FrontEnd
+from hermes_sim.sim.incidents import Incidents
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
 from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
+from hermes_sim.sim.recall import Recall
 from hermes_sim.sim.retries import Retries
-from hermes_sim.sim.status import FAILED, REJECTED, UNFINISHED
+from hermes_sim.sim.speeds import Speeds
+from hermes_sim.sim.status import FINISHED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
 from hermes_sim.sim.tokenizing import Tokenizing
 from hermes_sim.sim.traffic import TrafficSource
@@ -56,6 +61,8 @@ class Coordinator:
         self.arrival_s = self.traffic.arrival_s
         self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
+        self.speeds = Speeds(lowered.state)
+        self.attempts = Attempts()
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
         stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
@@ -65,6 +72,7 @@ class Coordinator:
         self.visits = Visits(self)
         self.ends = Ends(self)
         self.retries = Retries(self)
+        self.recall = Recall(self)
         self._progress = ProgressReport(progress, self._now_s, self._counts)
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
         self._exact = ExactSteps(self.clock, self.handle, self._after_act) if self.is_exact else None
@@ -81,7 +89,10 @@ class Coordinator:
     def run(self) -> None:
         """Until nothing is left to happen. Raises SimulationError if requests are stuck."""
         if self.fleet is not None:
-            self.fleet.start()
+            Incidents(self, self.fleet).start()
+            for engine in self.lowered.scenario.cluster.engines:
+                if engine.autoscaling is not None:
+                    Autoscaler(self, self.fleet, engine.name, engine.autoscaling).start()
         if self._is_laid_out:
             push_all_arrivals(self.lowered, self._progress.report)
         else:
@@ -165,6 +176,8 @@ class Coordinator:
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""
         row = event.subject
+        if np.isnan(self.state.row_finish_s[row]):  # taken back since
+            return
         request = int(self.state.row_request[row])
         place = int(self.lowered.row_stage[row])
         self.ends.end_visit(request, place, float(self.clock.now), HAND_OFF)
@@ -193,7 +206,7 @@ class Coordinator:
     @property
     def is_rejected(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[num_requests]"""
-        return np.asarray((self.status == REJECTED) | (self.status == FAILED))
+        return np.asarray((self.status != FINISHED) & (self.status != UNFINISHED))
 
     def _now_s(self) -> float:
         return float(max(self.clock.now, self.state.now_s.max(initial=0.0)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hermes_sim.sim.advance import release_kv, reserve
-from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.flows import Flow, Flows
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import HAND_OFF, TRANSFER
 from hermes_sim.sim.replicas import kv_transfer_bytes
@@ -26,6 +28,8 @@ class HandOver:
         self._flows = flows
         self._under_way: dict[int, tuple[int, int]] = {}
         """Decode row -> (prefill row, engine that reserved) while it waits for blocks or bytes."""
+        self._transfers: dict[int, Flow] = {}
+        """Decode row -> its KV on the way."""
 
     def join_or_split(self, plan: StagePlan, engine: int, row: int, decode_row: int) -> None:
         """Decode goes on in this engine if it serves decode; else the prompt's KV is sent to one that does."""
@@ -52,7 +56,7 @@ class HandOver:
         plan = stages[decode]
         engine = coordinator.dispatch.choose(request, plan, decode, row, time_s, HAND_OFF)
         if engine == NO_ENGINE:
-            coordinator.dispatch.wait_for_engine(lambda up_s: self.start_decode(request, prefill_row, decode, up_s))
+            coordinator.dispatch.wait_for_engine(row, partial(self.start_decode, request, prefill_row, decode))
             return
         state.row_generated[row] = 1
         state.row_last_token_s[row] = time_s
@@ -77,6 +81,8 @@ class HandOver:
 
     def send(self, row: int) -> None:
         """Blocks are reserved: the prompt's KV sets out."""
+        if row not in self._under_way:  # a failure came between
+            return
         coordinator, replicas = self._coordinator, self._lowered.replicas
         prefill_row, engine = self._under_way[row]
         source, target = replicas[int(self._state.row_engine[prefill_row])], replicas[engine]
@@ -86,13 +92,23 @@ class HandOver:
         def arrived(time_s: float) -> None:
             coordinator.row_transfer_s[row] = time_s - sent_s
             self._release(prefill_row, time_s, TRANSFER)
-            del self._under_way[row]
+            del self._under_way[row], self._transfers[row]
             self._state.row_flags[row] |= HAS_KV
             coordinator.visits.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
 
         route = self._lowered.network.group_route(source.endpoints, target.endpoints)
         coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)
-        self._flows.start(route, num_bytes, arrived)
+        self._transfers[row] = self._flows.start(route, num_bytes, arrived)
+
+    def forget(self, rows: Sequence[int]) -> set[int]:
+        """Passes that were taken back: transfers stop. Returns the engines that have promised them blocks."""
+        holding = set()
+        for row in rows:
+            if row in self._under_way:
+                holding.add(self._under_way.pop(row)[1])
+            if row in self._transfers:
+                self._flows.cancel(self._transfers.pop(row))
+        return holding
 
     def _release(self, prefill_row: int, time_s: float, rank: int) -> None:
         """The prefill side's blocks are free."""

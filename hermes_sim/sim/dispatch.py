@@ -64,7 +64,7 @@ class Dispatch:
         state.load_output_tokens[engine] += sign * num_output
         state.load_tokens[engine] += sign * (int(state.row_prompt[row]) + max(num_output - 1, 0))
 
-    def wait_for_engine(self, go_on: Callable[[float], None]) -> None:
+    def wait_for_engine(self, row: int, go_on: Callable[[float], None]) -> None:
         """All engines that could take a visit are away: `go_on(time_s)` is called when the next comes up."""
         assert self._fleet is not None
-        self._fleet.wait(go_on)
+        self._fleet.wait(self._coordinator.attempts.guard(row, go_on))

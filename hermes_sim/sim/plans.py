@@ -91,6 +91,20 @@ class PipelinePlan:
         before = next((n for n, one in enumerate(self.stages) if place in (one.decode, one.more_decode)), None)
         return place if before is None else self.head_of(before)
 
+    def pass_of(self, place: int) -> tuple[int, ...]:
+        """The stages of the pass, in order: the KV retrieval before its prefill, if any, to its last decode; a job
+        alone."""
+        head = place if self.stages[place].prefill is None else self.stages[place].prefill
+        assert head is not None
+        head = self.head_of(head)
+        found = [n for n, one in enumerate(self.stages) if one.prefill == head]
+        following: int | None = head
+        while following is not None:
+            found.append(following)
+            stage = self.stages[following]
+            following = stage.decode if stage.decode is not None else stage.more_decode
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Queues:

@@ -8,7 +8,7 @@ from hermes_sim.sim.advance import push
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import CONTROL
-from hermes_sim.sim.status import FAILED, REJECTED
+from hermes_sim.sim.status import UNFINISHED
 
 if TYPE_CHECKING:
     from hermes_sim.sim.coordinator import Coordinator
@@ -31,7 +31,7 @@ class Visits:
         """Route a visit to an engine and put it in line there; or pass over it."""
         coordinator = self._coordinator
         row = self._first_row[request] + place
-        if self._skipped[row] or self._status[request] in (REJECTED, FAILED):
+        if self._skipped[row] or self._status[request] != UNFINISHED:
             coordinator.ends.end_visit(request, place, time_s, rank)
             return
         plan = self._lowered.pipelines[self._pipeline_of[request]].stages[place]
@@ -45,7 +45,7 @@ class Visits:
             return
         engine = coordinator.dispatch.choose(request, plan, place, row, time_s, rank)
         if engine == NO_ENGINE:
-            coordinator.dispatch.wait_for_engine(lambda up_s: self.start(request, place, up_s, CONTROL))
+            coordinator.dispatch.wait_for_engine(row, lambda up_s: self.start(request, place, up_s, CONTROL))
             return
         if plan.stage.runs_on == "tokens":
             if not coordinator.admission.admits(request, plan, engine, row, time_s):

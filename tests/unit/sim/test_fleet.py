@@ -161,11 +161,3 @@ class TestChecks:
     def test_mistakes(self, keys: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             run(**keys)
-
-    def test_failures_of_half_an_engine_are_refused(self) -> None:
-        cluster = s.cluster(
-            s.llm("p", serves=["prefill"]), s.llm("d", serves=["decode"]),
-            availability={"outages": [{**FAILURE, "engine": "d"}]},
-        )  # fmt: skip
-        with pytest.raises(ConfigError, match="failures while KV is on its way are not modelled"):
-            simulate(cluster, BUSY)
