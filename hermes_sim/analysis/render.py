@@ -57,6 +57,7 @@ def render(summary: Summary) -> str:
         _written(summary),
         _stages(summary),
         _throughput(summary),
+        _classes(summary),
         _engines(summary),
         _availability(summary),
         _over_time(summary),
@@ -111,6 +112,8 @@ def _objective(line: Mapping[str, Any]) -> str:
     multiple = line["limit_multiple"]
     limit = human.as_written(line["limit_s"]) if multiple is None else f"{multiple:g} x unloaded"
     text = f"{line['statistic']} <= {limit}"
+    if line["service_class"] is not None:
+        text = f"{line['service_class']}: {text}"
     if line["met"] is None:
         return f"{text} no such request"
     if multiple is not None and line["observed_multiple"] is not None:
@@ -200,6 +203,29 @@ def _throughput(summary: Summary) -> Iterator[str]:
         met = human.percent(slo["met_frac"])
         parts.append(f"goodput {_rate(rates['goodput_per_s'])} requests/s ({met} met the SLO)")
     yield from _labelled("throughput", parts)
+
+
+def _classes(summary: Summary) -> Iterator[str]:
+    """One row a class: what became of its requests, how fast they were."""
+    records = summary["classes"]
+    if not records:
+        return
+    titles = ("requests", "finished", "rejected", "left", "TTFT p50", "TTFT p99", "goodput", "in the SLO")
+    widths = (10, 10, 10, 7, 11, 11, 12, 12)
+    yield f"{'classes':<{LABEL_WIDTH}}" + _cells(titles, widths)
+    for record in records:
+        ttft = record["ttft"]
+        cells = (
+            human.count(record["num"]),
+            human.count(record["num_finished"]),
+            human.count(record["num_rejected"]),
+            human.count(record["num_left"]),
+            human.duration(ttft["p50_s"]),
+            human.duration(ttft["p99_s"]),
+            f"{_rate(record['goodput_per_s'])} /s",
+            human.percent(record["slo_met_frac"]),
+        )
+        yield f"  {record['service_class']:<{LABEL_WIDTH - 2}}" + _cells(cells, widths)
 
 
 def _rate(value: float | None) -> str:

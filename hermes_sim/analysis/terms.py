@@ -85,9 +85,32 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "status",
-        "What became of a request: finished, rejected, unfinished, or failed.",
-        ("rejected", "unfinished", "failure"),
-        ("finished",),
+        "What became of a request: finished, rejected (at the front door, or because no engine can hold it), failed "
+        "(lost to failures too often), left (its client hung up), or unfinished; `reason` says why it was not finished.",
+        ("rejected", "unfinished", "failure", "front door", "patience"),
+        ("finished", "reason"),
+    ),
+    Term(
+        "service class",
+        "A kind of requests with a priority, a promise (SLO) and a patience of its own, claimed by pipeline or drawn "
+        "by weight (`classes` of a workload). Each has its own goodput; objectives are judged over its own requests.",
+        ("SLO", "goodput", "front door", "patience"),
+        ("class", "classes", "priority"),
+    ),
+    Term(
+        "front door",
+        "Where a cluster takes requests in or rejects them (`admission`): a rate limit (reason rate_limit), places "
+        "inside (queue_full, or shed: turned out for a higher class), a first token that would come too late "
+        "(too_late).",
+        ("status", "service class", "rejected"),
+        ("admission", "rate limit", "early rejection", "shed"),
+    ),
+    Term(
+        "patience",
+        "How long a client waits for its first token or its last one before it hangs up; its request is then taken "
+        "back from wherever it is, and its KV blocks are free (reasons no_first_token and no_end).",
+        ("status", "service class"),
+        ("left", "hang up"),
     ),
     Term(
         "timestamp",

@@ -17,7 +17,10 @@ Table = dict[str, Column]
 REQUESTS: dict[str, str] = {
     "request": "int64",
     "pipeline": "category",
-    "status": "category",  # finished | rejected | unfinished | failed
+    "status": "category",  # finished | rejected | unfinished | failed | left
+    "reason": "category",  # why not finished: too_long | lost | rate_limit | queue_full | shed | too_late |
+    # no_first_token | no_end; "" else
+    "service_class": "category",  # "" where the workload has none
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
     "arrival_s": "float64",

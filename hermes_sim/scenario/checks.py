@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.scenario.admission_checks import check_classes, check_front_door
 from hermes_sim.scenario.availability_checks import check_availability, check_links
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
@@ -29,6 +30,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
+    problems += [cluster.problem(path, message) for path, message in check_front_door(scenario)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
@@ -69,6 +71,7 @@ def check_pipelines(workload: WorkloadFile, document: Document) -> list[Problem]
         problems += [
             document.problem(("pipelines", index, *path), message) for path, message in check_pipeline(pipeline)
         ]
+    problems += [document.problem(path, message) for path, message in check_classes(workload)]
     taken = workload.traffic.trace.pipeline if workload.traffic.trace is not None else None
     if taken is not None and taken not in names:
         message = f"there is no pipeline {taken!r} ({listed(sorted(names))}).{did_you_mean(taken, sorted(names))}"

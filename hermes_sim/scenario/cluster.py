@@ -28,6 +28,7 @@ from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.scenario.admission import Admission
 from hermes_sim.scenario.autoscaling import Autoscaling
 from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
@@ -231,6 +232,8 @@ class ClusterFile(Description):
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    admission: Admission | None = None
+    """Every request is taken in if not given."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""

@@ -25,3 +25,8 @@ class Scenario(Description):
     """One event per step: slower, the same results to the last bit."""
     notes: tuple[str, ...] = ()
     """What the checks found that a reader of the results should know."""
+
+    @property
+    def follows_requests(self) -> bool:
+        """Whether something outside the engines has to know when each request ends."""
+        return self.cluster.can_change or self.cluster.admission is not None or self.workload.any_patience

@@ -22,11 +22,13 @@ from hermes_sim.sim.ends import Ends
 from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.front_door import door_of
 from hermes_sim.sim.front_end import FrontEnd
 from hermes_sim.sim.incidents import Incidents
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.patience import PatientClients
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
 from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
@@ -73,6 +75,8 @@ class Coordinator:
         self.ends = Ends(self)
         self.retries = Retries(self)
         self.recall = Recall(self)
+        self.front_door = door_of(self)
+        self._patience = PatientClients(self) if lowered.scenario.workload.any_patience else None
         self._progress = ProgressReport(progress, self._now_s, self._counts)
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
         self._exact = ExactSteps(self.clock, self.handle, self._after_act) if self.is_exact else None
@@ -81,7 +85,11 @@ class Coordinator:
             return
         if self._is_watched():
             self.clock.before_step = self._bring_up_to_head
-        elif self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
+        elif (
+            not lowered.scenario.follows_requests
+            and not self.front_end.any_tokenizers
+            and not self.admission.any_sorted
+        ):
             self._is_laid_out = can_be_laid_out(lowered, self.admission.capacity)
 
     # ----- the run
@@ -105,6 +113,10 @@ class Coordinator:
     def _on_arrival(self, request: int) -> None:
         time_s = float(self.clock.now)
         lowered = self.lowered
+        if self.front_door is not None and not self.front_door.takes_in(request, time_s):
+            return
+        if self._patience is not None:
+            self._patience.arrived(request, time_s)
         for place in lowered.pipelines[lowered.request_pipeline[request]].roots:
             self.visits.start(request, place, time_s, ARRIVAL)
         self._progress.report()

@@ -11,6 +11,7 @@ from hermes_sim.sim.flows import Flow, Flows
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import HAND_OFF, TRANSFER
 from hermes_sim.sim.replicas import kv_transfer_bytes
+from hermes_sim.sim.status import UNFINISHED
 from hermes_sim.state.arrays import HAS_KV, HOLDS_KV, WATCHED
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class HandOver:
     def start_decode(self, request: int, prefill_row: int, decode: int, time_s: float) -> None:
         """Prefill has ended elsewhere: choose an engine, reserve blocks there, send the KV, then decode."""
         state, coordinator = self._state, self._coordinator
+        if coordinator.status[request] != UNFINISHED:  # nobody wants it any more
+            if state.row_slot[prefill_row] >= 0:
+                self._release(prefill_row, time_s, HAND_OFF)
+            return
         row = int(self._lowered.first_row[request]) + decode
         stages = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages
         if state.row_output[row] <= 1:

@@ -9,7 +9,7 @@ import numpy as np
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import StagePlan
-from hermes_sim.sim.status import FINISHED, NO_REASON, REJECTED, TOO_LONG, UNFINISHED
+from hermes_sim.sim.status import AT_THE_DOOR, FINISHED, NO_REASON, REJECTED, TOO_LONG, UNFINISHED
 from hermes_sim.sim.stuck import refuse_waiting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Ends:
         self._status = plain(coordinator.status)
         self._pending = pending_predecessors(lowered)
         self._open_ends = np.array([len(plan.terminals) for plan in lowered.pipelines])[lowered.request_pipeline]
-        self._ended_rows: set[int] | None = set() if coordinator.fleet is not None else None
+        self._ended_rows: set[int] | None = set() if coordinator.lowered.scenario.follows_requests else None
         """Rows whose end has been handed on: kept where a visit may end twice."""
         self.reason = np.zeros(lowered.requests.num_requests, np.int8)
         """[num_requests] of sim/status.py: why a request was not finished."""
@@ -108,6 +108,8 @@ class Ends:
             self._status[request] = status
             self.reason[request] = reason
             self.num_open -= 1
+            if self._coordinator.front_door is not None and reason not in AT_THE_DOOR:
+                self._coordinator.front_door.ended()
             self._coordinator.traffic.ended(request, time_s)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ def fill_rows(
     fill_samples(state, number, lengths.samples)
     has_follower = np.zeros(requests.num_requests, bool)
     has_follower[requests.previous[requests.previous >= 0]] = True
-    if requests.closed_loop is not None or scenario.cluster.can_change:
+    if requests.closed_loop is not None or scenario.follows_requests:
         has_follower[:] = True
     for pipeline, plan in enumerate(plans):
         members = np.flatnonzero(lengths.request_pipeline == pipeline)

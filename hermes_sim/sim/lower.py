@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.classes import draw_classes, priorities
 from hermes_sim.sim.engine_costs import max_draft_tokens
 from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds, fill_groups
 from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
@@ -43,6 +44,8 @@ class Lowered:
     pipelines: tuple[PipelinePlan, ...]
     request_pipeline: IntArray
     """[num_requests]"""
+    request_class: IntArray
+    """[num_requests] of the workload's classes; 0 where there are none."""
     first_row: IntArray
     """[num_requests + 1]: row of stage s of request r is first_row[r] + s."""
     row_stage: npt.NDArray[np.int16]
@@ -69,6 +72,9 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     network = Network(scenario.cluster.nodes, scenario.links, scenario.cluster.network, scenario.cluster.fabric)
     pipelines = scenario.workload.pipelines
     request_pipeline = draw_pipelines(pipelines, requests, scenario.seed)
+    request_class = draw_classes(scenario.workload, request_pipeline, scenario.seed)
+    if scenario.workload.classes:
+        requests = replace(requests, priority=priorities(scenario.workload, request_class))
     walks = {pipeline.name: visited_stages(pipeline) for pipeline in pipelines}
     lengths = Lengths.of(scenario, requests, request_pipeline, tuple(walks.values()))
     replicas = tuple(ReplicaBuilder(scenario, network, lengths).build())
@@ -94,6 +100,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         network=network,
         pipelines=plans,
         request_pipeline=request_pipeline,
+        request_class=request_class,
         first_row=lengths.first_row,
         row_stage=lengths.row_stage,
         row_parent=lengths.samples.parent,

@@ -43,6 +43,19 @@ class Recall:
             take_back(coordinator.handle, e, there, time_s, rank)
             coordinator.after_push(e)
 
+    def cancel(self, request: int, status: int, reason: int, time_s: float, rank: int) -> None:
+        """Nobody wants the request any more: all its passes and jobs are taken back, and it has ended."""
+        plan = self._lowered.pipelines[self._lowered.request_pipeline[request]]
+        first = int(self._lowered.first_row[request])
+        done: set[int] = set()
+        self._coordinator.ends.end_request(request, status, time_s, reason)
+        for place in range(len(plan.stages)):
+            if place in done or self._lowered.skipped[first + place]:
+                continue
+            places = plan.pass_of(place)
+            done.update(places)
+            self.take_back(request, places, time_s, rank)
+
     def _may_be_inside(self, row: int) -> bool:
         """Whether an engine was chosen for the visit and it has not ended there, or has left its KV there."""
         state = self._state

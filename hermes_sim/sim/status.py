@@ -25,6 +25,9 @@ TOO_LATE = 6
 NO_FIRST_TOKEN = 7
 NO_END = 8
 
+AT_THE_DOOR = frozenset({RATE_LIMIT, QUEUE_FULL, TOO_LATE})
+"""Of requests that were never taken in."""
+
 REASONS = (
     "", "too_long", "lost", "rate_limit", "queue_full", "shed", "too_late", "no_first_token", "no_end",
 )  # fmt: skip

@@ -1,0 +1,75 @@
+"""Classes, patience and the front door against pipelines and engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hermes_sim.batching import TokenBatching
+from hermes_sim.batching.python_batching import PythonOptions
+from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.scenario.document import KeyPath
+from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.workload import WorkloadFile, stage_kind
+
+Finding = tuple[KeyPath, str]
+
+
+def check_classes(workload: WorkloadFile) -> Iterator[Finding]:
+    """Key paths of the workload."""
+    names = [pipeline.name for pipeline in workload.pipelines]
+    claimed: dict[str, str] = {}
+    for index, one in enumerate(workload.classes):
+        if one.name in [other.name for other in workload.classes[:index]]:
+            yield ("classes", index, "name"), f"a second class named {one.name!r}"
+        for place, name in enumerate(one.pipelines):
+            path = ("classes", index, "pipelines", place)
+            if name not in names:
+                yield path, f"there is no pipeline {name!r} ({listed(names)}).{did_you_mean(name, names)}"
+            elif name in claimed:
+                yield path, f"pipeline {name!r} belongs to class {claimed[name]!r} already"
+            claimed.setdefault(name, one.name)
+    left = [name for name in names if name not in claimed]
+    if workload.classes and left and all(one.pipelines for one in workload.classes):
+        yield ("classes",), f"no class takes the requests of pipeline {left[0]!r}: give one without `pipelines`"
+    waits = [*(one.patience for one in workload.classes), workload.patience]
+    if any(one is not None and one.first_token_s is not None for one in waits):
+        for index, pipeline in enumerate(workload.pipelines):
+            if not any(stage_kind(stage) == "prefill" for _, stage in pipeline.leaves()):
+                yield (
+                    ("pipelines", index),
+                    f"pipeline {pipeline.name!r} has no token that a client could wait for (patience: first_token)",
+                )
+
+
+def check_front_door(scenario: Scenario) -> Iterator[Finding]:
+    """Key paths of the cluster."""
+    cluster, workload = scenario.cluster, scenario.workload
+    admission = cluster.admission
+    if admission is not None and admission.early_rejection is not None and admission.early_rejection.ttft is None:
+        promises = [workload.slo if one.slo is None else one.slo for one in workload.classes] or [workload.slo]
+        if any(not slo.ttft for slo in promises):
+            yield (
+                ("admission", "early_rejection"),
+                "a class without a bound on TTFT has no deadline: give `ttft` here, or `slo: {ttft: ...}` there",
+            )
+    if not takes_back(scenario):
+        return
+    for index, engine in enumerate(cluster.engines):
+        batching = engine.batching
+        if not isinstance(batching, TokenBatching):
+            continue
+        switches = batching.switches()
+        if switches.static_batch or switches.by_layers or isinstance(batching, PythonOptions):
+            yield (
+                ("engines", index, "batching", "kind"),
+                f"requests may be taken back here (patience, shedding, hedges), and the policy "
+                f"{getattr(batching, 'kind', '')!r} keeps what it has begun together: take another, such as "
+                "chunked_prefill",
+            )
+
+
+def takes_back(scenario: Scenario) -> bool:
+    """Whether anything takes a request back that an engine has."""
+    cluster, workload = scenario.cluster, scenario.workload
+    sheds = cluster.admission is not None and cluster.admission.when_full == "shed"
+    return sheds or workload.any_patience
