@@ -86,7 +86,7 @@ TERMS: dict[str, Term] = _terms(
     Term(
         "status",
         "What became of a request: finished, rejected (at the front door, or because no engine can hold it), failed "
-        "(lost to failures too often), left (its client hung up), or unfinished; `reason` says why it was not finished.",
+        "(lost to failures too often), left (its client hung up), or unfinished; `reason` says why not finished.",
         ("rejected", "unfinished", "failure", "front door", "patience"),
         ("finished", "reason"),
     ),

@@ -74,7 +74,7 @@ def lone_scenario(scenario: Scenario) -> Scenario:
         )
         for engine in scenario.cluster.engines
     )
-    alone = {"engines": engines, "availability": Availability(), "admission": None}
+    alone = {"engines": engines, "availability": Availability(), "admission": None, "power_caps": ()}
     patient = tuple(one.model_copy(update={"patience": None}) for one in scenario.workload.classes)
     return scenario.model_copy(
         update={

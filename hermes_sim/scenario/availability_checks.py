@@ -18,6 +18,10 @@ def check_availability(cluster: ClusterFile) -> Iterator[Finding]:
     """Key path in the cluster file, and what is wrong there."""
     for path, incident in incidents(cluster):
         yield from _check_target(cluster, path, incident)
+    for index, cap in enumerate(cluster.power_caps):
+        if cap.node is not None:
+            wrong = _check_node(cluster, parts_of(cap.node)[0])
+            yield from ((("power_caps", index, "node"), message) for message in wrong)
     for index, engine in enumerate(cluster.engines):
         yield from ((("engines", index, "autoscaling", *path), message) for path, message in _scaling(cluster, engine))
 

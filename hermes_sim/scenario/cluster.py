@@ -33,6 +33,7 @@ from hermes_sim.scenario.autoscaling import Autoscaling
 from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.power_cap import PowerCap
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -232,6 +233,8 @@ class ClusterFile(Description):
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    power_caps: tuple[PowerCap, ...] = ()
+    """Devices run at full clock if not given."""
     admission: Admission | None = None
     """Every request is taken in if not given."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
@@ -240,6 +243,6 @@ class ClusterFile(Description):
 
     @property
     def can_change(self) -> bool:
-        """Whether any replica can be away at some time."""
-        some = self.availability
-        return bool(some.outages or some.failures or any(engine.autoscaling for engine in self.engines))
+        """Whether any replica can be away, or slow, at some time."""
+        some, scales = self.availability, any(engine.autoscaling for engine in self.engines)
+        return bool(some.outages or some.failures or self.power_caps or scales)

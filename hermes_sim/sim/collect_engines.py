@@ -43,7 +43,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     busy_s, seconds = state.busy_s, state.shares[:, :4]
     on_s = coordinator.on_s(duration_s)
     idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
-    busy_j = (seconds * state.power_w).sum(axis=1)
+    busy_j = coordinator.speeds.busy_energy_j()
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
     drafted, accepted = state.total_drafted, state.total_accepted
     looked_up, hit = state.total_looked_up_blocks, state.total_hit_blocks

@@ -29,6 +29,7 @@ from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.patience import PatientClients
+from hermes_sim.sim.power_caps import PowerCaps
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
 from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
@@ -63,7 +64,7 @@ class Coordinator:
         self.arrival_s = self.traffic.arrival_s
         self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
-        self.speeds = Speeds(lowered.state)
+        self.speeds = Speeds(lowered.state, lowered.replicas)
         self.attempts = Attempts()
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
@@ -98,6 +99,7 @@ class Coordinator:
         """Until nothing is left to happen. Raises SimulationError if requests are stuck."""
         if self.fleet is not None:
             Incidents(self, self.fleet).start()
+            PowerCaps(self).start()
             for engine in self.lowered.scenario.cluster.engines:
                 if engine.autoscaling is not None:
                     Autoscaler(self, self.fleet, engine.name, engine.autoscaling).start()

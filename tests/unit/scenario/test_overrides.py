@@ -82,8 +82,8 @@ def test_the_last_one_wins(folder: Folder) -> None:
         ),
         (
             "cluster.zzz.y=1",
-            "--set cluster.zzz.y=1 zzz: unknown key; known here: name, title, nodes, network, engines, kv_stores, "
-            "routing, routing_per_stage, availability, admission, carbon, pue",
+            "--set cluster.zzz.y=1 zzz: unknown key; known here: name, title, nodes, network, fabric, engines, "
+            "kv_stores, routing, routing_per_stage, availability, admission, carbon, pue",
         ),
         (
             "workload.traffic.trace={format: azure}",
