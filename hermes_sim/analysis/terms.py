@@ -106,6 +106,13 @@ TERMS: dict[str, Term] = _terms(
         ("admission", "rate limit", "early rejection", "shed"),
     ),
     Term(
+        "hedge",
+        "A copy of a visit that is sent to a second engine when the first has not answered in time; the first answer "
+        "counts, the other is taken back (`routing: {hedge: ...}`).",
+        ("visit", "status"),
+        ("hedges", "hedged request"),
+    ),
+    Term(
         "patience",
         "How long a client waits for its first token or its last one before it hangs up; its request is then taken "
         "back from wherever it is, and its KV blocks are free (reasons no_first_token and no_end).",

@@ -41,6 +41,7 @@ REQUESTS: dict[str, str] = {
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
+    "num_hedges": "int64",  # copies of it that were sent to a second engine
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
     "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps

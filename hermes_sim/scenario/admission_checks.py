@@ -10,6 +10,7 @@ from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.scenario.document import KeyPath
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import WorkloadFile, stage_kind
+from hermes_sim.stages.decode import Decode
 
 Finding = tuple[KeyPath, str]
 
@@ -52,6 +53,7 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
                 ("admission", "early_rejection"),
                 "a class without a bound on TTFT has no deadline: give `ttft` here, or `slo: {ttft: ...}` there",
             )
+    yield from _check_hedges(scenario)
     if not takes_back(scenario):
         return
     for index, engine in enumerate(cluster.engines):
@@ -68,8 +70,23 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
             )
 
 
+def _check_hedges(scenario: Scenario) -> Iterator[Finding]:
+    """A copy goes from the router straight to an engine, and is one sequence."""
+    if not scenario.cluster.any_hedges:
+        return
+    stages = [stage for pipeline in scenario.workload.pipelines for _, stage in pipeline.leaves()]
+    path: KeyPath = ("routing", "hedge")
+    if any(stage_kind(stage) == "kv_retrieval" for stage in stages):
+        yield path, "a prompt whose KV comes from stores is not sent twice: leave hedge out, or kv_retrieval"
+    if any(isinstance(stage, Decode) and stage.num_samples > 1 for stage in stages):
+        yield path, "a request for several samples is not sent twice: leave hedge out, or num_samples"
+    for index, engine in enumerate(scenario.cluster.engines):
+        if engine.host.tokenize is not None:
+            yield ("engines", index, "host", "tokenize"), "a copy that must be tokenised again is not modelled (hedge)"
+
+
 def takes_back(scenario: Scenario) -> bool:
     """Whether anything takes a request back that an engine has."""
     cluster, workload = scenario.cluster, scenario.workload
     sheds = cluster.admission is not None and cluster.admission.when_full == "shed"
-    return sheds or workload.any_patience
+    return sheds or workload.any_patience or cluster.any_hedges

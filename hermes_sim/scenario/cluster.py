@@ -242,6 +242,11 @@ class ClusterFile(Description):
     """Power usage effectiveness: facility energy over device energy."""
 
     @property
+    def any_hedges(self) -> bool:
+        """Whether visits to any stage may be sent twice."""
+        return any(one.hedge is not None for one in (self.routing, *self.routing_per_stage.values()))
+
+    @property
     def can_change(self) -> bool:
         """Whether any replica can be away, or slow, at some time."""
         some, scales = self.availability, any(engine.autoscaling for engine in self.engines)

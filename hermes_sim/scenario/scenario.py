@@ -29,4 +29,6 @@ class Scenario(Description):
     @property
     def follows_requests(self) -> bool:
         """Whether something outside the engines has to know when each request ends."""
-        return self.cluster.can_change or self.cluster.admission is not None or self.workload.any_patience
+        cluster = self.cluster
+        asked = cluster.can_change or cluster.admission is not None or cluster.any_hedges
+        return asked or self.workload.any_patience

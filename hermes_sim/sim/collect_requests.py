@@ -69,6 +69,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_reloaded_tokens": reloaded(coordinator, total, number),
         "num_clipped_tokens": lowered.num_clipped,
         "num_retries": coordinator.retries.num_retries,
+        "num_hedges": constant(0, number) if coordinator.hedges is None else coordinator.hedges.num_hedges,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
         "energy_j": total_of(shares[:, ENERGY]),
         "idle_energy_j": spread(stages, other_j, state.row_engine, engine_s, number),

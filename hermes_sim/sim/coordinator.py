@@ -24,6 +24,7 @@ from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.front_door import door_of
 from hermes_sim.sim.front_end import FrontEnd
+from hermes_sim.sim.hedges import hedges_of
 from hermes_sim.sim.incidents import Incidents
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
@@ -76,6 +77,7 @@ class Coordinator:
         self.ends = Ends(self)
         self.retries = Retries(self)
         self.recall = Recall(self)
+        self.hedges = hedges_of(self)
         self.front_door = door_of(self)
         self._patience = PatientClients(self) if lowered.scenario.workload.any_patience else None
         self._progress = ProgressReport(progress, self._now_s, self._counts)
@@ -192,9 +194,16 @@ class Coordinator:
         row = event.subject
         if np.isnan(self.state.row_finish_s[row]):  # taken back since
             return
-        request = int(self.state.row_request[row])
+        time_s, request = float(self.clock.now), int(self.state.row_request[row])
+        if self.hedges is not None:
+            row = self.hedges.answered(row, time_s)
+            if row is None:
+                return
         place = int(self.lowered.row_stage[row])
-        self.ends.end_visit(request, place, float(self.clock.now), HAND_OFF)
+        if self.hedges is not None:
+            stages = self.lowered.pipelines[self.lowered.request_pipeline[request]].stages
+            self.hedges.learn(stages[place], row, time_s)
+        self.ends.end_visit(request, place, time_s, HAND_OFF)
 
     def _after_act(self, group: int) -> None:
         """One step has begun or ended, with one event a step."""

@@ -51,6 +51,17 @@ class Dispatch:
         state = self._state if router.in_python else self._handle
         return int(router.choose(state, candidates, row, turn, self._draws[row], plan.options))
 
+    def choose_other(self, plan: StagePlan, engine: int, row: int, time_s: float, rank: int) -> int | None:
+        """The router's choice among the engines but one; None if there is no other. Takes no turn."""
+        candidates = plan.candidates if self._fleet is None else self._fleet.usable(plan.candidates)
+        candidates = candidates[candidates != engine]
+        if len(candidates) == 0:
+            return None
+        if plan.router.reads_loads:
+            self.bring_up(candidates, time_s, rank)
+        state = self._state if plan.router.in_python else self._handle
+        return int(plan.router.choose(state, candidates, row, 0, self._draws[row], plan.options))
+
     def bring_up(self, engines: IntArray, time_s: float, rank: int) -> None:
         """Engines to the present, so that their loads can be read."""
         if not self._is_exact and len(engines) > 0:

@@ -67,7 +67,7 @@ def fill_rows(
             rows = lengths.first_row[members] + place
             stage = stage_plan.stage
             watchers = [s for s in stage_plan.successors if s not in (stage_plan.decode, stage_plan.more_decode)]
-            if watchers or stage_plan.written_by is not None:
+            if watchers or stage_plan.written_by is not None or stage_plan.hedge is not None:
                 state.row_flags[rows] |= WATCHED
             if place in plan.terminals:
                 state.row_flags[rows[has_follower[members]]] |= WATCHED

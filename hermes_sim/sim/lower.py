@@ -84,7 +84,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     loading = engines_that_load(plans)
     slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
-    sizes = array_sizes(replicas, queues, requests, lengths, groups, slots, len(plans))
+    sizes = array_sizes(replicas, queues, requests, lengths, groups, slots, plans)
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
     fill_engines(state, replicas, queues, slots, scenario.seed)
     fill_groups(state, replicas, groups)
@@ -141,7 +141,7 @@ def array_sizes(
     lengths: Lengths,
     groups: Sequence[Sequence[int]],
     slots: Sequence[int],
-    num_pipelines: int,
+    plans: Sequence[PipelinePlan],
 ) -> dict[str, int]:
     """Dimensions of state/arrays.FIELDS."""
     jobs = [r.engine.batching for r in replicas if isinstance(r.engine.batching, DynamicBatching)]
@@ -157,15 +157,21 @@ def array_sizes(
         "slots": most_slots,
         "jobs": most_jobs,
         "curve_points": CURVE_POINTS,
-        "rows": max(len(lengths.row_request) + len(lengths.samples.output), 1),
+        "rows": max(num_rows(lengths, plans), 1),
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
-        "plans": num_pipelines,
+        "plans": len(plans),
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
+
+
+def num_rows(lengths: Lengths, plans: Sequence[PipelinePlan]) -> int:
+    """Visits, further samples, and a copy of each visit where any may be hedged."""
+    hedged = any(stage.hedge is not None for plan in plans for stage in plan.stages)
+    return len(lengths.row_request) * (2 if hedged else 1) + len(lengths.samples.output)
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:

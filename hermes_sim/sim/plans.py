@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.routing.hedge import Hedge
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
@@ -70,6 +71,9 @@ class StagePlan:
     """KV retrieval: the stage whose end is that of the pass which begins with that prefill."""
     written_by: tuple[int, int] | None = None
     """Last stage of a pass whose KV is written to stores then: the retrieval before the pass, and its prefill."""
+
+    hedge: Hedge | None = None
+    """A prefill or a job that is sent to a second engine if the first takes long."""
 
     @property
     def may_split(self) -> bool:
@@ -180,6 +184,7 @@ def plan_pipeline(
                 prefill=retrieved_for(stages, place),
                 last_of_pass=last_of_pass(stages, place),
                 written_by=written_by(stages, place),
+                hedge=routing.hedge if visited.kind != "decode" and stage.runs_on != "nowhere" else None,
             )
         )
     check_samples(name, plans)

@@ -55,6 +55,8 @@ class Recall:
             places = plan.pass_of(place)
             done.update(places)
             self.take_back(request, places, time_s, rank)
+            if self._coordinator.hedges is not None:
+                self._coordinator.hedges.forget([first + one for one in places], time_s, rank)
 
     def _may_be_inside(self, row: int) -> bool:
         """Whether an engine was chosen for the visit and it has not ended there, or has left its KV there."""

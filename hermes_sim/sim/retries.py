@@ -34,6 +34,8 @@ class Retries:
         coordinator, lowered, state = self._coordinator, self._lowered, self._state
         availability = lowered.scenario.cluster.availability
         heads: dict[int, int] = {}
+        if coordinator.hedges is not None:
+            rows = coordinator.hedges.lost(rows)
         for lost in rows:
             row = int(state.row_parent[lost]) if state.row_parent[lost] >= 0 else lost
             request = int(state.row_request[row])

@@ -53,6 +53,9 @@ class Visits:
             if self._any_tokenizers and coordinator.tokenizing.is_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
+        if plan.hedge is not None:
+            assert coordinator.hedges is not None
+            coordinator.hedges.pushed(request, plan, place, engine, row, time_s)
 
     def push(self, engine: int, queue: int, row: int, time_s: float, rank: int) -> None:
         """The visit joins the engine's line."""

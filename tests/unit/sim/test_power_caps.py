@@ -71,7 +71,7 @@ def test_energy_of_requests_is_that_of_the_engines_through_a_change() -> None:
 def test_the_cap_of_a_cluster_is_shared() -> None:
     engines = [s.llm(replicas=2), s.workers(["embed", "retrieve"])]
     workload = s.workload(*s.RAG, traffic=s.traffic(rate="10 /s", num_requests=60))
-    case = s.cluster(*engines, power_caps=[{"cap": "1.5 kW", "at": "1 s", "lasts": "2 s"}]), workload
+    case = s.cluster(*engines, power_caps=[{"cap": "1.1 kW", "at": "1 s", "lasts": "2 s"}]), workload
     fast, slow = (simulate_scenario(load_scenario(*case, exact_steps=exact)) for exact in (False, True))
     assert_equal(fast, slow)
     free = simulate_scenario(load_scenario(s.cluster(*engines), workload))
