@@ -2,4 +2,14 @@
 
 from __future__ import annotations
 
-CLUSTER_OF = {"cascade": "h100x8_cascade", "kv_retrieval": "h100x8_kv_stores", "tool_agent": "h100x8_agents"}
+CLUSTER_OF = {
+    "cascade": "h100x8_cascade",
+    "edge_chat": "edge_cloud",
+    "kv_retrieval": "h100x8_kv_stores",
+    "text_to_image": "h100x8_diffusion",
+    "text_to_image_mixture": "h100x8_diffusion",
+    "tiers": "h100x8_front_door",
+    "tool_agent": "h100x8_agents",
+    "vision": "h100x8_encode",
+    "voice": "h100x8_encode",
+}

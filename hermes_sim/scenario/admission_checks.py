@@ -60,6 +60,12 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
         batching = engine.batching
         if not isinstance(batching, TokenBatching):
             continue
+        if engine.speculative is not None and engine.speculative.on is not None:
+            yield (
+                ("engines", index, "speculative"),
+                "requests may be taken back here (patience, shedding, hedges), and drafts on devices of their own "
+                "are not: leave one of them out",
+            )
         switches = batching.switches()
         if switches.static_batch or switches.by_layers or isinstance(batching, PythonOptions):
             yield (
@@ -78,6 +84,10 @@ def _check_hedges(scenario: Scenario) -> Iterator[Finding]:
     path: KeyPath = ("routing", "hedge")
     if any(stage_kind(stage) == "kv_retrieval" for stage in stages):
         yield path, "a prompt whose KV comes from stores is not sent twice: leave hedge out, or kv_retrieval"
+    if any(stage_kind(stage) == "encode" for stage in stages):
+        yield path, "a prompt that waits for vectors of encoders is not sent twice: leave hedge out, or encode"
+    if scenario.cluster.kv_transfer.reserve == "before_prefill":
+        yield path, "a copy does not reserve room for its decode: needs kv_transfer: {reserve: after_prefill}"
     if any(isinstance(stage, Decode) and stage.num_samples > 1 for stage in stages):
         yield path, "a request for several samples is not sent twice: leave hedge out, or num_samples"
     for index, engine in enumerate(scenario.cluster.engines):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.hardware.device import Device
 from hermes_sim.scenario.admission_checks import check_classes, check_front_door
 from hermes_sim.scenario.availability_checks import check_availability, check_links
 from hermes_sim.scenario.cluster import Engine
@@ -19,6 +20,7 @@ from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.workload import WorkloadFile
 
 
@@ -85,12 +87,23 @@ def placed_engines(hardware: Hardware) -> list[Placed]:
 
 
 def _placed(hardware: Hardware, engine: Engine) -> Placed:
-    model = hardware.models[engine.model] if engine.model is not None else None
+    model = served_model(engine, hardware.models)
     drafting = engine.speculative.draft.model_names() if engine.speculative is not None else ()
     draft = hardware.models[drafting[0]] if drafting else None
     for node in hardware.cluster.nodes:
         if engine.node in (None, node.name) and all(name in node.devices for name in engine.placement):
             profiles = {name: node.devices[name].profile for name in engine.placement}
             devices = {name: hardware.devices[profile] for name, profile in profiles.items()}
-            return Placed(engine, model, devices, draft)
+            return Placed(engine, model, devices, draft, _draft_device(hardware, engine))
     return Placed(engine, model, {}, draft)
+
+
+def _draft_device(hardware: Hardware, engine: Engine) -> Device | None:
+    """What drafts for the engine, if devices of their own do; None where no node has them."""
+    on = engine.speculative.on if engine.speculative is not None else None
+    if on is None:
+        return None
+    for node in hardware.cluster.nodes:
+        if on.node in (None, node.name) and on.device in node.devices:
+            return hardware.devices[node.devices[on.device].profile]
+    return None

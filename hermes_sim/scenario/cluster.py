@@ -15,9 +15,11 @@ from hermes_sim.core.schema import (
     Fraction,
     GramsPerKwh,
     Name,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    UsdPerKwh,
     name_in,
     not_required,
     one_of,
@@ -27,12 +29,15 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
+from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.admission import Admission
 from hermes_sim.scenario.autoscaling import Autoscaling
 from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.power_cap import PowerCap
 from hermes_sim.scenario.speculative import Speculative
 
@@ -107,7 +112,11 @@ class KvCache(Description):
     swap_space_bytes: Bytes = Field(default=4.0 * 2**30, alias="swap_space")
     """Host memory per device for the KV of preempted sequences (`preemption: swap`)."""
     dtype: Dtype | None = None
-    """As the model says if not given."""
+    """As the engine's `quantization` says, else the model, if not given."""
+    scale_group: PositiveInt | None = None
+    """Numbers that share a scale: the key or value of one head if not given, for integers; fp8 has none of its own."""
+    scale_bits: NonNegativeFloat = 32.0
+    """Scale and zero point of such a group."""
     num_gpu_blocks: PositiveInt | None = None
     """Stated number of blocks instead of the memory model."""
     activation_reserve_bytes: Bytes | None = Field(default=None, alias="activation_reserve")
@@ -172,6 +181,9 @@ class Engine(Description):
     """Stage kinds."""
     model: str | None = None
     """Language model, for prefill and decode."""
+    quantization: ServedQuantization | None = None
+    """Formats of the served weights, activations and KV, whatever the checkpoint's: `w4a16`. As the checkpoint if not
+    given."""
     replicas: PositiveInt = 1
     node: str | None = None
     """Node group; may be left out when only one has the device groups of `placement`."""
@@ -228,6 +240,8 @@ class ClusterFile(Description):
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
+    kv_transfer: KvTransfer = KvTransfer()
+    """From prefill to decode where they are served by engines of their own."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
@@ -237,7 +251,13 @@ class ClusterFile(Description):
     """Devices run at full clock if not given."""
     admission: Admission | None = None
     """Every request is taken in if not given."""
+    electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
+    """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
+    United States pays (EIA, Electric Power Monthly, 2024)."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
+    """Carbon intensity of the electricity."""
+    carbon_by_hour: CarbonByHour | None = None
+    """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
 

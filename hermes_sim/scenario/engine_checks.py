@@ -13,7 +13,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import GivenLoad, UniformLoad
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
-from hermes_sim.scenario.engine_memory import check_memory
+from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
 from hermes_sim.stages import STAGES
 
 LARGEST_STEP_TOKENS = 1_000_000
@@ -32,6 +32,8 @@ class Placed:
     """By device group of the placement."""
     draft: ModelArchitecture | None = None
     """Language model that drafts, for speculative decoding."""
+    draft_device: Device | None = None
+    """What it runs on, where that is not the engine's own devices."""
 
     @property
     def takes_tokens(self) -> bool:
@@ -133,7 +135,8 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    for key, is_set in (("engine_preset", engine.engine_preset), ("speculative", engine.speculative)):
+    token_keys = ("engine_preset", "speculative", "quantization")
+    for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
     if engine.parallel.dp > 1:
@@ -227,6 +230,8 @@ def _draft(placed: Placed) -> Iterator[Finding]:
     if placed.draft is not None and placed.draft.family in ("encoder", "encoder_decoder"):
         has = "is an encoder" if placed.draft.family == "encoder" else "has an encoder"
         yield ("speculative", "draft", "model"), f"{placed.draft.name} {has}: it drafts no tokens"
+    elif placed.draft is not None and placed.draft_device is not None:
+        yield from check_draft_device(placed.draft, placed.draft_device)
 
 
 def _divisors(number: int) -> str:
@@ -250,5 +255,6 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
 
 def _compute_dtypes(model: ModelArchitecture) -> list[Dtype]:
     """Of the matrix multiplies, each once."""
-    quantization = model.quantization
-    return list(dict.fromkeys([model.weight_dtype, *([quantization.compute_dtype] if quantization else [])]))
+    quantizations = [model.quantization, *model.quantization_by_part.values()]
+    narrow = [quantization.compute_dtype for quantization in quantizations if quantization is not None]
+    return list(dict.fromkeys([model.weight_dtype, *narrow]))

@@ -90,7 +90,8 @@ class Fleet:
             self._status[members] = FAILED
             for e in members.tolist():
                 lost += fail(coordinator.handle, e, time_s, FAILURE, self._most_rows(e)).tolist()
-                lost += coordinator.tokenizing.fail(e, time_s)
+                lost += coordinator.dispatch.lose(e)
+                coordinator.front_end.restart(e, time_s)
                 coordinator.after_push(e)
         return lost
 

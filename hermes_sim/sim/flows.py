@@ -18,6 +18,7 @@ from typing import Any
 from hermes_sim.hardware.network import Network, PhysicalLink, Route, through
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.ranks import TRANSFER
+from hermes_sim.sim.step_traffic import StepTraffic
 
 NO_SPEEDS: Mapping[int, float] = {}
 """All links have all of their bandwidth."""
@@ -53,10 +54,18 @@ class LinkUse:
 class Flows:
     """All transfers of a run."""
 
-    def __init__(self, clock: Clock, links: Sequence[PhysicalLink], network: Network | None = None) -> None:
-        """`network`: finds other ways round dead links; without one, flows over them wait."""
+    def __init__(
+        self,
+        clock: Clock,
+        links: Sequence[PhysicalLink],
+        network: Network | None = None,
+        steps: StepTraffic | None = None,
+    ) -> None:
+        """`network`: finds other ways round dead links; without one, flows over them wait. `steps`: what collectives
+        of engines send over the same links; nothing if not given."""
         self._clock = clock
         self._network = network
+        self._steps = steps
         self.links = list(links)
         self.uses = [LinkUse() for _ in links]
         self._speeds: dict[int, float] = {}
@@ -174,7 +183,14 @@ class Flows:
             del use.flows[flow]
             if not use.flows:
                 use.busy_s += now_s - use.busy_since_s
+                if self._steps is not None and self._steps.uses(link_id):
+                    self._steps.leave(link_id, 1.0)
         return neighbours
+
+    def count_sent(self, route: Route, num_bytes: float) -> None:
+        """Bytes that have crossed a route beside something else, whose time is not the links'."""
+        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+            self.uses[link_id].num_bytes += num_bytes * share
 
     def energy_j(self, route: Route, num_bytes: float) -> float:
         """Of moving so many bytes over all links of the route."""
@@ -204,7 +220,7 @@ class Flows:
     def _set_rates(self, changed: Flow, now_s: float) -> None:
         """New rates for everybody who shares with `changed`."""
         flows = [flow for flow in self._sharing(changed) if flow.remaining_bytes > 0.0 or flow is changed]
-        rates = fill(flows, self.links, self._speeds)
+        rates = fill(flows, self.links, self._speeds) if self._steps is None else self._beside_steps(flows, self._steps)
         for flow in flows:
             rate = rates[flow]
             if rate == flow.rate_bytes_per_s and flow.version > 0:
@@ -214,6 +230,28 @@ class Flows:
             flow.rate_bytes_per_s = rate
             flow.version += 1
             self._schedule_end(flow)
+
+    def _beside_steps(self, flows: Sequence[Flow], steps: StepTraffic) -> dict[Flow, float]:
+        """Rates where engines want their part of some of the links, which they are told."""
+        on_links = dict.fromkeys(link_id for flow in flows for link_id in flow.route.link_ids)
+        demands = steps.demands(on_links)
+        if not demands:
+            return fill(flows, self.links, self._speeds)
+        engines = []
+        for link_id, wanted in demands.items():
+            for frac in wanted:
+                rate = frac * self.links[link_id].bandwidth_bytes_per_s
+                if rate > 0.0:
+                    engines.append(Flow(0, Route((link_id,), (1.0,), 0.0, rate), 0.0, 0.0, 0.0, 0.0, nobody))
+        rates = fill([*flows, *engines], self.links, self._speeds)
+        for link_id, wanted in demands.items():
+            capacity = self.capacity_bytes_per_s(link_id)
+            on_link = self.uses[link_id].flows
+            taken = sum(rates.get(flow, 0.0) * share for flow, share in on_link.items())
+            even_frac = 1.0 / (len(on_link) + len(wanted))
+            left_frac = 1.0 - taken / capacity if capacity > 0.0 else 1.0
+            steps.leave(link_id, max(left_frac, even_frac))
+        return rates
 
     def _schedule_end(self, flow: Flow) -> None:
         version = flow.version
@@ -238,7 +276,7 @@ class Flows:
 
 
 def nobody(time_s: float) -> None:
-    """Told of the arrival of a transfer that was stopped."""
+    """Told of the arrival of a transfer that was stopped, or of an engine's steps, which do not arrive."""
 
 
 def left_bytes(flow: Flow, now_s: float) -> float:

@@ -30,7 +30,7 @@ class Recall:
         first = int(self._lowered.first_row[request])
         rows = [first + place for place in places]
         coordinator.attempts.end(rows)
-        coordinator.tokenizing.forget(rows)
+        coordinator.dispatch.forget(rows)
         holding = coordinator.hand_over.forget(rows)
         if coordinator.retrievals is not None:
             coordinator.retrievals.forget(rows)

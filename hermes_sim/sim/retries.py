@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -47,23 +47,49 @@ class Retries:
             place = row - int(lowered.first_row[request])
             places = lowered.pipelines[lowered.request_pipeline[request]].pass_of(place)
             coordinator.recall.take_back(request, places, time_s, FAILURE)
-            self._clear(request, places)
+            if self._left_at_s(request, places) is None:
+                self._clear(request, places)
             self._attempts[row] = self._attempts.get(row, 0) + 1
             if self._attempts[row] > availability.max_retries:
                 coordinator.ends.end_request(request, FAILED, time_s, LOST)
             else:
                 self.num_retries[request] += 1
-                self._send_at(request, row, time_s + availability.detection_s)
+                self._send_at(request, places, time_s + availability.detection_s)
 
-    def _send_at(self, request: int, row: int, time_s: float) -> None:
+    def _send_at(self, request: int, places: Sequence[int], time_s: float) -> None:
+        """Send the pass again then, or when the step in flight has ended that its last attempt is still in."""
         coordinator = self._coordinator
-        place = int(self._lowered.row_stage[row])
-        start = coordinator.attempts.guard(row, lambda at_s: coordinator.visits.start(request, place, at_s, ARRIVAL))
+        row = int(self._lowered.first_row[request]) + places[0]
 
-        def on_time(event: Any) -> None:
-            start(time_s)
+        def begin(at_s: float) -> None:
+            self._bring_up(request, places, at_s)
+            left_s = self._left_at_s(request, places)
+            if left_s is not None:
+                self._send_at(request, places, left_s)
+                return
+            self._clear(request, places)
+            coordinator.visits.start(request, places[0], at_s, ARRIVAL)
 
-        coordinator.clock.at(time_s, ARRIVAL, on_time, kind=RETRY, row=row)
+        guarded = coordinator.attempts.guard(row, begin)
+        coordinator.clock.at(time_s, ARRIVAL, lambda event: guarded(time_s), kind=RETRY, row=row)
+
+    def _bring_up(self, request: int, places: Sequence[int], time_s: float) -> None:
+        engines = {int(self._state.row_engine[row]) for row in self._inside(request, places)}
+        self._coordinator.dispatch.bring_up(np.array(sorted(engines), np.int64), time_s, ARRIVAL)
+
+    def _left_at_s(self, request: int, places: Sequence[int]) -> float | None:
+        """When the step ends that still computes for a pass which was taken back; None: none does."""
+        inside = self._inside(request, places)
+        if len(inside) == 0:
+            return None
+        ends_s = self._state.lane_end_s[self._state.row_engine[inside]]
+        return float(ends_s[np.isfinite(ends_s)].max())
+
+    def _inside(self, request: int, places: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Rows of a pass that hold a slot of an engine."""
+        first = int(self._lowered.first_row[request])
+        rows = self._coordinator.recall.with_samples([first + place for place in places])
+        return np.asarray(rows[self._state.row_slot[rows] >= 0])
 
     def _clear(self, request: int, places: Sequence[int]) -> None:
         """The rows of a pass, and of its samples, as before their first attempt; energy and engine time stay."""

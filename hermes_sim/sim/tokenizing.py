@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hermes_sim.sim.plain import plain
@@ -24,8 +24,6 @@ class Tokenizing:
         self._front_end = coordinator.front_end
         self._num_image_tokens = coordinator.lowered.requests.num_image_tokens
         self._prompt = plain(coordinator.state.row_prompt)
-        self._inside: dict[int, int] = {}
-        """Row of a prompt at the tokenisers -> its engine."""
 
     def is_first(self, engine: int, row: int, time_s: float) -> bool:
         """Send the visit to the engine's tokenisers, from where it joins the line; False: it has its tokens at once."""
@@ -43,31 +41,14 @@ class Tokenizing:
     ) -> None:
         """`go_on(ready_s)` is called then; until then routers see the prompt as a load of the engine."""
         coordinator = self._coordinator
-        coordinator.dispatch.count_load(engine, prompt_row, 1)
-        self._inside[prompt_row] = engine
+        coordinator.dispatch.expect(engine, prompt_row)
 
         def on_tokens(time_s: float) -> None:
-            del self._inside[prompt_row]
-            coordinator.dispatch.count_load(engine, prompt_row, -1)  # what comes next counts it again
+            coordinator.dispatch.arrives(prompt_row)
             go_on(time_s)
 
         guarded = coordinator.attempts.guard(row, on_tokens)
         coordinator.clock.at(ready_s, ARRIVAL, lambda event: guarded(ready_s), kind=kind, engine=engine, row=row)
-
-    def forget(self, rows: Sequence[int]) -> None:
-        """Nobody waits for the tokens of these visits any more; the worker goes on with them."""
-        for row in rows:
-            engine = self._inside.pop(row, None)
-            if engine is not None:
-                self._coordinator.dispatch.count_load(engine, row, -1)
-
-    def fail(self, engine: int, time_s: float) -> list[int]:
-        """The front end of an engine is gone with it: rows of the prompts that were there; its workers start anew."""
-        lost = [row for row, there in self._inside.items() if there == engine]
-        for row in lost:
-            del self._inside[row]
-        self._front_end.restart(engine, time_s)
-        return lost
 
     def ready_at_s(self, engine: int, row: int, prompt_row: int, time_s: float) -> float:
         """When the tokens of a prompt are there; a visit `row` waits for them."""

@@ -50,11 +50,30 @@ class Visits:
         if plan.stage.runs_on == "tokens":
             if not coordinator.admission.admits(request, plan, engine, row, time_s):
                 return
+
+            def go_on(at_s: float, at_rank: int) -> None:
+                self._enter(plan, place, engine, row, at_s, at_rank)
+
+            if plan.may_split and coordinator.hand_over.waits_for_room(request, plan, row, time_s, rank, go_on):
+                return
+        self._enter(plan, place, engine, row, time_s, rank)
+
+    def _enter(self, plan: StagePlan, place: int, engine: int, row: int, time_s: float, rank: int) -> None:
+        """Into the line of the engine that was chosen, behind vectors of encoders or by way of its tokenisers."""
+        coordinator = self._coordinator
+        if coordinator.fleet is not None and coordinator.fleet.has_failed(engine):  # while the visit waited for room
+            coordinator.retries.send_again([row], time_s)
+            return
+        if plan.stage.runs_on == "tokens":
+            embeddings = coordinator.embeddings
+            if plan.encoded_by and embeddings is not None and embeddings.are_first(plan, place, engine, row, time_s):
+                return
             if self._any_tokenizers and coordinator.tokenizing.is_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
         if plan.hedge is not None:
             assert coordinator.hedges is not None
+            request = int(self._state.row_request[row])
             coordinator.hedges.pushed(request, plan, place, engine, row, time_s)
 
     def push(self, engine: int, queue: int, row: int, time_s: float, rank: int) -> None:

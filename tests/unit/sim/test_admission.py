@@ -77,6 +77,7 @@ LEAVING: dict[str, tuple[s.Document, s.Document]] = {
     "prompts first": (s.cluster(s.llm(batching={"kind": "prefill_first", **SMALL}, kv_cache=TIGHT)), hurried()),
     "padded": (s.cluster(s.llm(batching={"kind": "padded", "max_num_seqs": 24}, kv_cache=TIGHT)), hurried()),
     "halves": (split(), hurried()),
+    "halves, room reserved before": (split(kv_transfer={"reserve": "before_prefill"}), hurried()),
     "samples": (
         s.cluster(s.llm(batching={"full_sequence_gate": False, "max_num_seqs": 64}, kv_cache={"num_gpu_blocks": 500})),
         s.workload(s.PREFILL, TWO_SAMPLES, traffic={**RUSH, **SHARED}, patience=HURRIED),

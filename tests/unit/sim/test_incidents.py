@@ -15,7 +15,7 @@ from hermes_sim.sim import simulate_scenario
 from tests import scenarios as s
 from tests.properties.test_exact_steps import FRONT_END, SHARED, TWO_SAMPLES, assert_equal, recalled, with_stores
 
-BUSY = s.workload(traffic=s.traffic(rate="20 /s", num_requests=120))
+BUSY = s.workload(traffic=s.traffic(rate="20 /s", num_requests=100))
 SPLIT = [s.llm("p", serves=["prefill"], replicas=2), s.llm("d", serves=["decode"], replicas=2)]
 TIGHT = [
     s.llm("p", serves=["prefill"], replicas=2),
@@ -39,7 +39,7 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     "halves": (s.cluster(*SPLIT, availability=failing({"engine": "p"}, {"engine": "d"})), BUSY),
     "halves that wait for blocks": (
         s.cluster(*TIGHT, availability=failing({"engine": "p"}, {"engine": "d"})),
-        s.workload(traffic=s.traffic(rate="40 /s", num_requests=150)),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=110)),
     ),
     "halves, samples": (
         s.cluster(*SPLIT, availability=failing({"engine": "p"}, {"engine": "d"})),
@@ -53,18 +53,31 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     ),
     "front end": (
         s.cluster(s.llm(replicas=2, host=FRONT_END), availability=failing({"engine": "llm"})),
-        s.workload(traffic=s.traffic(rate="40 /s", num_requests=150)),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=110)),
     ),
     "KV stores": (
         with_stores(s.llm(replicas=2), availability=failing({"engine": "llm"})),
-        s.workload(*recalled(), traffic={**s.traffic(rate="20 /s", num_requests=120), **SHARED}),
+        s.workload(*recalled(), traffic={**s.traffic(rate="20 /s", num_requests=100), **SHARED}),
     ),
     "KV stores, halves, front end": (
         with_stores(
             s.llm("p", serves=["prefill"], replicas=2, host=FRONT_END), s.llm("d", serves=["decode"], replicas=2),
             availability=failing({"engine": "p"}, {"engine": "d"}, {"node": "node", "mtbf": "2 s"}),
         ),
-        s.workload(*recalled(write="all"), traffic={**s.traffic(rate="20 /s", num_requests=120), **SHARED}),
+        s.workload(*recalled(write="all"), traffic={**s.traffic(rate="20 /s", num_requests=100), **SHARED}),
+    ),
+    "halves, room reserved before": (
+        s.cluster(
+            *TIGHT, availability=failing({"engine": "p"}, {"engine": "d"}), kv_transfer={"reserve": "before_prefill"}
+        ),
+        s.workload(traffic=s.traffic(rate="40 /s", num_requests=110)),
+    ),
+    "halves, layer by layer": (
+        s.cluster(
+            *SPLIT, availability=failing({"engine": "p"}, {"engine": "d"}, detection="0 s"),
+            kv_transfer={"reserve": "before_prefill", "mode": "layerwise"},
+        ),
+        BUSY,
     ),
     "devices": (s.cluster(*SPLIT, availability=failing({"device": "node.gpu"})), BUSY),
     "nodes": (
