@@ -54,6 +54,15 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
                 "a class without a bound on TTFT has no deadline: give `ttft` here, or `slo: {ttft: ...}` there",
             )
     yield from _check_hedges(scenario)
+    by_ttft = [
+        n for n, one in enumerate(cluster.engines) if one.autoscaling and one.autoscaling.metric == "missed_ttft"
+    ]
+    bounds = [limit for _, slo in workload.promises() for limit in slo.ttft.values()]
+    if by_ttft and not any(limit.time_s is not None for limit in bounds):
+        yield (
+            ("engines", by_ttft[0], "autoscaling", "metric"),
+            "missed_ttft needs a bound on TTFT that is a time: `slo: {ttft: {p99: 2 s}}` in the workload",
+        )
     if not takes_back(scenario):
         return
     for index, engine in enumerate(cluster.engines):

@@ -100,6 +100,9 @@ def _scaling(cluster: ClusterFile, engine: Engine) -> Iterator[Finding]:
         yield ("min_replicas",), f"is more than the {engine.replicas} replicas of engine {engine.name!r}"
     elif not scaling.min_replicas <= start <= engine.replicas:
         yield ("start_replicas",), f"must lie between min_replicas and replicas ({engine.replicas}), got {start}"
+    for index, one in enumerate(scaling.schedule):
+        if one.replicas > engine.replicas:
+            yield ("schedule", index, "replicas"), f"is more than the {engine.replicas} of engine {engine.name!r}"
     groups = {name for node in cluster.nodes for name in node.devices}
     if scaling.weights_on is not None and scaling.weights_on not in groups:
         near = did_you_mean(scaling.weights_on, sorted(groups))

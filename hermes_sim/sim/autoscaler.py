@@ -11,6 +11,7 @@ from hermes_sim.hardware.topology import Endpoint
 from hermes_sim.models.parameters import weight_bytes
 from hermes_sim.scenario.autoscaling import Autoscaling
 from hermes_sim.sim.fleet import DRAINING, STARTING, UP, Fleet, Key
+from hermes_sim.sim.missed_ttft import MissedTtft
 from hermes_sim.sim.ranks import CONTROL, TIMER
 
 if TYPE_CHECKING:
@@ -26,10 +27,12 @@ class Autoscaler:
         self._scaling = scaling
         self._keys = fleet.replicas_of(engine)
         self._below_since_s: float | None = None
+        self._missed = MissedTtft(coordinator) if scaling.metric == "missed_ttft" else None
 
     def start(self) -> None:
         """What runs when the run begins, and the first look."""
-        for key in self._keys[self._scaling.start_replicas or self._scaling.min_replicas :]:
+        running = max(self._scaling.start_replicas or 1, self._scaling.least(0.0))
+        for key in self._keys[running:]:
             self._fleet.switch_off(key, 0.0)
         self._look_at(self._scaling.interval_s)
 
@@ -48,13 +51,17 @@ class Autoscaler:
         live = [key for key in self._keys if fleet.status(key) == UP]
         coming = [key for key in self._keys if fleet.status(key) == STARTING]
         load = self._load(live, time_s)
-        if load > scaling.scale_up_above and not coming:
+        least = scaling.least(time_s)
+        if len(live) + len(coming) < least:
+            for _ in range(least - len(live) - len(coming)):
+                self._one_more(time_s)
+        elif load > scaling.scale_up_above and not coming:
             self._one_more(time_s)
         is_below = load < scaling.scale_down_below
         since_s = self._below_since_s
         self._below_since_s = (time_s if since_s is None else since_s) if is_below else None
         if is_below and since_s is not None and time_s - since_s >= scaling.scale_down_after_s:
-            if len(live) > scaling.min_replicas:
+            if len(live) > least:
                 fleet.drain(live[-1])
             self._below_since_s = None
         self._look_at(time_s + scaling.interval_s)
@@ -63,6 +70,8 @@ class Autoscaler:
         """Mean over the replicas that take requests; what waits for a replica counts too."""
         if not live:
             return np.inf if self._fleet.any_waiting else 0.0
+        if self._missed is not None:
+            return self._missed.frac(time_s - self._scaling.interval_s, time_s)
         engines = np.concatenate([self._fleet.members[key] for key in live])
         state = self._coordinator.state
         self._coordinator.dispatch.bring_up(engines, time_s, TIMER)

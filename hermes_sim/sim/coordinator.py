@@ -200,6 +200,8 @@ class Coordinator:
         if np.isnan(self.state.row_finish_s[row]):  # taken back since
             return
         time_s, request = float(self.clock.now), int(self.state.row_request[row])
+        if self.retries.is_over(row, time_s):
+            return
         if self.hedges is not None:
             row = self.hedges.answered(row, time_s)
             if row is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.sim.ranks import ARRIVAL, FAILURE
+from hermes_sim.sim.advance import take_back
+from hermes_sim.sim.ranks import ARRIVAL, FAILURE, HAND_OFF
 from hermes_sim.sim.status import FAILED, LOST, UNFINISHED
 from hermes_sim.state.arrays import WATCHED
 
@@ -28,6 +29,8 @@ class Retries:
         self._state = coordinator.state
         self.num_retries = np.zeros(self._lowered.requests.num_requests, np.int64)
         self._attempts: dict[int, int] = {}
+        self._leaving: set[int] = set()
+        """Rows of passes that were taken back and are in a step in flight yet."""
 
     def send_again(self, rows: Sequence[int], time_s: float) -> None:
         """Rows of visits and samples that were lost now. All that failed at this time must have failed by now."""
@@ -49,12 +52,24 @@ class Retries:
             coordinator.recall.take_back(request, places, time_s, FAILURE)
             if self._left_at_s(request, places) is None:
                 self._clear(request, places)
+            else:
+                self._leaving.update(self._inside(request, places).tolist())
             self._attempts[row] = self._attempts.get(row, 0) + 1
             if self._attempts[row] > availability.max_retries:
                 coordinator.ends.end_request(request, FAILED, time_s, LOST)
             else:
                 self.num_retries[request] += 1
                 self._send_at(request, places, time_s + availability.detection_s)
+
+    def is_over(self, row: int, time_s: float) -> bool:
+        """Whether a visit that has just ended in an engine had been taken back: its KV is given up."""
+        if row not in self._leaving:
+            return False
+        if self._state.row_slot[row] >= 0:
+            engine = int(self._state.row_engine[row])
+            take_back(self._coordinator.handle, engine, np.array([row], np.int64), time_s, HAND_OFF)
+            self._coordinator.after_push(engine)
+        return True
 
     def _send_at(self, request: int, places: Sequence[int], time_s: float) -> None:
         """Send the pass again then, or when the step in flight has ended that its last attempt is still in."""
@@ -68,6 +83,7 @@ class Retries:
                 self._send_at(request, places, left_s)
                 return
             self._clear(request, places)
+            self._leaving.difference_update(row + place - places[0] for place in places)
             coordinator.visits.start(request, places[0], at_s, ARRIVAL)
 
         guarded = coordinator.attempts.guard(row, begin)

@@ -148,6 +148,43 @@ class TestAutoscaling:
         assert arrivals[1]["llm[1]"] > arrivals[0]["llm[1]"]
 
 
+class TestSchedule:
+    def test_replicas_come_with_the_clock(self) -> None:
+        """Two from 3 s on, one again from 8 s of each period of 12 s on; the load would ask for none of it."""
+        quiet = s.workload(traffic=s.traffic(rate="2 /s", num_requests=60))
+        scaling = {
+            "scale_up_above": 1000, "scale_down_below": 900, "interval": "1 s", "start_time": "1 s",
+            "scale_down_after": "1 s", "period": "12 s",
+            "schedule": [{"at": "3 s", "replicas": 2}, {"at": "8 s", "replicas": 1}],
+        }  # fmt: skip
+        fast, slow = (
+            run(quiet, exact=exact, replicas=3, autoscaling=scaling, routing={"kind": "round_robin"})
+            for exact in (False, True)
+        )
+        visits = prefills(fast)
+        second = visits[visits["engine"] == "llm[1]"]["arrival_s"]
+        assert second.min() >= 4.0
+        assert (second % 12.0).between(4.0, 11.0).all()
+        assert second.max() > 16.0, "it came back the next day"
+        assert "llm[2]" not in set(visits["engine"])
+        np.testing.assert_array_equal(fast.requests["finish_s"], slow.requests["finish_s"])
+
+    def test_replicas_come_when_first_tokens_are_late(self) -> None:
+        scaling = {**SCALING, "metric": "missed_ttft", "scale_up_above": 0.05, "scale_down_below": 0.01}
+        burst = {
+            **s.workload(traffic=s.traffic(rate="40 /s", num_requests=400, prompt=1500)),
+            "slo": {"ttft": {"p99": "1 s"}},
+        }
+        results = run(burst, replicas=4, autoscaling=scaling)
+        first = prefills(results).groupby("engine", observed=True)["arrival_s"].min()
+        late = results.requests[results.requests["ttft_s"] > 1.0]["arrival_s"].min()
+        assert first["llm[1]"] >= late + 1.0 + 1.0 - 1e-9, (
+            "late for a second, then a start of two at a look each second"
+        )
+        calm = run({**burst, "slo": {"ttft": {"p99": "1000 s"}}}, replicas=4, autoscaling=scaling)
+        assert set(prefills(calm)["engine"]) == {"llm[0]"}
+
+
 class TestChecks:
     @pytest.mark.parametrize(
         ("keys", "message"),
@@ -156,6 +193,9 @@ class TestChecks:
             ({"availability": {"outages": [{**FAILURE, "replica": 2}]}}, "has replicas 0 to 1"),
             ({"autoscaling": {"scale_up_above": 1, "scale_down_below": 2}}, "must be less than scale_up_above"),
             ({"autoscaling": {"scale_up_above": 4, "scale_down_below": 2, "min_replicas": 3}}, "is more than the 2"),
+            ({"autoscaling": {**SCALING, "schedule": [{"at": "1 s", "replicas": 3}]}}, "is more than the 2"),
+            ({"autoscaling": {**SCALING, "schedule": [{"at": "2 d", "replicas": 2}]}}, "lie within its period"),
+            ({"autoscaling": {**SCALING, "metric": "missed_ttft"}}, "needs a bound on TTFT"),
         ],
     )
     def test_mistakes(self, keys: dict[str, Any], message: str) -> None:
