@@ -314,7 +314,7 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _over_time(summary: Summary) -> Iterator[str]:
-    """Three lines of bars for the busiest engine: batch, line, KV use."""
+    """Lines of bars for the busiest engine: batch, line, KV use, and replicas that take requests where some do not."""
     found = summary["over_time"]
     if found is None:
         return
@@ -327,6 +327,9 @@ def _over_time(summary: Summary) -> Iterator[str]:
         words = human.percent(highest) if column.endswith("_frac") else human.digits(highest)
         yield f"{title:<{LABEL_WIDTH}}{name:<9}{bars(values)}  up to {words}"
         title = ""
+    up = found["num_up"]
+    if min(up) < max(up):
+        yield f"{title:<{LABEL_WIDTH}}{'up':<9}{bars(up)}  {human.digits(min(up))} to {human.digits(max(up))}"
 
 
 def bars(values: Sequence[float]) -> str:

@@ -515,9 +515,10 @@ TERMS: dict[str, Term] = _terms(
     Term(
         "autoscaling",
         "Replicas that come and go with the load (`autoscaling` of an engine). on_s of an engine is the part of the "
-        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had.",
+        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had; "
+        "up_frac the share in which it took requests.",
         ("failure", "cost"),
-        ("on", "on time", "cold start"),
+        ("on", "on time", "cold start", "up"),
     ),
     Term(
         "unfinished",

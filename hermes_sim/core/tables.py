@@ -93,6 +93,7 @@ ENGINES: dict[str, str] = {
     "host_s": "float64",
     "duration_s": "float64",  # of the run
     "on_s": "float64",  # of the run, that it was paid for
+    "up_frac": "float64",  # of the run, in which it took requests
     "utilization_frac": "float64",  # busy / (duration x lanes)
     "flops": "float64",
     "bytes": "float64",
@@ -161,6 +162,7 @@ TIMELINE: dict[str, str] = {
     "engine": "category",
     "start_s": "float64",
     "end_s": "float64",
+    "up_frac": "float64",  # of the interval, in which it took requests
     "busy_s": "float64",
     "compute_s": "float64",
     "memory_s": "float64",

@@ -62,7 +62,7 @@ class Autoscaler:
         self._below_since_s = (time_s if since_s is None else since_s) if is_below else None
         if is_below and since_s is not None and time_s - since_s >= scaling.scale_down_after_s:
             if len(live) > least:
-                fleet.drain(live[-1])
+                fleet.drain(live[-1], time_s)
             self._below_since_s = None
         self._look_at(time_s + scaling.interval_s)
 

@@ -233,6 +233,12 @@ class Coordinator:
             return np.full(len(self.lowered.replicas), duration_s)
         return self.fleet.on_s(duration_s)
 
+    def up_s(self, edges_s: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """[num_engines, num_intervals] of each interval that each took requests."""
+        if self.fleet is None:
+            return np.tile(np.diff(edges_s), (len(self.lowered.replicas), 1))
+        return self.fleet.up_s(edges_s)
+
     @property
     def is_rejected(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[num_requests]"""

@@ -30,6 +30,9 @@ class Fleet:
         self._coordinator = coordinator
         number = len(coordinator.lowered.replicas)
         self._status = np.full(number, UP)
+        self._up_since_s = np.zeros(number)
+        self._ups: list[tuple[int, float, float]] = []
+        """(engine, from, to) times that are over in which each took requests."""
         self._on_since_s = np.zeros(number)
         self._on_s = np.zeros(number)
         self._waiting: list[Callable[[float], None]] = []
@@ -76,7 +79,23 @@ class Fleet:
         """[num_engines] seconds that each was paid for."""
         return np.where(self._status == OFF, self._on_s, self._on_s + np.maximum(duration_s - self._on_since_s, 0.0))
 
+    def up_s(self, edges_s: FloatArray) -> FloatArray:
+        """[num_engines, num_intervals] of each interval that each took requests."""
+        found = np.zeros((len(self._status), len(edges_s) - 1))
+        still = [(int(e), self._up_since_s[e], np.inf) for e in np.flatnonzero(self._status == UP)]
+        for e, from_s, to_s in (*self._ups, *still):
+            found[e] += np.maximum(np.minimum(edges_s[1:], to_s) - np.maximum(edges_s[:-1], from_s), 0.0)
+        return found
+
     # ----- changes
+
+    def _set(self, key: Key, status: int, time_s: float) -> None:
+        members = self.members[key]
+        if self.status(key) == UP:
+            self._ups += [(e, float(self._up_since_s[e]), time_s) for e in members.tolist()]
+        self._status[members] = status
+        if status == UP:
+            self._up_since_s[members] = time_s
 
     def fail(self, keys: Sequence[Key], time_s: float) -> list[int]:
         """Replicas lose all that they hold, at once; returns the rows of those who were there."""
@@ -87,7 +106,7 @@ class Fleet:
             self._num_failures[key] = self._num_failures.get(key, 0) + 1
             if self.status(key) in (FAILED, OFF):
                 continue
-            self._status[members] = FAILED
+            self._set(key, FAILED, time_s)
             for e in members.tolist():
                 lost += fail(coordinator.handle, e, time_s, FAILURE, self._most_rows(e)).tolist()
                 lost += coordinator.dispatch.lose(e)
@@ -111,16 +130,16 @@ class Fleet:
             if self._num_failures[key] == 0 and self.status(key) == FAILED:
                 self.bring_up(key, time_s)
 
-    def drain(self, key: Key) -> bool:
+    def drain(self, key: Key, time_s: float) -> bool:
         """A replica takes nothing new, and ends what it has; False: it takes nothing as it is."""
         if self.status(key) != UP:
             return False
-        self._status[self.members[key]] = DRAINING
+        self._set(key, DRAINING, time_s)
         return True
 
     def bring_up(self, key: Key, time_s: float) -> None:
         """The replica takes requests; whoever waited for one goes on."""
-        self._status[self.members[key]] = UP
+        self._set(key, UP, time_s)
         waiting, self._waiting = self._waiting, []
         for go_on in waiting:
             go_on(time_s)
@@ -128,11 +147,11 @@ class Fleet:
     def start(self, key: Key, time_s: float) -> None:
         """A replica that was off comes up: it is paid for from now on."""
         members = self.members[key]
-        self._status[members] = STARTING
+        self._set(key, STARTING, time_s)
         self._on_since_s[members] = time_s
 
     def switch_off(self, key: Key, time_s: float) -> None:
         """A replica that has nothing left costs nothing any more."""
         members = self.members[key]
-        self._status[members] = OFF
+        self._set(key, OFF, time_s)
         self._on_s[members] += time_s - self._on_since_s[members]

@@ -144,7 +144,7 @@ class Incidents:
     def _begin(self, incident: Incident, kind: str, unit: Unit, number: int, time_s: float) -> None:
         if kind == "maintenance":
             for key in unit.replicas:
-                self._fleet.drain(key)
+                self._fleet.drain(key, time_s)
         elif kind == "slow":
             assert incident.speed_frac is not None
             self._slow(incident, unit, number, incident.speed_frac, time_s)

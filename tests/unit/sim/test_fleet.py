@@ -61,6 +61,17 @@ class TestFailures:
         assert waited.any()
         assert (visits.loc[waited, "arrival_s"] == 3.0).all()
 
+    def test_when_it_took_requests_is_in_the_results(self) -> None:
+        results = run(availability={"outages": [FAILURE]})
+        engines = results.engines.set_index("engine")
+        away_s = min(3.0, results.duration_s) - 1.0
+        assert engines.loc["llm[0]", "up_frac"] == pytest.approx(1.0 - away_s / results.duration_s, rel=1e-9)
+        assert engines.loc["llm[1]", "up_frac"] == 1.0
+        own = results.timeline[results.timeline["engine"] == "llm[0]"]
+        inside = (own["start_s"] >= 1.0) & (own["end_s"] <= 3.0)
+        assert inside.any()
+        assert (own.loc[inside, "up_frac"] == 0.0).all()
+
     def test_too_many_times(self) -> None:
         outages = [{**FAILURE, "replica": None, "at": f"{1 + 0.2 * k} s", "lasts": "50 ms"} for k in range(4)]
         availability = {"outages": outages, "detection": "0 s", "max_retries": 1}
