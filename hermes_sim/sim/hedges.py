@@ -195,7 +195,7 @@ class Hedges:
 
 GIVEN = frozenset({
     "row_request", "row_prompt", "row_output", "row_text", "row_common", "row_priority", "row_client",
-    "row_first_sample", "row_num_samples", "row_units", "row_seconds",
+    "row_first_sample", "row_num_samples", "row_units", "row_seconds", "row_adapter",
 })  # fmt: skip
 """What a visit brings; all else is as before its first attempt."""
 

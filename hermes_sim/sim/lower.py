@@ -67,6 +67,11 @@ class Lowered:
     """Queue -> (engine, stage name)."""
 
     @property
+    def num_chain_rows(self) -> int:
+        """Visits, where a job may come before another stage; 0 where there are no jobs."""
+        return self.num_visits if len(self.state.row_plan) > 1 else 0
+
+    @property
     def num_visits(self) -> int:
         return len(self.row_stage)
 
@@ -170,8 +175,11 @@ def array_sizes(
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
+        **adapter_sizes(replicas, requests),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
-        "plans": len(plans),
+        "plans": sum(len(plan.stages) for plan in plans),
+        "chain_rows": max(len(lengths.row_request), 2) if any(queues.stages) else 1,
+        "hand_offs": sum(lanes_of_jobs(replicas)) + in_step * (4 * most_slots + most_jobs) + 4,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
@@ -181,6 +189,19 @@ def num_rows(lengths: Lengths, plans: Sequence[PipelinePlan]) -> int:
     """Visits, further samples, and a copy of each visit where any may be hedged."""
     hedged = any(stage.hedge is not None for plan in plans for stage in plan.stages)
     return len(lengths.row_request) * (2 if hedged else 1) + len(lengths.samples.output)
+
+
+def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[str, int]:
+    """Dimensions that low-rank adapters set."""
+    slots = max((one.engine.lora.max_loras for one in replicas if one.engine.lora is not None), default=0)
+    named = 0 if requests.adapter is None or slots == 0 else int(requests.adapter.max(initial=-1)) + 1
+    return {"adapters": max(named, 1), "adapter_slots": max(slots, 1)}
+
+
+def lanes_of_jobs(replicas: Sequence[Replica]) -> list[int]:
+    """Jobs that each job engine may end at once."""
+    found = [replica.engine.batching for replica in replicas]
+    return [one.num_workers * one.max_batch_size for one in found if isinstance(one, DynamicBatching)]
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:
