@@ -12,6 +12,7 @@ CLUSTER_OF = {
     "long_prompts": "h100x32_racks",
     "text_to_image": "h100x8_diffusion",
     "text_to_image_mixture": "h100x8_diffusion",
+    "tiers": "h100x8_front_door",
     "token_routing": "h100x8_token_routing",
     "tool_agent": "h100x8_agents",
     "tool_waits": "h100x8_agents_auto",

@@ -59,6 +59,7 @@ def render(summary: Summary) -> str:
         _written(summary),
         _stages(summary),
         _throughput(summary),
+        _classes(summary),
         _images(summary),
         _engines(summary),
         _availability(summary),
@@ -118,6 +119,8 @@ def _objective(line: Mapping[str, Any]) -> str:
     multiple = line["limit_multiple"]
     limit = human.as_written(line["limit_s"]) if multiple is None else f"{multiple:g} x unloaded"
     text = f"{line['statistic']} <= {limit}"
+    if line["service_class"] is not None:
+        text = f"{line['service_class']}: {text}"
     if line["met"] is None:
         return f"{text} no such request"
     if multiple is not None and line["observed_multiple"] is not None:
@@ -214,6 +217,29 @@ def _throughput(summary: Summary) -> Iterator[str]:
     yield from _labelled("throughput", parts)
 
 
+def _classes(summary: Summary) -> Iterator[str]:
+    """One row a class: what became of its requests, how fast they were."""
+    records = summary["classes"]
+    if not records:
+        return
+    titles = ("requests", "finished", "rejected", "left", "TTFT p50", "TTFT p99", "goodput", "in the SLO")
+    widths = (10, 10, 10, 7, 11, 11, 12, 12)
+    yield f"{'classes':<{LABEL_WIDTH}}" + _cells(titles, widths)
+    for record in records:
+        ttft = record["ttft"]
+        cells = (
+            human.count(record["num"]),
+            human.count(record["num_finished"]),
+            human.count(record["num_rejected"]),
+            human.count(record["num_left"]),
+            human.duration(ttft["p50_s"]),
+            human.duration(ttft["p99_s"]),
+            f"{_rate(record['goodput_per_s'])} /s",
+            human.percent(record["slo_met_frac"]),
+        )
+        yield f"  {record['service_class']:<{LABEL_WIDTH - 2}}" + _cells(cells, widths)
+
+
 def _images(summary: Summary) -> Iterator[str]:
     """What encoders and diffusion models have done."""
     requests, parts = summary["requests"], []
@@ -295,7 +321,7 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _over_time(summary: Summary) -> Iterator[str]:
-    """Three lines of bars for the busiest engine: batch, line, KV use."""
+    """Lines of bars for the busiest engine: batch, line, KV use, and replicas that take requests where some do not."""
     found = summary["over_time"]
     if found is None:
         return
@@ -308,6 +334,9 @@ def _over_time(summary: Summary) -> Iterator[str]:
         words = human.percent(highest) if column.endswith("_frac") else human.digits(highest)
         yield f"{title:<{LABEL_WIDTH}}{name:<9}{bars(values)}  up to {words}"
         title = ""
+    up = found["num_up"]
+    if min(up) < max(up):
+        yield f"{title:<{LABEL_WIDTH}}{'up':<9}{bars(up)}  {human.digits(min(up))} to {human.digits(max(up))}"
 
 
 def bars(values: Sequence[float]) -> str:

@@ -81,7 +81,7 @@ class Results:
         """Results of a run that has just ended."""
         frames = run_frames(tables)
         requests = frames.pop("requests")
-        met = meets_every_objective(requests, objectives_of(scenario.workload.slo), unloaded)
+        met = meets_every_objective(requests, objectives_of(scenario.workload.promises()), unloaded)
         measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
         provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
@@ -111,7 +111,7 @@ class Results:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        return objectives_of(self.scenario.workload.slo)
+        return objectives_of(self.scenario.workload.promises())
 
     @property
     def measured_requests(self) -> pd.DataFrame:

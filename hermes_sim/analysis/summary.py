@@ -11,6 +11,7 @@ import pandas as pd
 
 from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
+from hermes_sim.analysis.classes import ENDINGS, class_records
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.engine_findings import engine_findings
 from hermes_sim.analysis.frames import floats, is_finished
@@ -42,6 +43,7 @@ def summarize(results: Results) -> dict[str, Any]:
         "requests": _requests(results),
         "latency": _latency(results),
         "slo": _slo(results, verdicts),
+        "classes": class_records(results.measured_requests, results.requests, results.window),
         "ttft_parts": _ttft_parts(results),
         "stages": _records(metrics.stage_times(results.measured_visits)),
         "throughput": _throughput(results),
@@ -83,8 +85,9 @@ def _requests(results: Results) -> dict[str, Any]:
     return {
         "num": len(requests),
         "num_measured": int(results.window.measured.sum()),
-        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
+        **{f"num_{name}": int(status.get(name, 0)) for name in ENDINGS},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_hedges": int(requests["num_hedges"].sum()),
         "num_refused": int((requests["num_refusals"] > 0).sum()),
         "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
@@ -115,7 +118,7 @@ def _latency(results: Results) -> dict[str, Any]:
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
     latency["itl"] = metrics.itl_percentiles(results.itl, measured)
     comes_later = measured["num_thought_tokens"].any() or measured["num_candidates"].any()
-    if not comes_later and not results.scenario.workload.slo.ttfat:
+    if not comes_later and not any(one.latency == "ttfat" for one in results.objectives):
         del latency["ttfat"]  # the first token is the answer's
     latency["engine_ttft"] = metrics.latency_percentiles(floats(finished, "engine_ttft_s"))
     return {name: latency[name] for name in LATENCY_ORDER if name in latency}
@@ -136,6 +139,7 @@ def _objective(verdict: Verdict) -> dict[str, Any]:
     multiple = objective.is_multiple
     return {
         "latency": objective.latency,
+        "service_class": objective.service_class,
         "statistic": objective.statistic,
         "limit_s": None if multiple else objective.bound,
         "limit_multiple": objective.bound if multiple else None,

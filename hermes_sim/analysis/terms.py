@@ -85,9 +85,39 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "status",
-        "What became of a request: finished, rejected, unfinished, or failed.",
-        ("rejected", "unfinished", "failure"),
-        ("finished",),
+        "What became of a request: finished, rejected (at the front door, or because no engine can hold it), failed "
+        "(lost to failures too often), left (its client hung up), or unfinished; `reason` says why not finished.",
+        ("rejected", "unfinished", "failure", "front door", "patience"),
+        ("finished", "reason"),
+    ),
+    Term(
+        "service class",
+        "A kind of requests with a priority, a promise (SLO) and a patience of its own, claimed by pipeline or drawn "
+        "by weight (`classes` of a workload). Each has its own goodput; objectives are judged over its own requests.",
+        ("SLO", "goodput", "front door", "patience"),
+        ("class", "classes", "priority"),
+    ),
+    Term(
+        "front door",
+        "Where a cluster takes requests in or rejects them (`admission`): a rate limit (reason rate_limit), places "
+        "inside (queue_full, or shed: turned out for a higher class), a first token that would come too late "
+        "(too_late).",
+        ("status", "service class", "rejected"),
+        ("admission", "rate limit", "early rejection", "shed"),
+    ),
+    Term(
+        "hedge",
+        "A copy of a visit that is sent to a second engine when the first has not answered in time; the first answer "
+        "counts, the other is taken back (`routing: {hedge: ...}`).",
+        ("visit", "status"),
+        ("hedges", "hedged request"),
+    ),
+    Term(
+        "patience",
+        "How long a client waits for its first token or its last one before it hangs up; its request is then taken "
+        "back from wherever it is, and its KV blocks are free (reasons no_first_token and no_end).",
+        ("status", "service class"),
+        ("left", "hang up"),
     ),
     Term(
         "timestamp",
@@ -535,9 +565,10 @@ TERMS: dict[str, Term] = _terms(
     Term(
         "autoscaling",
         "Replicas that come and go with the load (`autoscaling` of an engine). on_s of an engine is the part of the "
-        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had.",
+        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had; "
+        "up_frac the share in which it took requests.",
         ("failure", "cost"),
-        ("on", "on time", "cold start"),
+        ("on", "on time", "cold start", "up"),
     ),
     Term(
         "unfinished",

@@ -17,7 +17,10 @@ Table = dict[str, Column]
 REQUESTS: dict[str, str] = {
     "request": "int64",
     "pipeline": "category",
-    "status": "category",  # finished | rejected | unfinished | failed
+    "status": "category",  # finished | rejected | unfinished | failed | left
+    "reason": "category",  # why not finished: too_long | lost | rate_limit | queue_full | shed | too_late |
+    # no_first_token | no_end; "" else
+    "service_class": "category",  # "" where the workload has none
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
     "adapter": "int64",  # low-rank adapter that it names, -1: none
@@ -48,6 +51,7 @@ REQUESTS: dict[str, str] = {
     "num_refusals": "int64",  # guards that have refused it
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
+    "num_hedges": "int64",  # copies of it that were sent to a second engine
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
     "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps
@@ -95,6 +99,7 @@ ENGINES: dict[str, str] = {
     "host_s": "float64",
     "duration_s": "float64",  # of the run
     "on_s": "float64",  # of the run, that it was paid for
+    "up_frac": "float64",  # of the run, in which it took requests
     "utilization_frac": "float64",  # busy / (duration x lanes)
     "flops": "float64",
     "bytes": "float64",
@@ -170,6 +175,7 @@ TIMELINE: dict[str, str] = {
     "engine": "category",
     "start_s": "float64",
     "end_s": "float64",
+    "up_frac": "float64",  # of the interval, in which it took requests
     "busy_s": "float64",
     "compute_s": "float64",
     "memory_s": "float64",

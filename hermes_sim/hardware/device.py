@@ -65,6 +65,10 @@ class Power(Description):
     memory_bound_frac: Fraction = 0.8
     network_bound_frac: Fraction = 0.3
     host_bound_frac: Fraction = 0.18
+    clock_exponent: float = Field(default=3.0, ge=1.0, le=3.0)
+    """Under a power cap, power above idle goes with the clock to this power: 3 while the voltage follows the clock."""
+    lowest_clock_frac: Fraction = 0.2
+    """Lowest clock that a cap can ask for, over the full one (H100 SXM: 345 of 1980 MHz by nvidia-smi)."""
 
 
 def _cost_model_may_be_left_out(schema: dict[str, Any]) -> None:

@@ -8,13 +8,14 @@ from hermes_sim.batching import TokenBatching
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device
-from hermes_sim.scenario.availability_checks import check_availability
+from hermes_sim.scenario.admission_checks import check_classes, check_front_door
+from hermes_sim.scenario.availability_checks import check_availability, check_links
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
 from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
-from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
+from hermes_sim.scenario.kv_store_checks import check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
@@ -35,9 +36,8 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems = check_cluster(engines, layout, cluster)
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
-    problems += [cluster.problem(path, message) for path, message in check_failing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_waiting(scenario)]
-    problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
+    problems += [cluster.problem(path, message) for path, message in check_front_door(scenario)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
@@ -63,8 +63,9 @@ def check_cluster(engines: Sequence[Placed], layout: Layout, document: Document)
         for path, message in check_engine(placed)
     ]
     problems += [document.problem(path, message) for path, message in layout.check()]
+    problems += [document.problem(path, message) for path, message in check_availability(layout.cluster)]
     if not problems:
-        found = check_kv_stores(layout.cluster, layout)
+        found = [*check_kv_stores(layout.cluster, layout), *check_links(layout.cluster, layout.network)]
         problems += [document.problem(path, message) for path, message in found]
     return problems
 
@@ -81,6 +82,7 @@ def check_pipelines(workload: WorkloadFile, document: Document) -> list[Problem]
         problems += [
             document.problem(("pipelines", index, *path), message) for path, message in check_pipeline(pipeline)
         ]
+    problems += [document.problem(path, message) for path, message in check_classes(workload)]
     taken = workload.traffic.trace.pipeline if workload.traffic.trace is not None else None
     if taken is not None and taken not in names:
         message = f"there is no pipeline {taken!r} ({listed(sorted(names))}).{did_you_mean(taken, sorted(names))}"

@@ -32,12 +32,15 @@ from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
-from hermes_sim.scenario.availability import Autoscaling, Availability
+from hermes_sim.scenario.admission import Admission
+from hermes_sim.scenario.autoscaling import Autoscaling
+from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.lora import Lora
+from hermes_sim.scenario.power_cap import PowerCap
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -263,6 +266,10 @@ class ClusterFile(Description):
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    power_caps: tuple[PowerCap, ...] = ()
+    """Devices run at full clock if not given."""
+    admission: Admission | None = None
+    """Every request is taken in if not given."""
     electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
     """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
     United States pays (EIA, Electric Power Monthly, 2024)."""
@@ -291,7 +298,12 @@ class ClusterFile(Description):
         return {**data, "kv_stores": filled}
 
     @property
+    def any_hedges(self) -> bool:
+        """Whether visits to any stage may be sent twice."""
+        return any(one.hedge is not None for one in (self.routing, *self.routing_per_stage.values()))
+
+    @property
     def can_change(self) -> bool:
-        """Whether any replica can be away at some time."""
-        some = self.availability
-        return bool(some.outages or some.failures or any(engine.autoscaling for engine in self.engines))
+        """Whether any replica can be away, or slow, at some time."""
+        some, scales = self.availability, any(engine.autoscaling for engine in self.engines)
+        return bool(some.outages or some.failures or self.power_caps or scales)

@@ -125,21 +125,6 @@ def _missing_way(
     return None
 
 
-def check_failing(scenario: Scenario) -> Iterator[Finding]:
-    """Key paths of the cluster: what a failure would leave half done elsewhere is not modelled."""
-    stages = [stage for pipeline in scenario.workload.pipelines for _, stage in pipeline.leaves()]
-    if not any(isinstance(stage, KvRetrieval) for stage in stages):
-        return
-    engines = {engine.name: engine for engine in scenario.cluster.engines}
-    availability = scenario.cluster.availability
-    failing = [(("outages", n), one.engine) for n, one in enumerate(availability.outages) if one.kind == "failure"]
-    failing += [(("failures", n), one.engine) for n, one in enumerate(availability.failures)]
-    for path, name in failing:
-        if name in engines and "prefill" in engines[name].serves:
-            words = f"engine {name!r} gets KV from stores: failures while KV is on its way are not modelled"
-            yield ("availability", *path), words
-
-
 def check_retrievals(scenario: Scenario) -> Iterator[Finding]:
     """Stages of kind kv_retrieval name stores of the cluster, of one size of chunks."""
     stores = {store.name: store for store in scenario.cluster.kv_stores}

@@ -15,9 +15,7 @@ Finding = tuple[KeyPath, str]
 
 def check_trees(scenario: Scenario) -> Iterator[Finding]:
     """Key paths of the workload: candidates are written where their prefixes were read, by engines that do not fail."""
-    availability = scenario.cluster.availability
-    failing = {one.engine for one in availability.outages if one.kind == "failure"}
-    failing |= {one.engine for one in availability.failures}
+    failing = _failing(scenario)
     for index, pipeline in enumerate(scenario.workload.pipelines):
         for place, stage in enumerate(pipeline.stages):
             if not isinstance(stage, TreeSearch):
@@ -37,3 +35,12 @@ def check_trees(scenario: Scenario) -> Iterator[Finding]:
             lost = sorted(failing & (reads | scores))
             if lost:
                 yield path, f"{stage.name!r} runs on engine {listed(lost)}: failures amid a search are not modelled"
+
+
+def _failing(scenario: Scenario) -> set[str]:
+    """Engines that can fail; all of them, where nodes, devices or links can."""
+    availability = scenario.cluster.availability
+    failures = [one for one in (*availability.outages, *availability.failures) if one.kind == "failure"]
+    if any(one.engine is None for one in failures):
+        return {engine.name for engine in scenario.cluster.engines}
+    return {one.engine for one in failures if one.engine is not None}

@@ -18,9 +18,11 @@ from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE
 from hermes_sim.sim.samples import fork_samples, push_branches
+from hermes_sim.sim.settle import charge_ticks
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
-from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
+from hermes_sim.sim.stretch import end_tick, stretch
 from hermes_sim.sim.token_steps import grant_reservations, reserve_now
+from hermes_sim.sim.withdraw import withdraw
 from hermes_sim.state.arrays import (
     HAS_KV,
     JOBS,
@@ -422,6 +424,7 @@ APPLY = 7
 ARRIVE = 8
 ABANDON = 9
 HAND_ON = 10
+WITHDRAW = 11
 
 
 @compiled_entry
@@ -449,6 +452,11 @@ def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int
         return abandon(state, e, time_s, numbers)
     if operation == PUSH:
         add_visit(state, e, queue, row, time_s)
+        return 0
+    if operation == WITHDRAW:
+        withdraw(state, e, numbers)
+        grant_reservations(state, e, time_s)
+        wake(state, e, time_s)
         return 0
     if operation == RESERVE:
         return 1 if reserve_or_wait(state, e, row) else 0
@@ -485,6 +493,11 @@ def fail(handle: Any, e: int, time_s: float, rank: int, num_rows: int) -> IntArr
     """The engine loses all it holds; returns the rows (of `num_rows`) of those that were in it."""
     rows = np.zeros(num_rows, np.int64)
     return rows[: enter(handle, ABANDON, rows, e, 0, 0, time_s, rank)]
+
+
+def take_back(handle: Any, e: int, rows: IntArray, time_s: float, rank: int) -> None:
+    """Visits and samples that nobody wants any more leave the engine: those that run when the step in flight ends."""
+    enter(handle, WITHDRAW, rows, e, 0, 0, time_s, rank)
 
 
 def push_arrivals(handle: Any, first: int, last: int) -> None:

@@ -39,7 +39,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         engines=engines,
         links=link_table(coordinator, duration_s),
         operators=operator_table(lowered),
-        timeline=timeline_table(lowered, timeline),
+        timeline=timeline_table(coordinator, timeline),
         itl_edges_s=itl_edges_s(),
         itl_counts=state.itl_counts.copy(),
         duration_s=duration_s,

@@ -49,7 +49,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     busy_s, seconds = state.busy_s, state.shares[:, :4]
     on_s = coordinator.on_s(duration_s)
     idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
-    busy_j = (seconds * state.power_w).sum(axis=1)
+    busy_j = coordinator.speeds.busy_energy_j()
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
     energy_j = busy_j + idle_j + drafting_energy_j(lowered, on_s)
     costs = engine_costs(lowered, timeline, energy_j, on_s)
@@ -72,6 +72,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "host_s": seconds[:, 3].copy(),
         "duration_s": np.full(len(replicas), duration_s),
         "on_s": on_s,
+        "up_frac": over(coordinator.up_s(timeline.edges_s).sum(axis=1), np.full(len(replicas), duration_s)),
         "utilization_frac": over(busy_s, lanes * duration_s),
         "flops": flops,
         "bytes": moved,
@@ -120,9 +121,9 @@ def worker_utilization(coordinator: Coordinator, duration_s: float) -> tuple[Flo
     return tokenizers, front_end.detokenizer_utilization_frac(coordinator.state, duration_s)
 
 
-def timeline_table(lowered: Lowered, timeline: Timeline) -> Table:
+def timeline_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     """One row per engine and interval; sums over the intervals are the totals of engine_table."""
-    state = lowered.state
+    lowered, state = coordinator.lowered, coordinator.state
     num_engines, num_intervals = timeline.flops.shape
     counters, lengths_s = timeline.counters, timeline.lengths_s
     busy_s = counters[:, :, TIMELINE_BUSY_S]
@@ -132,6 +133,7 @@ def timeline_table(lowered: Lowered, timeline: Timeline) -> Table:
     columns = {
         "start_s": np.broadcast_to(timeline.edges_s[:-1], (num_engines, num_intervals)),
         "end_s": np.broadcast_to(timeline.edges_s[1:], (num_engines, num_intervals)),
+        "up_frac": over(coordinator.up_s(timeline.edges_s), np.broadcast_to(lengths_s, busy_s.shape)),
         "busy_s": busy_s,
         "compute_s": counters[:, :, TIMELINE_COMPUTE_S],
         "memory_s": counters[:, :, TIMELINE_MEMORY_S],

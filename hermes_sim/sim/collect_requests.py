@@ -17,7 +17,7 @@ from hermes_sim.sim.collect_visits import named, of_all_samples
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.passes import route_outcomes
-from hermes_sim.sim.status import NAMES
+from hermes_sim.sim.status import NAMES, REASONS
 from hermes_sim.stages.guard import REFUSE, Guard
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 
@@ -60,6 +60,8 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "request": np.arange(number, dtype=np.int64),
         "pipeline": pipeline_names(lowered),
         "status": np.array(NAMES, object)[coordinator.status],
+        "reason": texts(REASONS, coordinator.ends.reason),
+        "service_class": class_names(lowered),
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
         "adapter": constant(-1, number) if requests.adapter is None else requests.adapter,
@@ -81,6 +83,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_refusals": refusals(lowered, stages),
         "num_clipped_tokens": lowered.num_clipped,
         "num_retries": coordinator.retries.num_retries,
+        "num_hedges": constant(0, number) if coordinator.hedges is None else coordinator.hedges.num_hedges,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
         **joules,
         "engine_s": total_of(engine_s),
@@ -207,6 +210,19 @@ def pipeline_names(lowered: Lowered) -> Array:
     if len(names) == 1:
         return np.full(lowered.requests.num_requests, names[0], object)
     return named(names, lowered.request_pipeline)
+
+
+def texts(names: Sequence[str], index: Array) -> Array:
+    """[num_requests] names by number; one for all where nothing happened."""
+    if not index.any():
+        return np.full(len(index), names[0], object)
+    return np.asarray(np.array(names, object)[index])
+
+
+def class_names(lowered: Lowered) -> Array:
+    """[num_requests] empty where the workload has no classes."""
+    names = [one.name for one in lowered.scenario.workload.classes] or [""]
+    return texts(names, lowered.request_class)
 
 
 def num_samples(lowered: Lowered, row_request: Array) -> IntArray:

@@ -84,13 +84,14 @@ class Embeddings:
             num_open -= 1
             if num_open == 0:
                 coordinator.row_transfer_s[row] = at_s - time_s
-                coordinator.dispatch.count_load(engine, row, -1)  # the push counts it again
+                coordinator.dispatch.arrives(row)  # the push counts it again
                 self._join(plan, place, engine, row, at_s)
 
-        coordinator.dispatch.count_load(engine, row, 1)  # routers see it from now on
+        coordinator.dispatch.expect(engine, row)
+        guarded = coordinator.attempts.guard(row, arrived)
         for route, num_bytes in transfers:
             coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)
-            self._flows.start(route, num_bytes, arrived)
+            self._flows.start(route, num_bytes, guarded)
         return True
 
     def _transfers(self, plan: StagePlan, place: int, engine: int, row: int) -> list[tuple[Route, float]]:

@@ -61,7 +61,7 @@ def fill_rows(
     fill_samples(state, number, lengths.samples)
     has_follower = np.zeros(requests.num_requests, bool)
     has_follower[requests.previous[requests.previous >= 0]] = True
-    if requests.closed_loop is not None or scenario.cluster.can_change:
+    if requests.closed_loop is not None or scenario.follows_requests:
         has_follower[:] = True
     for pipeline, plan in enumerate(plans):
         members = np.flatnonzero(lengths.request_pipeline == pipeline)
@@ -69,7 +69,7 @@ def fill_rows(
             rows = lengths.first_row[members] + place
             stage = stage_plan.stage
             watchers = [s for s in stage_plan.successors if s not in (stage_plan.decode, stage_plan.more_decode)]
-            if watchers or stage_plan.written_by is not None:
+            if watchers or stage_plan.written_by is not None or stage_plan.hedge is not None:
                 state.row_flags[rows] |= WATCHED
             if place in plan.terminals:
                 state.row_flags[rows[has_follower[members]]] |= WATCHED

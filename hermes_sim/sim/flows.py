@@ -98,7 +98,7 @@ class Flows:
             slowest_s = max(slowest_s, (num_bytes + others) / capacity if capacity > 0.0 else math.inf)
         return slowest_s + max((route.latency_s for route, _ in transfers), default=0.0)
 
-    def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> None:
+    def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> Flow:
         """Send now; `on_arrival(time_s)` is called when the last byte is there."""
         now_s = float(self._clock.now)
         self._count += 1
@@ -107,6 +107,19 @@ class Flows:
         flow = Flow(self._count, route, num_bytes, num_bytes, now_s, now_s, on_arrival)
         self._enter(flow, num_bytes, now_s)
         self._set_rates(flow, now_s)
+        return flow
+
+    def cancel(self, flow: Flow) -> None:
+        """An end of it is gone: the transfer stops where it is, and nobody is told. Nothing happens if it is over."""
+        now_s = float(self._clock.now)
+        flow.on_arrival = nobody
+        if not any(flow in self.uses[link_id].flows for link_id in flow.route.link_ids):
+            return
+        left = left_bytes(flow, now_s)
+        flow.version += 1
+        for link_id, share in zip(flow.route.link_ids, flow.route.share_frac, strict=True):
+            self.uses[link_id].num_bytes -= left * share
+        self._set_rates_of(self._leave(flow, now_s), now_s)
 
     def capacity_bytes_per_s(self, link_id: int) -> float:
         """What the link carries at present."""
@@ -229,7 +242,7 @@ class Flows:
             for frac in wanted:
                 rate = frac * self.links[link_id].bandwidth_bytes_per_s
                 if rate > 0.0:
-                    engines.append(Flow(0, Route((link_id,), (1.0,), 0.0, rate), 0.0, 0.0, 0.0, 0.0, _nowhere))
+                    engines.append(Flow(0, Route((link_id,), (1.0,), 0.0, rate), 0.0, 0.0, 0.0, 0.0, nobody))
         rates = fill([*flows, *engines], self.links, self._speeds)
         for link_id, wanted in demands.items():
             capacity = self.capacity_bytes_per_s(link_id)
@@ -262,8 +275,8 @@ class Flows:
         self._clock.at(arrival_s, TRANSFER, lambda event: flow.on_arrival(arrival_s), kind=1, row=flow.id)
 
 
-def _nowhere(time_s: float) -> None:
-    """An engine's steps do not arrive."""
+def nobody(time_s: float) -> None:
+    """Told of the arrival of a transfer that was stopped, or of an engine's steps, which do not arrive."""
 
 
 def left_bytes(flow: Flow, now_s: float) -> float:

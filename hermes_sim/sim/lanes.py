@@ -79,6 +79,13 @@ def start_lane(state: Any, e: int, lane: int, time_s: float) -> None:
 
 
 @compiled
+def slow_down(state: Any, e: int, seconds: Any) -> None:
+    """The devices are not at full speed at present: what each resource limits takes so much longer."""
+    for resource in range(4):
+        seconds[resource] *= state.slowdown[e, resource]
+
+
+@compiled
 def step_seconds(state: Any, e: int, lane: int) -> float:
     """How long the step that ends now took; what it took beyond its own seconds is booked where it belongs."""
     time_s = state.lane_end_s[e, lane]

@@ -13,7 +13,7 @@ import numpy as np
 from hermes_sim.batching.batch import NUM_DECODE_TOKENS, NUM_PREFILL, NUM_TOKENS, put_in_flight
 from hermes_sim.batching.schedule import schedule
 from hermes_sim.core.compiled import compiled
-from hermes_sim.sim.lanes import entry_free_s, free_lane, start_lane
+from hermes_sim.sim.lanes import entry_free_s, free_lane, slow_down, start_lane
 from hermes_sim.sim.pricing import (
     COMPUTE,
     HOST,
@@ -52,6 +52,8 @@ def begin_ranks(state: Any, group: int, time_s: float) -> None:
     for e in members:
         pad_to_largest(state, e, lane, most_tokens, any_prompt)
         seconds = state.lane_seconds[e, lane]
+        if state.is_slow[e] != 0:
+            slow_down(state, e, seconds)
         if state.links_limited[e] != 0:
             seconds[NETWORK] += link_wait_s(state, e, most_tokens, max(total_s(seconds), SHORTEST_STEP_S))
         host_s = max(host_s, seconds[HOST])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.speculative import Speculative
 from hermes_sim.scenario.visited import visited_stages
 from hermes_sim.scenario.workload import stage_kind
+from hermes_sim.sim.classes import draw_classes, priorities
 from hermes_sim.sim.embeddings import with_encoded_tokens
 from hermes_sim.sim.engine_costs import max_draft_tokens
 from hermes_sim.sim.fill_engines import CURVE_POINTS, fill_curves, fill_engines, fill_feeds
@@ -50,6 +51,8 @@ class Lowered:
     pipelines: tuple[PipelinePlan, ...]
     request_pipeline: IntArray
     """[num_requests]"""
+    request_class: IntArray
+    """[num_requests] of the workload's classes; 0 where there are none."""
     first_row: IntArray
     """[num_requests + 1]: row of stage s of request r is first_row[r] + s."""
     row_stage: npt.NDArray[np.int16]
@@ -90,6 +93,9 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     network = Network(scenario.cluster.nodes, scenario.links, scenario.cluster.network, scenario.cluster.fabric)
     pipelines = scenario.workload.pipelines
     request_pipeline = draw_pipelines(pipelines, requests, scenario.seed)
+    request_class = draw_classes(scenario.workload, request_pipeline, scenario.seed)
+    if scenario.workload.classes:
+        requests = replace(requests, priority=priorities(scenario.workload, request_class))
     walks = {pipeline.name: visited_stages(pipeline) for pipeline in pipelines}
     requests = with_encoded_tokens(requests, walks, request_pipeline, scenario.seed)
     lengths = Lengths.of(scenario, requests, request_pipeline, tuple(walks.values()))
@@ -100,7 +106,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     loading = engines_that_load(plans)
     slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
-    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, sum(len(plan.stages) for plan in plans))
+    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, plans)
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
     fill_engines(state, replicas, queues, slots, scenario.seed)
     fill_groups(state, replicas, shared)
@@ -117,6 +123,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         network=network,
         pipelines=plans,
         request_pipeline=request_pipeline,
+        request_class=request_class,
         first_row=lengths.first_row,
         row_stage=lengths.row_stage,
         row_parent=lengths.parent,
@@ -162,14 +169,14 @@ def array_sizes(
     lengths: Lengths,
     shared: SharedLinks,
     slots: Sequence[int],
-    num_stages: int,
+    plans: Sequence[PipelinePlan],
 ) -> dict[str, int]:
     """Dimensions of state/arrays.FIELDS."""
     jobs = [r.engine.batching for r in replicas if isinstance(r.engine.batching, DynamicBatching)]
     most_jobs = max((batching.max_batch_size for batching in jobs), default=1)
     most_slots = max(slots)
     in_step = max(len(group) for group in shared.groups)
-    num_rows = max(lengths.num_rows, 1)
+    rows = max(num_rows(lengths, plans), 1)
     return {
         **token_sizes(replicas, lengths.longest_sequence),
         "engines": len(replicas),
@@ -180,20 +187,26 @@ def array_sizes(
         "slots": most_slots,
         "jobs": most_jobs,
         "curve_points": CURVE_POINTS,
-        "rows": num_rows,
-        "draft_rows": num_rows if any(replica.num_draft_devices for replica in replicas) else 1,
-        "returning_rows": num_rows if any(keeps_for_later(r.engine) for r in replicas) else 1,
+        "rows": rows,
+        "draft_rows": rows if any(replica.num_draft_devices for replica in replicas) else 1,
+        "returning_rows": rows if any(keeps_for_later(r.engine) for r in replicas) else 1,
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
         **adapter_sizes(replicas, requests),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
-        "plans": num_stages,
+        "plans": sum(len(plan.stages) for plan in plans),
         "chain_rows": max(len(lengths.row_request), 2) if any(queues.stages) else 1,
         "hand_offs": sum(lanes_of_jobs(replicas)) + in_step * (4 * most_slots + most_jobs) + 4,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
+
+
+def num_rows(lengths: Lengths, plans: Sequence[PipelinePlan]) -> int:
+    """Visits, their further sequences, and a copy of each visit where any may be hedged."""
+    hedged = any(stage.hedge is not None for plan in plans for stage in plan.stages)
+    return lengths.num_rows + (len(lengths.row_request) if hedged else 0)
 
 
 def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[str, int]:

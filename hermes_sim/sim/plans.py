@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.routing.hedge import Hedge
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
@@ -74,6 +75,9 @@ class StagePlan:
     encoded_by: tuple[int, ...] = ()
     """Prefill: the encoders whose vectors it is the first to read."""
 
+    hedge: Hedge | None = None
+    """A prefill or a job that is sent to a second engine if the first takes long."""
+
     @property
     def may_split(self) -> bool:
         """Prefill: decode may have to go on in another engine."""
@@ -93,6 +97,20 @@ class PipelinePlan:
         """The stage that begins the sequence which this one is part of; itself if it is part of none."""
         before = next((n for n, one in enumerate(self.stages) if place in (one.decode, one.more_decode)), None)
         return place if before is None else self.head_of(before)
+
+    def pass_of(self, place: int) -> tuple[int, ...]:
+        """The stages of the pass, in order: the KV retrieval before its prefill, if any, to its last decode; a job
+        alone."""
+        head = place if self.stages[place].prefill is None else self.stages[place].prefill
+        assert head is not None
+        head = self.head_of(head)
+        found = [n for n, one in enumerate(self.stages) if one.prefill == head]
+        following: int | None = head
+        while following is not None:
+            found.append(following)
+            stage = self.stages[following]
+            following = stage.decode if stage.decode is not None else stage.more_decode
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +188,7 @@ def plan_pipeline(
                 prefill=retrieved_for(stages, place),
                 last_of_pass=last_of_pass(stages, place),
                 written_by=written_by(stages, place),
+                hedge=routing.hedge if visited.kind != "decode" and stage.runs_on != "nowhere" else None,
                 encoded_by=encoders_before(stages, place, before),
             )
         )

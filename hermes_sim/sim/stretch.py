@@ -29,12 +29,13 @@ from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
 from hermes_sim.sim.pricing import SHORTEST_STEP_S, link_wait_s
 from hermes_sim.sim.ranks import STEP_DONE
+from hermes_sim.sim.settle import settle
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations, hand_over
+from hermes_sim.sim.withdraw import let_go
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
 from hermes_sim.state.blocks import grow, seal
-from hermes_sim.state.clients import charge_output
 
 
 @compiled
@@ -115,32 +116,6 @@ def open_run(state: Any, e: int) -> None:
 
 
 @compiled
-def settle(state: Any, e: int) -> None:
-    """The run is over: the members' own counters catch up."""
-    ticks = state.stretch_ticks[e]
-    if ticks < 0:
-        return
-    charge_ticks(state, e)
-    for place in range(state.stretch_number[e]):
-        slot = np.int64(state.running[e, place])
-        state.slot_computed[e, slot] += ticks
-        state.slot_done[e, slot] += ticks
-        state.row_generated[state.slot_row[e, slot]] += ticks
-    state.stretch_ticks[e] = -1
-
-
-@compiled
-def charge_ticks(state: Any, e: int) -> None:
-    """Clients' counters catch up with the tokens of an open run."""
-    ticks = state.stretch_ticks[e] - state.stretch_charged[e]
-    if state.stretch_ticks[e] < 0 or ticks == 0:
-        return
-    for place in range(state.stretch_number[e]):
-        charge_output(state, e, np.int64(state.slot_row[e, state.running[e, place]]), ticks)
-    state.stretch_charged[e] = state.stretch_ticks[e]
-
-
-@compiled
 def stretch(
     state: Any, e: int, start_s: float, horizon_s: float, rank: int, limit_in_flight_s: float, limit_idle_s: float
 ) -> bool:
@@ -176,6 +151,8 @@ def stretch(
     num_free = state.num_free_blocks[e]
     sums = read_sums(state, e)
     power_w = (state.power_w[e, 0], state.power_w[e, 1], state.power_w[e, 2], state.power_w[e, 3])
+    is_slow = state.is_slow[e] != 0
+    slow = (state.slowdown[e, 0], state.slowdown[e, 1], state.slowdown[e, 2], state.slowdown[e, 3])
     seconds = (0.0, 0.0, 0.0, 0.0)
     opened = state.stretch_ticks[e]
     ticks = opened
@@ -191,6 +168,8 @@ def stretch(
         step_s = decode_seconds(tokens_s, attention, number, context_sum, context_max)
         if adapter_s > 0.0:
             step_s = (step_s[0], step_s[1] + adapter_s, step_s[2], step_s[3])
+        if is_slow:
+            step_s = (step_s[0] * slow[0], step_s[1] * slow[1], step_s[2] * slow[2], step_s[3] * slow[3])
         duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break
@@ -277,6 +256,10 @@ def end_tick(state: Any, e: int) -> None:
     state.next_start_s[e] = state.now_s[e]
     if ticks + 1 == state.stretch_most[e]:
         end_run(state, e, end_s)
+    if state.num_leaving[e] > 0:
+        settle(state, e)
+        let_go(state, e)
+        set_next_start(state, e)
     grant_reservations(state, e, end_s)
 
 

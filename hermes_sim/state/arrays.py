@@ -84,7 +84,8 @@ TIMELINE_FIRST_INTERVAL_S = 2.0**-6
     SWAPPED_IN,
     FINISHED_ROW,
     ACCEPTED,
-) = range(7)
+    WITHDRAWN,
+) = range(8)
 
 ITL_BINS_PER_OCTAVE_LOG2 = 6
 ITL_LOWEST_EXPONENT = -20
@@ -167,6 +168,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "is_slow": (_I8, ("engines",), 0),  # changed during a run, with slowdown: steps that begin take longer
+    "slowdown": (_F8, ("engines", "four"), 1.0),  # time limited by each resource, over what it is at full speed
     "device_column": (_I8, ("engines",), 0),  # compute; memory follows
     "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
     "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
@@ -207,6 +210,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "num_leaving": (_I8, ("engines",), 0),  # visits and samples that leave when the step in flight ends
     "steps_to_fetch": (_I8, ("engines",), 0),  # until new requests are fetched again
     "fetched_s": (_F8, ("engines",), 0.0),  # when they were
     "has_evicted": (_I8, ("engines",), 0),  # somebody was preempted while this step was decided
@@ -461,6 +465,8 @@ LOADED = 32
 """Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent, or the pass before it has left."""
 KEPT = 64
 """Row flag: it has ended, and its KV waits in its slot for the visit that goes on from it."""
+LEAVING = 128
+"""Row flag: nobody wants its tokens any more; it leaves when the step in flight ends."""
 
 FIXED_SIZES = {
     "one": 1,
