@@ -87,7 +87,7 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
         if any(isinstance(stage, TreeSearch) for stage in stages) and {"prefill", "decode"} & set(engine.serves):
             yield (
                 ("engines", index),
-                "requests may be taken back here (patience, shedding, hedges), and a search is not: leave one of them out",
+                "requests may be taken back here (patience, shedding, hedges), which no search can: leave one out",
             )
         switches = batching.switches()
         if switches.static_batch or switches.by_layers or isinstance(batching, PythonOptions):

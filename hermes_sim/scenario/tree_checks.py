@@ -40,7 +40,7 @@ def check_trees(scenario: Scenario) -> Iterator[Finding]:
 def _failing(scenario: Scenario) -> set[str]:
     """Engines that can fail; all of them, where nodes, devices or links can."""
     availability = scenario.cluster.availability
-    failures = [one for one in (*availability.outages, *availability.failures) if one.kind == "failure"]
-    if any(one.engine is None for one in failures):
-        return {engine.name for engine in scenario.cluster.engines}
-    return {one.engine for one in failures if one.engine is not None}
+    named = {one.engine for one in availability.outages if one.kind == "failure"}
+    named |= {one.engine for one in availability.failures if one.kind == "failure"}
+    everyone = {engine.name for engine in scenario.cluster.engines}
+    return everyone if None in named else everyone & named
