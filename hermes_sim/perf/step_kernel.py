@@ -34,8 +34,52 @@ HOST_SEQUENCE_S = 7  # host time of a sequence; `sampled` has it for every token
 HAS_ENCODER = 8  # 1: prompts go through an encoder of their own
 ENCODER_LAUNCH_FLOOR_S = 9  # host time to launch the encoder's kernels
 PROMPT_LAUNCH_FLOOR_S = 10  # LAUNCH_FLOOR_S of a step with prompts
-FIRST_KIND = 11
+INTERLEAVED_LAYERS = 11  # layers over which two half batches take turns; 0: a batch runs whole
+DECODE_UNIT = 12  # device group that attends for decodes, among those an engine spans
+DECODE_COMPUTE_W = 13  # power of that group above idle while its compute limits
+DECODE_MEMORY_W = 14  # ... its memory
+PROMPT_UNIT = 15  # the same of prompts
+PROMPT_COMPUTE_W = 16
+PROMPT_MEMORY_W = 17
+FIRST_KIND = 18
 NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS  # residual tables follow
+
+
+@compiled
+def decode_attention_seconds(
+    num_decode: int, num_tokens: int, context_sum: float, context_max: float, attention: FloatArray, start: int
+) -> tuple[float, bool]:
+    """Seconds of one layer's attention of the decodes, whether compute limits; of both halves of an interleaved batch."""
+    if attention[INTERLEAVED_LAYERS] > 0.0 and num_decode > 1:
+        seconds, is_compute = corrected_decode_seconds(
+            (num_decode + 1) // 2, (num_tokens + 1) // 2, 0.5 * context_sum, context_max, attention, start
+        )
+        return 2.0 * seconds, is_compute
+    return corrected_decode_seconds(num_decode, num_tokens, context_sum, context_max, attention, start)
+
+
+@compiled
+def hide_shorter(
+    compute_s: float, memory_s: float, network_s: float, attending_compute_s: float, attending_memory_s: float,
+    num_layers: float,
+) -> tuple[float, float, float]:
+    """Sub-batch interleaving: attention of one half of the batch runs beside everything else of the other half.
+
+    Of two halves and L layers, each with a turn on either side, the shorter side shows in one of its 2 L turns:
+    max(a, b) + min(a, b) / (2 L). Source: NeuPIMs (arXiv 2403.00579), section 6.
+    """
+    attending_s = attending_compute_s + attending_memory_s
+    rest_s = compute_s + memory_s + network_s - attending_s
+    if attending_s <= 0.0 or rest_s <= 0.0:
+        return compute_s, memory_s, network_s
+    hidden_frac = 1.0 - 0.5 / num_layers
+    if attending_s <= rest_s:
+        return compute_s - attending_compute_s * hidden_frac, memory_s - attending_memory_s * hidden_frac, network_s
+    return (
+        compute_s - (compute_s - attending_compute_s) * hidden_frac,
+        memory_s - (memory_s - attending_memory_s) * hidden_frac,
+        network_s - network_s * hidden_frac,
+    )
 
 
 @compiled
@@ -52,20 +96,28 @@ def decode_seconds(
     instead of arrays, so the same bits.
     """
     compute_s, memory_s, network_s, host_s = tokens_s
+    attending_compute_s = 0.0
+    attending_memory_s = 0.0
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
-        seconds, is_compute = corrected_decode_seconds(
+        seconds, is_compute = decode_attention_seconds(
             num_decode, num_decode, float(context_sum), float(context_max), attention, start
         )
         if is_compute:
             compute_s += attention[start + NUM_LAYERS] * seconds
+            attending_compute_s += attention[start + NUM_LAYERS] * seconds
         else:
             memory_s += attention[start + NUM_LAYERS] * seconds
+            attending_memory_s += attention[start + NUM_LAYERS] * seconds
     if attention[RECURRENCE_S] > 0.0:
         memory_s += (
             attention[RECURRENCE_S]
             + num_decode * attention[RECURRENCE_SEQUENCE_S]
             + num_decode * attention[RECURRENCE_TOKEN_S]
+        )
+    if attention[INTERLEAVED_LAYERS] > 0.0 and num_decode > 1:
+        compute_s, memory_s, network_s = hide_shorter(
+            compute_s, memory_s, network_s, attending_compute_s, attending_memory_s, attention[INTERLEAVED_LAYERS]
         )
     if num_decode > attention[MAX_CAPTURED_TOKENS]:
         device_s = compute_s + memory_s + network_s
@@ -119,13 +171,15 @@ def step_cost(
             out[resource] = tokens_s[resource]
     for resource in range(4):
         out[resource] += sampled[num_sampled, resource]
+    attending_compute_s = 0.0
+    attending_memory_s = 0.0
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
         num_layers = attention[start + NUM_LAYERS]
         together = num_decode > 0 and num_prefill > 0 and not has_encoder
         one_kernel = together and attention[start + MIXED_ROW_TOKENS] > 0.0
         if num_decode > 0 and not one_kernel:
-            seconds, is_compute = corrected_decode_seconds(
+            seconds, is_compute = decode_attention_seconds(
                 num_decode,
                 num_decode_tokens,
                 float(decode_context_sum),
@@ -136,6 +190,10 @@ def step_cost(
             if together:  # launched behind the prompts
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
+            if is_compute:
+                attending_compute_s += num_layers * seconds
+            else:
+                attending_memory_s += num_layers * seconds
         if num_prefill > 0:
             seconds, is_compute = corrected_prefill_seconds(
                 num_prefill,
@@ -155,6 +213,11 @@ def step_cost(
             + (num_decode + num_prefill) * attention[RECURRENCE_SEQUENCE_S]
             + num_tokens * attention[RECURRENCE_TOKEN_S]
         )
+    if attention[INTERLEAVED_LAYERS] > 0.0 and num_decode > 1:
+        out[COMPUTE], out[MEMORY], out[NETWORK] = hide_shorter(
+            out[COMPUTE], out[MEMORY], out[NETWORK],
+            attending_compute_s, attending_memory_s, attention[INTERLEAVED_LAYERS],
+        )  # fmt: skip
     if not captured:
         device_s = out[COMPUTE] + out[MEMORY] + out[NETWORK]
         launch_s = attention[PROMPT_LAUNCH_FLOOR_S] if num_prefill > 0 else attention[LAUNCH_FLOOR_S]

@@ -42,6 +42,12 @@ NUM_RESOURCES = 3
 """Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
 assigned, so only the memory column is ever above zero today."""
 
+MAX_UNITS = 3
+"""Device groups that one engine may span."""
+UNIT_J = MAX_UNITS
+"""Of an account by device group: seconds at work of each in the first columns, its joules above idle from here on."""
+NUM_UNIT_COLUMNS = 2 * MAX_UNITS
+
 BATCH_SIZE = 16
 """Numbers that describe a batch (batching/batch.py)."""
 
@@ -143,6 +149,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "num_units": (_I8, ("engines",), 0),  # device groups with an account of their own; 0: one, power_w says it all
     "max_batch_size": (_I8, ("engines",), 1),
     "max_wait_s": (_F8, ("engines",), 0.0),
     "first_queue": (_I8, ("engines",), 0),
@@ -158,6 +165,9 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_linear": (_F8, ("cost_kinds", "step_tokens", "four"), 0.0),
     "cost_decode_linear": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
     "cost_sampled": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
+    "cost_linear_units": (_F8, ("unit_kinds", "unit_tokens", "units"), 0.0),  # perf/unit_kernel.py
+    "cost_decode_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
+    "cost_sampled_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
     "cost_attention": (_F8, ("cost_kinds", "attention_coefficients"), 0.0),
     "curve_units": (_F8, ("queues", "curve_points"), 0.0),
     "curve_seconds": (_F8, ("queues", "curve_points", "four"), 0.0),
@@ -200,6 +210,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_start_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_held_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_seconds": (_F8, ("engines", "lanes", "four"), 0.0),
+    "lane_units": (_F8, ("engines", "lanes", "units"), 0.0),  # perf/unit_kernel.py
+    "lane_units_j": (_F8, ("engines", "lanes"), 0.0),  # their sum
     "lane_demand": (_F8, ("engines", "lanes", "resources"), 0.0),
     "lane_speed": (_F8, ("engines", "lanes"), 1.0),
     "lane_remaining_s": (_F8, ("engines", "lanes"), 0.0),
@@ -259,6 +271,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "hash_blocks": (_I4, ("engines", "hash_slots"), 0),
     # -- accumulators
     "shares": (_F8, ("engines", "shares"), 0.0),
+    "unit_sums": (_F8, ("engines", "units"), 0.0),  # of the device groups of an engine that spans several
     "num_steps": (_I8, ("engines",), 0),
     "busy_s": (_F8, ("engines",), 0.0),
     "batch_integral_s": (_F8, ("engines",), 0.0),
@@ -375,6 +388,7 @@ FIXED_SIZES = {
     "one": 1,
     "two": 2,
     "four": 4,
+    "units": NUM_UNIT_COLUMNS,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
     "resources": NUM_RESOURCES,
