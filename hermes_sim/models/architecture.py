@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import Description, Dtype, NonNegativeInt, PositiveInt, Source
+from hermes_sim.core.schema import Description, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Source
+from hermes_sim.models.sparsity import Sparsity
 
 Part = Literal["attention", "mlp", "experts", "shared_experts", "state_space", "lm_head"]
 """Groups of matrices that a quantised checkpoint treats alike; embedding, norms, routers and biases stay wide."""
@@ -108,6 +109,14 @@ class Quantization(Description):
     parts: tuple[Part, ...] = Field(min_length=1)
     scale_bytes_per_weight: float = Field(default=0.0, ge=0.0)
     """Scales and zero points, spread over the weights they belong to."""
+    sparsity: Sparsity | None = None
+    """Zeros in a fixed pattern, left out of memory; dense if not given."""
+    outlier_columns_frac: Fraction = 0.0
+    """Input channels that are multiplied apart in the activations' dtype, weights and all (LLM.int8)."""
+    outlier_weights_frac: Fraction = 0.0
+    """Single weights that are kept in 16 bits beside the others, each with a 16-bit index (SpQR)."""
+    online_rotation: bool = False
+    """Inputs of the output and down projections are rotated by a Hadamard matrix before each product (QuaRot)."""
 
 
 class ModelArchitecture(Description):
@@ -179,6 +188,10 @@ class ModelArchitecture(Description):
     activation_dtype: Dtype = "bf16"
     kv_dtype: Dtype = "bf16"
     quantization: Quantization | None = None
+    quantization_by_part: dict[Part, Quantization] = Field(default={})
+    """Parts that are treated otherwise than `quantization` says."""
+    kv_scale_bytes_per_element: NonNegativeFloat = 0.0
+    """Scales and zero points of a quantised KV cache, spread over its numbers."""
     published_num_parameters: float | None = None
     """For the test: what the authors state."""
     sources: dict[str, Source]

@@ -18,6 +18,7 @@ from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.workload import WorkloadFile
 
 
@@ -83,7 +84,7 @@ def placed_engines(hardware: Hardware) -> list[Placed]:
 
 
 def _placed(hardware: Hardware, engine: Engine) -> Placed:
-    model = hardware.models[engine.model] if engine.model is not None else None
+    model = served_model(engine, hardware.models)
     drafting = engine.speculative.draft.model_names() if engine.speculative is not None else ()
     draft = hardware.models[drafting[0]] if drafting else None
     for node in hardware.cluster.nodes:

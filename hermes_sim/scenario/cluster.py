@@ -15,6 +15,7 @@ from hermes_sim.core.schema import (
     Fraction,
     GramsPerKwh,
     Name,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seconds,
@@ -26,6 +27,7 @@ from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
+from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
@@ -103,7 +105,11 @@ class KvCache(Description):
     swap_space_bytes: Bytes = Field(default=4.0 * 2**30, alias="swap_space")
     """Host memory per device for the KV of preempted sequences (`preemption: swap`)."""
     dtype: Dtype | None = None
-    """As the model says if not given."""
+    """As the engine's `quantization` says, else the model, if not given."""
+    scale_group: PositiveInt | None = None
+    """Numbers that share a scale: the key or value of one head if not given, for integers; fp8 has none of its own."""
+    scale_bits: NonNegativeFloat = 32.0
+    """Scale and zero point of such a group."""
     num_gpu_blocks: PositiveInt | None = None
     """Stated number of blocks instead of the memory model."""
     activation_reserve_bytes: Bytes | None = Field(default=None, alias="activation_reserve")
@@ -168,6 +174,9 @@ class Engine(Description):
     """Stage kinds."""
     model: str | None = None
     """Language model, for prefill and decode."""
+    quantization: ServedQuantization | None = None
+    """Formats of the served weights, activations and KV, whatever the checkpoint's: `w4a16`. As the checkpoint if not
+    given."""
     replicas: PositiveInt = 1
     node: str | None = None
     """Node group; may be left out when only one has the device groups of `placement`."""

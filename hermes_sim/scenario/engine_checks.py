@@ -133,7 +133,8 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    for key, is_set in (("engine_preset", engine.engine_preset), ("speculative", engine.speculative)):
+    token_keys = ("engine_preset", "speculative", "quantization")
+    for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
     if engine.parallel.dp > 1:
@@ -250,5 +251,6 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
 
 def _compute_dtypes(model: ModelArchitecture) -> list[Dtype]:
     """Of the matrix multiplies, each once."""
-    quantization = model.quantization
-    return list(dict.fromkeys([model.weight_dtype, *([quantization.compute_dtype] if quantization else [])]))
+    quantizations = [model.quantization, *model.quantization_by_part.values()]
+    narrow = [quantization.compute_dtype for quantization in quantizations if quantization is not None]
+    return list(dict.fromkeys([model.weight_dtype, *narrow]))

@@ -21,7 +21,7 @@ from hermes_sim.core.schema import (
 
 StoredDtype = Literal["bf16", "fp16", "fp8", "int8", "fp4", "int4", "int2"]
 BITS_PER_BYTE = 8.0
-STORED_BITS: dict[str, float] = {name: BITS_PER_BYTE * size for name, size in DTYPE_BYTES.items()} | {"int2": 2.0}
+STORED_BITS: dict[str, float] = {name: BITS_PER_BYTE * size for name, size in DTYPE_BYTES.items()}
 
 
 class KvStore(Description):

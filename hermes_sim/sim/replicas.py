@@ -21,6 +21,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
 from hermes_sim.sim.lengths import Lengths
@@ -114,7 +115,7 @@ class ReplicaBuilder:
             device=device,
             num_cores=cores // num_ranks,
             link=self._link(engine, own),
-            model=self._scenario.models[engine.model] if engine.model is not None else None,
+            model=served_model(engine, self._scenario.models),
             costs=costs,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
@@ -131,7 +132,8 @@ class ReplicaBuilder:
             return self._network.tp_link(own[:1])
 
     def _costs(self, engine: Engine, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> EngineCosts:
-        if engine.model is None:
+        model = served_model(engine, self._scenario.models)
+        if model is None:
             raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
         assert isinstance(engine.batching, TokenBatching)
         tensor = self._network.tp_link(own[: engine.parallel.tp])
@@ -147,7 +149,7 @@ class ReplicaBuilder:
             draft = draft_model_name(engine)
             self._known[key] = build_engine_costs(
                 engine,
-                self._scenario.models[engine.model],
+                model,
                 self._scenario.models[draft] if draft is not None else None,
                 self._device(own[0]),
                 links,
