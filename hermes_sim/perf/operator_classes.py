@@ -22,7 +22,7 @@ CLASSES: tuple[OperatorClass, ...] = ("linear", "attention", "prefill_attention"
 
 Phase = Literal["decode", "prefill"]
 
-EXPERTS = frozenset({"experts_up", "experts_act", "experts_down", "experts_combine"})
+EXPERTS = frozenset({"experts_up", "experts_act", "experts_down", "experts_combine", "experts_all_reduce"})
 
 
 class Crossing(NamedTuple):

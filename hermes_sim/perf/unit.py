@@ -24,8 +24,8 @@ class Unit:
     """As it computes: with the bandwidth inside the memory where units at the banks do the work."""
     tp: int
     """Devices of the group."""
-    num_cores: int | None = None
-    """Of all of them that are the engine's; None: every core."""
+    share_frac: float = 1.0
+    """Of the devices' cores that are the engine's; peak and bandwidth of `device` are of this share."""
     bandwidth_bytes_per_s: float = float("inf")
     """Between them, per device and direction."""
     latency_s: float = 0.0
@@ -35,11 +35,6 @@ class Unit:
     def idle_w(self) -> float:
         """Of all devices, or of the engine's cores of them."""
         return self.device.power.idle_w * self.tp * self.share_frac
-
-    @property
-    def share_frac(self) -> float:
-        """The engine's part of the devices."""
-        return 1.0 if self.num_cores is None else self.num_cores / (self.tp * self.device.num_cores)
 
     @property
     def active_w(self) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
-from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS, NUM_LAYERS
+from hermes_sim.perf.operators.attention import DECODE_LAUNCH_S, NUM_LAYER_COEFFICIENTS, NUM_LAYERS, PREFILL_LAUNCH_S
 from hermes_sim.perf.operators.corrected_attention import corrected_prefill_seconds
 from hermes_sim.perf.step_kernel import (
     DECODE_COMPUTE_W,
@@ -65,6 +65,8 @@ def unit_cost(
             seconds, is_compute = decode_attention_seconds(
                 num_decode, num_decode_tokens, float(decode_context_sum), float(decode_context_max), attention, start
             )
+            if num_prefill > 0:  # launched behind the prompts
+                seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[decoding] += num_layers * seconds
             power_w = attention[DECODE_COMPUTE_W if is_compute else DECODE_MEMORY_W]
             out[UNIT_J + decoding] += num_layers * seconds * power_w

@@ -90,7 +90,7 @@ class HandOver:
             self._state.row_flags[row] |= HAS_KV
             coordinator.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
 
-        route = self._lowered.network.group_route(source.endpoints, target.endpoints)
+        route = self._lowered.network.group_route(source.kv_endpoints, target.kv_endpoints)
         coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)
         self._flows.start(route, num_bytes, arrived)
 
