@@ -74,9 +74,9 @@ class DigitalArray(Description):
     num_sub_macros: PositiveInt = 1
     """Parts of a macro that group themselves for any N:M up to M = 2 x parts (FlexCiM, arXiv 2504.14365); 1: fixed."""
     merge_cycles: NonNegativeFloat = 0.0
-    """More cycles of a product where sub-macros' sums are merged."""
+    """More cycles of a product: sums of sub-macros are merged."""
     merge_energy_frac: Fraction = 0.0
-    """More energy of the products for distributing inputs and merging sums."""
+    """More energy of products: inputs are selected or distributed, sums merged."""
 
     @field_validator("patterns")
     @classmethod
@@ -107,10 +107,6 @@ class DigitalArray(Description):
             yield from (f"{number}:{group}" for number in range(1, group))
             group *= 2
 
-    def is_flexible(self) -> bool:
-        """Sub-macros are merged, which takes cycles and energy."""
-        return self.num_sub_macros > 1
-
     def vector_s(self, dtype: Dtype) -> float:
         """Between two input vectors of a macro: cycles of the input's bits, times the groups of rows that take turns."""
         return ceil(self.operands[dtype].bits / self.input_bits_per_cycle) * self.row_groups / self.clock_hz
@@ -123,7 +119,7 @@ class DigitalArray(Description):
         """Joules of so many multiply-adds."""
         operand = self.operands[dtype]
         per_product = operand.bits * operand.bits * self.energy_per_bit_product_j * operand.energy_factor
-        return num_products * per_product * (1.0 + (self.merge_energy_frac if self.is_flexible() else 0.0))
+        return num_products * per_product * (1.0 + self.merge_energy_frac)
 
     def weight_bits(self, dtype: Dtype, pattern: str | None) -> float:
         """Written for one weight, zeros counted: the kept ones, and their places in the group."""

@@ -88,6 +88,8 @@ class ArrayOperators:
     """Of one number."""
     stays_frac: float
     """Of the weights that stay in the cells from step to step."""
+    read_bytes_per_s: float = inf
+    """From the device's memory, where the others are written from."""
 
     @property
     def num_kernels(self) -> float:
@@ -110,7 +112,9 @@ class ArrayOperators:
         return np.maximum(compute_s, write_s) if overlaps else compute_s + write_s, write_s > compute_s
 
     def _write_bytes_per_s(self) -> float:
-        return self.array.write_bytes_per_s if isinstance(self.array, DigitalArray) else inf
+        """Through the write ports, no faster than the memory gives."""
+        ports = self.array.write_bytes_per_s if isinstance(self.array, DigitalArray) else inf
+        return min(ports, self.read_bytes_per_s)
 
     def _compute_s(self, product: ArrayProduct, num_tokens: FloatArray) -> FloatArray:
         """Vectors one after the other, in as many passes as the macros need, and no faster than the power allows."""

@@ -136,6 +136,7 @@ def _on_array(
         products=_products(model, operators, array),
         names=tuple(dict.fromkeys(operator.name for operator in operators)),
         activation_bytes=DTYPE_BYTES[model.activation_dtype],
+        read_bytes_per_s=unit.device.memory.bandwidth_bytes_per_s,
         stays_frac=min(array.num_macros * array.num_tiers / needed_tiles(model, unit, classes, pp), 1.0),
     )
 
