@@ -108,7 +108,7 @@ class DigitalArray(Description):
             group *= 2
 
     def vector_s(self, dtype: Dtype) -> float:
-        """Between two input vectors of a macro: cycles of the input's bits, times the groups of rows that take turns."""
+        """Between two input vectors of a macro: cycles of the input's bits, for each group of rows in turn."""
         return ceil(self.operands[dtype].bits / self.input_bits_per_cycle) * self.row_groups / self.clock_hz
 
     def latency_s(self, num_row_tiles: int) -> float:

@@ -20,7 +20,6 @@ from hermes_sim.core.schema import (
     UsdPerHour,
     Watts,
 )
-
 from hermes_sim.core.units import format_quantity
 from hermes_sim.hardware.cim_array import CimArray
 from hermes_sim.hardware.cost_model import CostModel

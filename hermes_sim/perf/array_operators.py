@@ -172,9 +172,7 @@ class ArrayOperators:
 
     def bytes(self, num_steps: FloatArray, num_counts: FloatArray) -> FloatArray:
         """Bytes between the array and the device's memory: activations, and weights that are written again."""
-        activations = sum(
-            product.count * product.rows_per_token * (product.n + product.k) for product in self.products
-        )
+        activations = sum(product.count * product.rows_per_token * (product.n + product.k) for product in self.products)
         mean = np.divide(num_counts, num_steps, out=np.zeros(np.shape(num_steps)), where=num_steps > 0.0)
         written = np.zeros(mean.size)
         for product in self.products:
@@ -192,8 +190,12 @@ def total_tiles(products: Sequence[ArrayProduct], array: Array) -> float:
 
 
 def array_products(
-    operators: Sequence[Operator], array: Array, num_tokens: int, *,
-    num_experts: float = 0.0, experts_per_token: float = 0.0,
+    operators: Sequence[Operator],
+    array: Array,
+    num_tokens: int,
+    *,
+    num_experts: float = 0.0,
+    experts_per_token: float = 0.0,
 ) -> tuple[ArrayProduct, ...]:
     """Products of one device from its operators at `num_tokens`, cut by patterns of zeros. KeyError: unknown dtype."""
     found = []

@@ -107,8 +107,8 @@ def memory_plan(
     activation_reserve_bytes: replaces the estimate of activations and runtime, per device. num_gpu_blocks: replaces the
     number of blocks that follows from the memory. Spreading experts (ep) over the devices moves no bytes.
     draft_weights_bytes, draft_kv_bytes_per_token: of a draft model, on each device; its KV lies in the same blocks.
-    beside_bytes: what other engines keep on each device (indexes, encoders): the KV cache gives way. weights_frac: share
-    of the weights that lie in this memory; others are with the operators on other devices, or in arrays.
+    beside_bytes: what other engines keep on each device (indexes, encoders): the KV cache gives way. weights_frac:
+    share of the weights that lie in this memory; others are with the operators on other devices, or in arrays.
     """
     if activation_reserve_bytes is None:
         activation_reserve_bytes = activation_bytes(model, device, tp, max_num_batched_tokens, max_num_seqs)

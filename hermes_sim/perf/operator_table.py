@@ -16,7 +16,6 @@ from hermes_sim.models.forward import (
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.attention_layers import layer_kind
 from hermes_sim.perf.lowered_operators import LoweredOperators
-from hermes_sim.perf.placed_operators import PlacedOperators
 from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY
 from hermes_sim.perf.operators.attention import (
     DECODE_LAUNCH_S,
@@ -30,6 +29,7 @@ from hermes_sim.perf.operators.corrected_attention import (
     corrected_prefill_seconds,
     plane_ratio,
 )
+from hermes_sim.perf.placed_operators import PlacedOperators
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
     INTERLEAVED_LAYERS,
@@ -38,6 +38,7 @@ from hermes_sim.perf.step_kernel import (
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
     decode_attention_seconds,
+    takes_turns,
 )
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
 
 def _hidden_s(cost: LlmCost, batch: StepBatch) -> float:
     """What two halves of a batch that take turns on two kinds of devices save: a line of its own, less than zero."""
-    if cost.attention[INTERLEAVED_LAYERS] == 0.0 or batch.num_decode < 2:
+    if not takes_turns(cost.attention, batch.num_decode):
         return 0.0
     attention = cost.attention.copy()
-    attention[INTERLEAVED_LAYERS] = 0.5  # both halves one after the other, nothing hidden
+    attention[INTERLEAVED_LAYERS] = 0.5  # one part after the other, nothing hidden
     one_after_the_other = replace(cost, attention=attention)
     device_s = one_after_the_other.seconds(batch)[:HOST].sum() - cost.seconds(batch)[:HOST].sum()
     return float(device_s)
@@ -264,6 +265,7 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
             float(max(batch.decode_context_max, mean_prompt)),
             cost.attention,
             start,
+            batch.num_prefill == 0 and takes_turns(cost.attention, batch.num_decode),
         )
         together = batch.num_prefill > 0 and not through_encoder
         if together and cost.attention[start + MIXED_ROW_TOKENS] > 0.0:

@@ -86,7 +86,8 @@ def with_placed_layers(
     attention = with_residuals(attention, starts, own_device, kernels)
     if apart:
         attention = _with_prompt_tables(attention, dict(zip(starts, prompt_layers, strict=True)), placement, kernels)
-    attention[INTERLEAVED_LAYERS] = model.num_layers if placement.interleave else 0
+    if placement.interleave_from_seqs is not None:
+        attention[INTERLEAVED_LAYERS] = model.num_layers
     attention[DECODE_UNIT] = placement.unit_of["attention"]
     attention[[DECODE_COMPUTE_W, DECODE_MEMORY_W]] = deciding.active_w[:2]
     attention[PROMPT_UNIT] = placement.unit_of["prefill_attention"]

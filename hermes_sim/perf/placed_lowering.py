@@ -67,6 +67,7 @@ def lower_placed_tokens(
         crossings=_crossings(placement, token_crossings(model, placement.unit_of, phase)),
         tp=placement.of("attention").tp,
         list_operators=lambda count, tp: token_operators(model, count, tp=tp),
+        halves_from=placement.interleave_from_seqs if phase == "decode" else None,
     )
 
 

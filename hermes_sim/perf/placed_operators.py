@@ -55,7 +55,7 @@ class Crossings:
     """`gpu_to_cpu`"""
 
     def seconds_of(self, max_count: int) -> FloatArray:
-        """[num_crossings, max_count + 1]: latency of every message, all bytes at the link's bandwidth; count 0: none."""
+        """[num_crossings, max_count + 1]: latency of every message, all bytes at the link's bandwidth; row 0: none."""
         counts = np.arange(max_count + 1, dtype=np.float64)
         out = np.zeros((len(self.crossings), max_count + 1))
         for place, (crossing, link) in enumerate(zip(self.crossings, self.links, strict=True)):
@@ -88,6 +88,8 @@ class PlacedOperators:
     """Callers count the work of a device of such a group, and multiply by it."""
     list_operators: Callable[[int, int], Sequence[Operator]]
     """(count, tp) -> operators of one device of a group of tp."""
+    halves_from: int | None = None
+    """Batches from so many tokens on run as two halves one after the other; None: none do."""
 
     def table(self, max_count: int) -> FloatArray:
         """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; of two halves where halves take turns."""
@@ -116,15 +118,18 @@ class PlacedOperators:
         return self._in_turns(out)
 
     def _in_turns(self, table: FloatArray) -> FloatArray:
-        """Row n as that of (n + 1) // 2 and of n // 2, where an engine runs two halves of a batch in turns."""
-        if not self.placement.interleave:
+        """Row n as that of (n + 1) // 2 and of n // 2, where the engine runs halves of a batch in turns."""
+        if self.halves_from is None:
             return table
-        counts = np.arange(len(table))
-        return np.asarray(table[(counts + 1) // 2] + table[counts // 2], np.float64)
+        counts = np.arange(self.halves_from, len(table))
+        halves = table.copy()
+        halves[self.halves_from :] = table[(counts + 1) // 2] + table[counts // 2]
+        return halves
 
     def lines(self, count: int, padded: int) -> Iterator[OperatorLine]:
         """Work of `count`, time of `padded`; the seconds add up to a row of `table`."""
-        halves = ((padded + 1) // 2, padded // 2) if self.placement.interleave else (padded,)
+        in_halves = self.halves_from is not None and padded >= self.halves_from
+        halves = ((padded + 1) // 2, padded // 2) if in_halves else (padded,)
         for unit, part in self.parts:
             tp = self.placement.units[unit].tp
             by_name: dict[str, list[Operator]] = {}

@@ -40,6 +40,7 @@ from hermes_sim.perf.step_kernel import (
     HAS_ENCODER,
     HOST_SEQUENCE_S,
     HOST_STEP_S,
+    INTERLEAVED_FROM_SEQS,
     LAUNCH_FLOOR_S,
     MAX_CAPTURED_TOKENS,
     NUM_ATTENTION_COEFFICIENTS,
@@ -325,6 +326,9 @@ def build_llm_cost(
         attention = with_residuals(attention, starts, device, kernels)
     else:
         attention = with_placed_layers(attention, model, placement, layers, kv_dtype, kernels)
+        if placement.interleave_from_seqs is not None:  # as soon as the batch is padded to so many
+            whole = [number for number, size in enumerate(padded) if size < placement.interleave_from_seqs]
+            attention[INTERLEAVED_FROM_SEQS] = len(whole)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 

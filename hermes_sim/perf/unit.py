@@ -1,4 +1,4 @@
-"""A device group as part of an engine that spans several: its device, how many share the work, which operators it has."""
+"""A device group as part of an engine that spans several: its device, how many share the work, what joins them."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class UnitPlacement:
     unit_of: Mapping[OperatorClass, int] = field(hash=False)
     links: Mapping[tuple[int, int], UnitLink] = field(hash=False)
     """(from, to) -> link, for units that differ."""
-    interleave: bool = False
-    """Attention of one half of the batch beside everything else of the other half."""
+    interleave_from_seqs: int | None = None
+    """Attention of one part of the batch beside everything else of the other, where so many decode; None: never."""
 
     def of(self, operator_class: OperatorClass) -> Unit:
         return self.units[self.unit_of[operator_class]]

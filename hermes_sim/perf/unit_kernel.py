@@ -25,6 +25,7 @@ from hermes_sim.perf.step_kernel import (
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
     decode_attention_seconds,
+    takes_turns,
 )
 from hermes_sim.state.arrays import MAX_UNITS, NUM_UNIT_COLUMNS, UNIT_J
 
@@ -50,21 +51,23 @@ def unit_cost(
 ) -> float:
     """Joules above idle of one step, all units; `out` [NUM_UNIT_COLUMNS] is overwritten.
 
-    The tables are [..., NUM_UNIT_COLUMNS], arguments as of step_cost. Units at work side by side (interleaved halves of a
-    batch) count their seconds each.
+    The tables are [..., NUM_UNIT_COLUMNS], arguments as of step_cost. Units at work side by side (interleaved parts of
+    a batch) count their seconds each.
     """
     tokens = decode_linear[num_decode_tokens] if num_prefill == 0 else linear[num_tokens]
     for column in range(NUM_UNIT_COLUMNS):
         out[column] = tokens[column] + sampled[num_sampled, column]
     decoding = int(attention[DECODE_UNIT])
     prompting = int(attention[PROMPT_UNIT])
+    in_halves = num_prefill == 0 and takes_turns(attention, num_decode)
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
         num_layers = attention[start + NUM_LAYERS]
         if num_decode > 0:
             seconds, is_compute = decode_attention_seconds(
-                num_decode, num_decode_tokens, float(decode_context_sum), float(decode_context_max), attention, start
-            )
+                num_decode, num_decode_tokens, float(decode_context_sum), float(decode_context_max), attention, start,
+                in_halves,
+            )  # fmt: skip
             if num_prefill > 0:  # launched behind the prompts
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[decoding] += num_layers * seconds

@@ -115,9 +115,7 @@ def array_rooms(model: ModelArchitecture, placement: UnitPlacement, pp: int) -> 
         if array is None or not classes & {"linear", "experts"}:
             continue
         tiles = float(array.num_macros * array.num_tiers)
-        yield ArrayRoom(
-            unit.group, unit.device.name, tiles, needed_tiles(model, unit, classes, pp), array.residency
-        )
+        yield ArrayRoom(unit.group, unit.device.name, tiles, needed_tiles(model, unit, classes, pp), array.residency)
 
 
 def unit_weight_bytes(model: ModelArchitecture, placement: UnitPlacement, number: int) -> float:

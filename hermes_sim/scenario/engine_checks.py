@@ -254,7 +254,9 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
     if placed.model is None:
         return
     for device in placed.devices.values():
-        for dtype in _compute_dtypes(placed.model) if placed.engine.operators_on is None and device.array is None else []:
+        for dtype in (
+            _compute_dtypes(placed.model) if placed.engine.operators_on is None and device.array is None else []
+        ):
             if supported_dtype(device, dtype) is None:
                 known = listed(device.peak_flops_per_s)
                 able = f"{device.name} multiplies neither that nor wider ({known})"

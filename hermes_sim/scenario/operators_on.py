@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Description
 from hermes_sim.perf.operator_classes import CLASSES, OperatorClass
@@ -27,7 +27,9 @@ class OperatorsOn(Description):
     """Embedding, norms, rotary embedding, activations, sampling. With `linear` if not given."""
     interleave_sub_batches: bool = False
     """Two halves of the batch take turns: one attends while the other has everything else, which needs `attention` on a
-    group of its own (NeuPIMs, arXiv 2403.00579)."""
+    group of its own (NeuPIMs, arXiv 2403.00579). In a step with prompts, decodes attend beside the prompts."""
+    interleave_from_seqs: int = Field(default=2, ge=2, le=65_536)
+    """Where fewer sequences decode, the batch runs whole: each half reads all weights."""
 
     @model_validator(mode="after")
     def _two_groups_to_interleave(self) -> OperatorsOn:

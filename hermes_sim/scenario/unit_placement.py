@@ -40,7 +40,7 @@ def unit_placement(
         units=tuple(_unit(name, engine.placement[name], devices[name]) for name in groups),
         unit_of={one: groups.index(operators_on.group_of(one)) for one in CLASSES},
         links=links or {},
-        interleave=operators_on.interleave_sub_batches,
+        interleave_from_seqs=operators_on.interleave_from_seqs if operators_on.interleave_sub_batches else None,
     )
 
 

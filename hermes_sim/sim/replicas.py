@@ -25,8 +25,8 @@ from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.served_model import served_model
+from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
 from hermes_sim.sim.lengths import Lengths
