@@ -1,1 +1,1 @@
-"""Fits the coefficients of the cost models to measured tables of kernels: `python -m hermes_sim.calibration`."""
+"""Fits the coefficients of the cost models to measured tables of kernels: `hermes-sim calibrate`."""

@@ -46,7 +46,7 @@ def calibrate(
         bool, typer.Option("--check", help="Say where files differ from what is fitted here; if any, exit with 1.")
     ] = False,
     served: Annotated[
-        bool, typer.Option("--served", help="Fit host terms of engines to served runs instead, all kernels frozen.")
+        bool, typer.Option("--served", help="Fit host terms and power to served runs instead, all kernels frozen.")
     ] = False,
     figure: Annotated[
         Path | None, typer.Option(help="Draw predicted against measured times (--measured).", metavar="FILE")
@@ -75,9 +75,10 @@ def calibrate(
 
 
 def _served(folder: Path) -> None:
-    """Host, front-end and launch terms, as in scenario/engine_presets.py and replay/closed_loop_host.py."""
+    """Host, front-end and launch terms, as in scenario/engine_presets.py and replay/closed_loop_host.py; power."""
     from hermes_sim.calibration.host_closed_loop import fit_host_terms
     from hermes_sim.calibration.host_open_loop import FITS
+    from hermes_sim.calibration.power import fit_power
 
     typer.echo(_line(HEAD))
     terms = []
@@ -96,6 +97,10 @@ def _served(folder: Path) -> None:
         for metric, sides in (("TPOT", closed.tpot), ("TTFT", closed.ttft)):
             for side, errors in sides.items():
                 typer.echo(_line((closed.preset, f"{metric}, closed loop", side, *_errors(errors))))
+    for power in fit_power(folder):
+        terms.append(f"{power.device}: power.memory_bound_frac {power.memory_bound_frac:.2f}")
+        for side, errors in power.errors.items():
+            typer.echo(_line((power.device, "mean power", side.replace("_", " "), *_errors(errors))))
     for line in terms:
         typer.echo(line)
 

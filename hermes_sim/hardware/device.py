@@ -53,15 +53,18 @@ class Cache(Description):
 
 
 class Power(Description):
-    """Board power: idle, and while a step is limited by each resource (TDP where nothing better is known)."""
+    """Board power: idle, and while a step is limited by each resource.
+
+    The defaults are those of the A100, whose mean power while it serves was measured (calibration/power.py).
+    """
 
     idle_w: Watts = Field(alias="idle")
     tdp_w: Watts = Field(alias="tdp")
     compute_bound_frac: Fraction = 1.0
     """Share of TDP drawn while compute limits."""
-    memory_bound_frac: Fraction = 0.7
-    network_bound_frac: Fraction = 0.45
-    host_bound_frac: Fraction = 0.35
+    memory_bound_frac: Fraction = 0.8
+    network_bound_frac: Fraction = 0.3
+    host_bound_frac: Fraction = 0.18
 
 
 class Companion(Description):

@@ -118,7 +118,11 @@ def _layout_of(path: Path, relative: Path, log: Log) -> Layout | None:
 
 
 def _lacks(columns: frozenset[str]) -> str:
-    nearest = max(LAYOUTS, key=lambda layout: len(layout.needed & columns) / len(layout.needed))
+    nearest = max(
+        LAYOUTS,
+        # A table that names its operators is one of the public format, however many columns it shares with another.
+        key=lambda layout: ("operator" in layout.texts & columns, len(layout.needed & columns) / len(layout.needed)),
+    )
     missing = sorted(nearest.needed - columns)
     if len(nearest.needed & columns) < FEWEST_SHARED:
         return f"no known table has its columns: {', '.join(sorted(columns)) or 'none'}"

@@ -14,12 +14,12 @@ from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_requ
 from hermes_sim.sim.collect_visits import named, of_all_samples
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.status import NAMES
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
-STATUS = np.array(["finished", "rejected", "unfinished", "failed"], object)
 
 
 def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines: Table, finish_s: FloatArray) -> Table:
@@ -50,7 +50,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
     return {
         "request": np.arange(number, dtype=np.int64),
         "pipeline": pipeline_names(lowered),
-        "status": STATUS[coordinator.status],
+        "status": np.array(NAMES, object)[coordinator.status],
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
         "arrival_s": coordinator.arrival_s,

@@ -47,20 +47,20 @@ class HandOver:
             while last is not None:
                 place, last = last, stages[last].more_decode
                 self._end_with_first_token(row - decode + place, time_s)
-            coordinator.end_visit(request, place, time_s, HAND_OFF)
+            coordinator.ends.end_visit(request, place, time_s, HAND_OFF)
             return
         plan = stages[decode]
-        engine = coordinator.choose(request, plan, decode, row, time_s, HAND_OFF)
+        engine = coordinator.dispatch.choose(request, plan, decode, row, time_s, HAND_OFF)
         if engine == NO_ENGINE:
-            coordinator.wait_for_engine(lambda up_s: self.start_decode(request, prefill_row, decode, up_s))
+            coordinator.dispatch.wait_for_engine(lambda up_s: self.start_decode(request, prefill_row, decode, up_s))
             return
         state.row_generated[row] = 1
         state.row_last_token_s[row] = time_s
-        if not coordinator.fits(plan, engine, row):
+        if not coordinator.admission.fits(plan, engine, row):
             self._release(prefill_row, time_s, HAND_OFF)
-            coordinator.reject(request, time_s)
+            coordinator.ends.reject(request, time_s)
             return
-        coordinator.set_key(request, engine, row, decodes=True)
+        coordinator.admission.set_key(request, engine, row, decodes=True)
         self._under_way[row] = (prefill_row, engine)
         if reserve(self._handle, engine, row, time_s, HAND_OFF):
             self.send(row)
@@ -88,7 +88,7 @@ class HandOver:
             self._release(prefill_row, time_s, TRANSFER)
             del self._under_way[row]
             self._state.row_flags[row] |= HAS_KV
-            coordinator.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
+            coordinator.visits.push(engine, int(self._state.first_queue[engine]), row, time_s, TRANSFER)
 
         route = self._lowered.network.group_route(source.kv_endpoints, target.kv_endpoints)
         coordinator.row_link_energy_j[row] += self._flows.energy_j(route, num_bytes)

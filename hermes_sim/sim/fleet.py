@@ -83,7 +83,7 @@ class Fleet:
         """Call act(key, time_s, *values) then, unless the run is over."""
 
         def on_time(event: Any) -> None:
-            if self._coordinator.num_open > 0:
+            if self._coordinator.ends.num_open > 0:
                 act(key, float(self._clock.now), *values)
 
         self._clock.at(time_s, rank, on_time, engine=int(self._members[key][0]))
@@ -175,7 +175,7 @@ class Fleet:
             return np.inf if self._waiting else 0.0
         engines = np.concatenate([self._members[key] for key in live])
         state = self._coordinator.state
-        self._coordinator.bring_up(engines, time_s, TIMER)
+        self._coordinator.dispatch.bring_up(engines, time_s, TIMER)
         inside = state.load_tokens if scaling.metric == "outstanding_tokens" else state.load_requests
         return float(inside[engines].sum()) / len(live)
 
@@ -213,7 +213,7 @@ class Fleet:
             members = self._members[key]
             if self._status[members[0]] != DRAINING:
                 continue
-            self._coordinator.bring_up(members, time_s, TIMER)
+            self._coordinator.dispatch.bring_up(members, time_s, TIMER)
             if state.load_requests[members].sum() == 0:
                 self._status[members] = OFF
                 self._on_s[members] += time_s - self._on_since_s[members]

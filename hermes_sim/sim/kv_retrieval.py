@@ -89,25 +89,25 @@ class Retrievals:
         if self._lowered.skipped[prefill_row]:
             state = self._state
             state.row_arrival_s[row] = state.row_start_s[row] = state.row_finish_s[row] = time_s
-            coordinator.end_visit(request, place, time_s, rank)
+            coordinator.ends.end_visit(request, place, time_s, rank)
             return
-        engine = coordinator.choose(request, prefill, plan.prefill, prefill_row, time_s, rank)
+        engine = coordinator.dispatch.choose(request, prefill, plan.prefill, prefill_row, time_s, rank)
         if engine == NO_ENGINE:
-            coordinator.wait_for_engine(lambda up_s: self.start(request, plan, place, row, up_s, CONTROL))
+            coordinator.dispatch.wait_for_engine(lambda up_s: self.start(request, plan, place, row, up_s, CONTROL))
             return
-        if not coordinator.admits(request, prefill, engine, prefill_row, time_s):
+        if not coordinator.admission.admits(request, prefill, engine, prefill_row, time_s):
             return
         self._engines[prefill_row] = engine
 
         reload = Reload(request, place, row, prefill_row, engine)
-        ready_s = coordinator.tokenized_at_s(engine, row, prefill_row, time_s)
+        ready_s = coordinator.tokenizing.ready_at_s(engine, row, prefill_row, time_s)
         if ready_s == time_s:
             self._look_up(plan.stage, reload, time_s, rank)
             return
-        coordinator.count_load(engine, prefill_row, 1)  # routers see it from now on
+        coordinator.dispatch.count_load(engine, prefill_row, 1)  # routers see it from now on
 
         def on_tokens(event: Any) -> None:
-            coordinator.count_load(engine, prefill_row, -1)
+            coordinator.dispatch.count_load(engine, prefill_row, -1)
             self._look_up(plan.stage, reload, ready_s, ARRIVAL)
 
         coordinator.clock.at(ready_s, ARRIVAL, on_tokens, kind=LOOKED_UP, engine=engine, row=row)
@@ -247,7 +247,7 @@ class Retrievals:
     def _end(self, reload: Reload, start_s: float, time_s: float, rank: int) -> None:
         """The prefill behind it is next."""
         self._state.row_start_s[reload.row], self._state.row_finish_s[reload.row] = start_s, time_s
-        self._coordinator.end_visit(reload.request, reload.place, time_s, rank)
+        self._coordinator.ends.end_visit(reload.request, reload.place, time_s, rank)
 
     def engine_of(self, prefill_row: int) -> int | None:
         """The engine that was chosen for a prefill, told once; None if the stage before it was passed over."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hermes_sim.sim.coordinator import UNFINISHED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
+from hermes_sim.sim.status import UNFINISHED
 from hermes_sim.state.arrays import EngineArrays
 
 

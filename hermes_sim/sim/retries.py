@@ -8,15 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.sim.ranks import ARRIVAL
+from hermes_sim.sim.status import FAILED
 from hermes_sim.state.arrays import WATCHED
 
 if TYPE_CHECKING:
     from hermes_sim.sim.coordinator import Coordinator
 
 IntArray = npt.NDArray[np.int64]
-
-FAILED = 3
-"""Status of a request that was lost too often."""
 
 RETRY = 2
 """Kind of the event that sends a lost visit again."""
@@ -46,7 +44,7 @@ class Retries:
             self._clear(request, row)
             self._attempts[row] = self._attempts.get(row, 0) + 1
             if self._attempts[row] > availability.max_retries:
-                self._coordinator.end_request(request, FAILED, time_s)
+                self._coordinator.ends.end_request(request, FAILED, time_s)
             else:
                 self.num_retries[request] += 1
                 self._send_at(request, row, time_s + availability.detection_s)
@@ -55,7 +53,7 @@ class Retries:
         place = int(self._lowered.row_stage[row])
 
         def on_time(event: Any) -> None:
-            self._coordinator.start_visit(request, place, time_s, ARRIVAL)
+            self._coordinator.visits.start(request, place, time_s, ARRIVAL)
 
         self._coordinator.clock.at(time_s, ARRIVAL, on_time, kind=RETRY, row=row)
 

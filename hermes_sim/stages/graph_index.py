@@ -62,7 +62,7 @@ class Hnsw(Index):
         )
 
 
-def walk(index: Hnsw, num_queries: int, hops: float, vectors: float) -> Operator:
+def walk(index: Hnsw, num_queries: int, hops: float, vectors: float, name: str = "graph_walk") -> Operator:
     """The walk of every query over every shard's graph; `hops` and `vectors` are of one query and shard."""
     read_bytes = vectors * index.dim * DTYPE_BYTES[index.dtype] + hops * 2 * index.m * LINK_BYTES
     work = SearchWork(
@@ -75,7 +75,7 @@ def walk(index: Hnsw, num_queries: int, hops: float, vectors: float) -> Operator
     )
     number = num_queries * index.num_shards
     return Operator(
-        "graph_walk",
+        name,
         "scan",
         flops=2.0 * number * vectors * index.dim,
         bytes=number * read_bytes,

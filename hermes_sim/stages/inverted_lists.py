@@ -6,15 +6,25 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import DTYPE_BYTES, Dtype, PositiveInt
+from hermes_sim.core.schema import DTYPE_BYTES, Description, Dtype, PositiveInt
 from hermes_sim.models.operator import Operator
 from hermes_sim.models.search import SearchWork
+from hermes_sim.stages.graph_index import Hnsw, walk
 from hermes_sim.stages.index import ID_BYTES, Index
 
 TABLE_NUMBER_BYTES = 4
 MOST_PRECOMPUTED_BYTES: Final = 2.0**31
 """FAISS keeps the terms of its look-up tables that no query changes, if they fill no more than this
 (`precomputed_table_max_bytes`)."""
+
+
+class GraphOfCentroids(Description):
+    """A graph over the centroids in place of their exhaustive comparison (FAISS: `IVF65536_HNSW32`)."""
+
+    kind: Literal["hnsw"] = "hnsw"
+    m: int = Field(default=32, ge=2, le=4096)
+    ef_search: PositiveInt = 16
+    """FAISS's default; at least nprobe, for so many centroids are wanted."""
 
 
 class InvertedLists(Index):
@@ -25,6 +35,8 @@ class InvertedLists(Index):
     imbalance: float = Field(default=1.0, ge=1.0)
     """nlist x sum of squared lengths over N squared (FAISS: imbalance_factor): queries that fall where the vectors are
     meet long lists more often. 1: lists of equal length; k-means over embeddings gives 1.2 to 2."""
+    quantizer: GraphOfCentroids | None = None
+    """How the nearest centroids are found; every query is compared with all of them if not given."""
     product_queries: PositiveInt | None = None
     """Smallest batch compared with the centroids as one matrix product; if not given, of 128,000 numbers, as FAISS has
     it. Accelerators always do so."""
@@ -47,11 +59,28 @@ class InvertedLists(Index):
         return min(self.num_vectors * self.nprobe / self.nlist * self.imbalance, float(self.num_vectors))
 
     def centroid_bytes(self) -> float:
-        """nlist d fp32 numbers in every shard."""
+        """nlist d fp32 numbers in every shard, and their links where they have any."""
+        if (graph := self.graph()) is not None:
+            return graph.index_bytes()
         return self.num_shards * self.nlist * self.dim * DTYPE_BYTES["fp32"]
 
+    def graph(self) -> Hnsw | None:
+        """Over the centroids of every shard."""
+        if self.quantizer is None:
+            return None
+        return Hnsw(
+            num_vectors=self.num_shards * self.nlist,
+            dim=self.dim,
+            shards=self.num_shards,
+            m=self.quantizer.m,
+            ef_search=max(self.quantizer.ef_search, self.nprobe),
+        )
+
     def coarse(self, num_queries: int) -> Operator:
-        """Distances from each query to all centroids, in every shard."""
+        """Distances from each query to all centroids, in every shard, or a walk over their graph."""
+        if (graph := self.graph()) is not None:
+            hops = graph.hops_per_query()
+            return walk(graph, num_queries, hops, hops * 2.0 * graph.m * graph.new_link_frac, "coarse_quantizer")
         is_product = self.is_product(num_queries, self.product_queries)
         number = float(self.nlist * self.num_shards)
         return self.compare(

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hermes_sim.calibration.power import fit_power
 from hermes_sim.core.errors import Problem
 from hermes_sim.replay.closed_loop import READER as CLOSED_LOOP
 from hermes_sim.replay.closed_loop import replay_run
 from hermes_sim.replay.experiment import Comparison, Unexpressed
 from hermes_sim.replay.per_request import READER as PER_REQUEST
+from hermes_sim.replay.served_engine import library_device
 from hermes_sim.replay.silicon_table import ServingRun, read_silicon_table
 from hermes_sim.replay.splitwise_steps import READER as STEP_TIMES
 from hermes_sim.replay.stage_rate import experiments_in, replay_experiment
@@ -58,6 +60,13 @@ def test_step_times_at_another_degree_of_parallelism(data_folder: Path) -> None:
     assert len(errors(found, "token_s")) > 50
     assert np.mean(np.abs(errors(found, "token_s"))) < 0.10
     assert np.mean(np.abs(errors(found, "prompt_s"))) < 0.14
+
+
+def test_power_at_another_degree_of_parallelism(data_folder: Path) -> None:
+    (fit,) = [fit for fit in fit_power(data_folder) if fit.device == "a100_sxm_80gb"]
+    assert library_device(fit.device).power.memory_bound_frac == fit.memory_bound_frac
+    assert fit.errors["fitted"].median_frac < 0.04
+    assert fit.errors["held_out"].median_frac < 0.09
 
 
 def test_a_renamed_copy_with_a_bad_row(data_folder: Path, tmp_path: Path) -> None:

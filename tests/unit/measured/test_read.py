@@ -199,6 +199,12 @@ class TestPublicFormat:
 
 
 class TestProblems:
+    def test_a_renamed_time_is_missed_in_this_format(self, tmp_path: Path) -> None:
+        """It shares more columns with tables of other origins, but names its operators."""
+        (tmp_path / "mine.csv").write_text("operator,device,m,n,k,dtype,time_s\ngemm,mine,32,64,64,bf16,1e-5\n")
+        (problem,) = read_kernels(tmp_path).problems
+        assert problem.reason == "no column measured_s, which a table of the layout 'public format' has"
+
     def test_a_malformed_row_is_named_and_the_others_stay(self, tmp_path: Path) -> None:
         rows = layer_rows().astype({"num_tokens": object})
         rows.loc[1, "num_tokens"] = "many"

@@ -255,7 +255,7 @@ def test_slowest_pipeline_stage() -> None:
 
 def test_power_is_of_all_devices_by_what_limits() -> None:
     cost = engine(tiny_model(), plain_device(), tp=2, pp=2)
-    np.testing.assert_allclose(cost.power_w, 4 * 400 * np.array([1.0, 0.7, 0.45, 0.35]))
+    np.testing.assert_allclose(cost.power_w, 4 * 400 * np.array([1.0, 0.8, 0.3, 0.18]))
     assert cost.idle_w == 200.0
 
 

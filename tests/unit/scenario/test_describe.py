@@ -61,7 +61,7 @@ def test_a_file_is_shown_in_its_own_words_with_defaults_filled_in(folder: Folder
     ]
     data = parse_document(text, "shown").data
     assert data["memory"] == {"kind": "hbm2e", "capacity": "81920 MiB", "bandwidth": "2039 GB/s"}
-    assert data["power"]["memory_bound_frac"] == 0.7
+    assert data["power"]["memory_bound_frac"] == 0.8
     assert data["sources"]["peak"]["kind"] == "datasheet"
     shipped = read_description(Device, find("device", "A100"))
     assert shipped.residuals is not None

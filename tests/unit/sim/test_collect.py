@@ -17,8 +17,9 @@ from hermes_sim.sim import collect_numbers, simulate_scenario
 from hermes_sim.sim.collect import collect
 from hermes_sim.sim.collect_numbers import integral_of_passed
 from hermes_sim.sim.collect_timeline import MAX_INTERVALS, interval_edges, running_sums
-from hermes_sim.sim.coordinator import UNFINISHED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import lower
+from hermes_sim.sim.status import UNFINISHED
 from hermes_sim.workload.generate import generate_requests
 from tests import scenarios as s
 

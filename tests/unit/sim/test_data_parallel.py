@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hermes_sim.scenario.load import load_scenario
-from hermes_sim.sim.coordinator import FINISHED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered, lower
+from hermes_sim.sim.status import FINISHED
 from hermes_sim.workload.requests import RequestTable, request_table
 from tests import scenarios as s
 

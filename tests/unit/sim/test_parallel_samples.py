@@ -9,8 +9,9 @@ import pytest
 
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.scenario.load import load_scenario
-from hermes_sim.sim.coordinator import FINISHED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered, lower
+from hermes_sim.sim.status import FINISHED
 from hermes_sim.workload.requests import ClosedLoop, RequestTable, request_table
 from tests import scenarios as s
 

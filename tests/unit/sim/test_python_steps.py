@@ -11,8 +11,9 @@ from hermes_sim.batching.python_batching import BatchingView, PythonBatching
 from hermes_sim.routing.python_routing import Candidate, PythonRouting, RoutingView
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.scenario.python_policies import with_policies
-from hermes_sim.sim.coordinator import FINISHED, Coordinator
+from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import lower
+from hermes_sim.sim.status import FINISHED
 from hermes_sim.workload.requests import ClosedLoop, RequestTable, request_table
 from tests import scenarios as s
 

@@ -67,6 +67,17 @@ def test_ivf_pq_search() -> None:
     assert operators["top_k"].bytes == 8 * 12
 
 
+def test_a_graph_over_the_centroids() -> None:
+    """Its walk is that of an HNSW index of nlist vectors; all else stays, and so does the memory but for the links."""
+    sizes = {"num_vectors": 1e8, "dim": 768, "nlist": 65536, "nprobe": 32, "code_bytes": 64}
+    with_graph = index("ivf_pq", **sizes, quantizer={"kind": "hnsw", "m": 32, "ef_search": 16})
+    walked = search(index("hnsw", num_vectors=65536, dim=768, m=32, ef_search=32), 3, 8)["graph_walk"]
+    operators = search(with_graph, 3, 8)
+    assert operators["coarse_quantizer"].flops == walked.flops < 0.1 * search(IVF_PQ, 3, 8)["coarse_quantizer"].flops
+    assert operators["scan"].bytes == search(IVF_PQ, 3, 8)["scan"].bytes
+    assert with_graph.index_bytes() - IVF_PQ.index_bytes() == pytest.approx(4 * (2 * 32 + 32 / 31) * 65536)
+
+
 def test_look_up_tables() -> None:
     """Terms of 65,536 lists would fill 4.3 GB, more than FAISS keeps: each list's table is computed again."""
     assert search(IVF_PQ, 1, 8)["lookup_tables"].flops == 2 * 32 * 256 * 768

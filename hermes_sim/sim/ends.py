@@ -1,0 +1,113 @@
+"""Visits and requests end: what waited for them starts, and whoever sent the request is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.plain import plain
+from hermes_sim.sim.plans import StagePlan
+from hermes_sim.sim.status import FINISHED, REJECTED, UNFINISHED
+from hermes_sim.sim.stuck import refuse_waiting
+
+if TYPE_CHECKING:
+    from hermes_sim.sim.coordinator import Coordinator
+
+
+class Ends:
+    """Hands every visit on, and closes every request."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        lowered = coordinator.lowered
+        self._coordinator = coordinator
+        self._lowered = lowered
+        self._state = coordinator.state
+        self._first_row, self._pipeline_of = plain(lowered.first_row), plain(lowered.request_pipeline)
+        self._skipped = plain(lowered.skipped)
+        self._status = plain(coordinator.status)
+        self._pending = pending_predecessors(lowered)
+        self._open_ends = np.array([len(plan.terminals) for plan in lowered.pipelines])[lowered.request_pipeline]
+        self._ended_rows: set[int] | None = set() if coordinator.fleet is not None else None
+        """Rows whose end has been handed on: kept where a visit may end twice."""
+        self.num_open = lowered.requests.num_requests
+        """Requests that have not ended."""
+
+    def end_visit(self, request: int, place: int, time_s: float, rank: int) -> None:
+        """Start what waited for this visit; the request ends with its last one."""
+        coordinator = self._coordinator
+        plan = self._lowered.pipelines[self._pipeline_of[request]]
+        stage = plan.stages[place]
+        first = self._first_row[request]
+        if self._ended_rows is not None:
+            if first + place in self._ended_rows:
+                return
+            self._ended_rows.add(first + place)
+        if stage.written_by is not None and not self._skipped[first + place] and self._status[request] == UNFINISHED:
+            assert coordinator.retrievals is not None
+            coordinator.retrievals.write(stage, place, first + place, time_s)
+        if not stage.successors:
+            self._open_ends[request] -= 1
+            if self._open_ends[request] == 0:
+                self.end_request(request, FINISHED, time_s + self._last_message_s(stage, first + place))
+            return
+        for successor in stage.successors:
+            row = first + successor
+            takes_over = successor in (stage.decode, stage.more_decode)
+            joined = takes_over and self._state.row_continues_as[first + place] == row
+            if joined and not self._skipped[row]:
+                continue
+            self._pending[row] -= 1
+            if self._pending[row] > 0:
+                continue
+            if successor == stage.decode and not self._skipped[first + place]:
+                coordinator.hand_over.start_decode(request, first + place, successor, time_s)
+            elif successor == stage.prefill and (engine := self._chosen_engine(row)) is not None:
+                coordinator.visits.push(engine, int(self._state.first_queue[engine]), row, time_s, rank)
+            else:
+                coordinator.visits.start(request, successor, time_s, rank)
+
+    def _chosen_engine(self, row: int) -> int | None:
+        """Of a prefill behind a KV retrieval that the request passed through."""
+        retrievals = self._coordinator.retrievals
+        return None if retrievals is None else retrievals.engine_of(row)
+
+    def _last_message_s(self, stage: StagePlan, row: int) -> float:
+        """From the end of a last visit to the client who waits for it."""
+        engine = int(self._state.row_engine[row])
+        if stage.stage.runs_on == "jobs" or engine < 0:
+            return 0.0
+        return float(self._coordinator.front_end.detokenize_s[engine])
+
+    def reject(self, request: int, time_s: float) -> None:
+        """No engine can ever hold the request."""
+        self.end_request(request, REJECTED, time_s)
+
+    def end_request(self, request: int, status: int, time_s: float) -> None:
+        """The request is out; whoever waited for its end sends the next."""
+        if self._status[request] == UNFINISHED:
+            self._status[request] = status
+            self.num_open -= 1
+            self._coordinator.traffic.ended(request, time_s)
+
+    def close(self) -> None:
+        """Requests whose visits have all ended are finished, watched or not; all others must have been rejected."""
+        lowered, status = self._lowered, self._coordinator.status
+        number = lowered.num_visits
+        if number == 0:
+            return
+        ended = ~np.isnan(self._state.row_finish_s[:number]) | lowered.skipped
+        complete = np.logical_and.reduceat(ended, lowered.first_row[:-1])
+        status[complete & (status == UNFINISHED)] = FINISHED
+        refuse_waiting(lowered, np.flatnonzero(status == UNFINISHED), ended)
+
+
+def pending_predecessors(lowered: Lowered) -> np.ndarray[Any, Any]:
+    """[num_visits] stages that must end before the visit can start."""
+    pending = np.zeros(lowered.num_visits, np.int8)
+    for number, plan in enumerate(lowered.pipelines):
+        members = np.flatnonzero(lowered.request_pipeline == number)
+        for place, stage in enumerate(plan.stages):
+            pending[lowered.first_row[members] + place] = len(stage.predecessors)
+    return pending
