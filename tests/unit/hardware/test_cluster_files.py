@@ -14,6 +14,8 @@ from hermes_sim.scenario.check import check_file
 from hermes_sim.scenario.cluster import ClusterFile, Engine
 from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.library import find
+from hermes_sim.scenario.served_model import served_model
+from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.yaml_reader import read_yaml
 from tests.unit.hardware.shipped import devices, files, links
 
@@ -40,7 +42,11 @@ def plan(cluster: ClusterFile, engine: Engine) -> MemoryPlan:
     node = next(node for node in cluster.nodes if node.name == endpoint.node_group)
     assert engine.model is not None
     model = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
-    return plan_memory(engine, model, None, devices()[node.devices[endpoint.device_group].profile])
+    own = {group: devices()[node.devices[group].profile] for group in engine.placement}
+    model = served_model(engine, {engine.model: model}) or model
+    placement = unit_placement(engine, own)
+    device = own[endpoint.device_group] if placement is None else placement.of("attention").device
+    return plan_memory(engine, model, None, device, placement=placement)
 
 
 def test_the_library_holds_the_clusters_it_promises() -> None:
