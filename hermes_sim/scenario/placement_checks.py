@@ -145,6 +145,8 @@ class Layout:
         groups = [
             [endpoint for endpoint in own if endpoint.device_group == name] for name in engine.operators_on.groups
         ]
+        if not all(groups):  # a name that the placement does not have has been said
+            return
         try:
             for group in groups:
                 self.network.tp_link(group)
