@@ -65,6 +65,7 @@ def make_arrays(
         "outbox": num_engines * (4 * num_slots + 8), "phases": options.block_tokens + 1,
         "clients": num_clients, "accept_table": max(len(options.acceptance_values), 1),
         "window_entries": max(options.window_blocks * options.window_groups, 1),
+        "draft_rows": num_rows, "draft_devices": num_slots,
         "radix_blocks": options.num_blocks if options.prefix_cache == "radix" else 1,
         "decisions": num_engines * (8 * num_slots + LARGEST_LOG),
     })  # fmt: skip

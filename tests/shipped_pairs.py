@@ -4,7 +4,12 @@ from __future__ import annotations
 
 CLUSTER_OF = {
     "cascade": "h100x8_cascade",
+    "edge_chat": "edge_cloud",
     "kv_retrieval": "h100x8_kv_stores",
     "long_decodes": "pim_box",
+    "text_to_image": "h100x8_diffusion",
+    "text_to_image_mixture": "h100x8_diffusion",
     "tool_agent": "h100x8_agents",
+    "vision": "h100x8_encode",
+    "voice": "h100x8_encode",
 }

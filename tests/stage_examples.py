@@ -16,11 +16,23 @@ MODELS = {
     for name in ("e5_base", "bge_reranker_base", "llama_3_8b")
 }
 
+
+def network(folder: str, name: str) -> dict[str, Any]:
+    """A network of the library as the loader puts it into a stage."""
+    data: dict[str, Any] = yaml.safe_load((MODEL_FOLDER.parent / folder / f"{name}.yaml").read_text())
+    return data
+
+
 TOOL_TIME = {"kind": "fixed", "time": "1 s"}
 RETRIEVE = {"kind": "retrieve", "top_k": 8, "tokens_per_document": 256}
 IVF_PQ = {"kind": "ivf_pq", "num_vectors": 1e8, "dim": 768, "nlist": 65536, "nprobe": 32, "code_bytes": 64}
 
 EXAMPLES: dict[str, dict[str, Any]] = {
+    "diffusion": {
+        "kind": "diffusion", "model": network("diffusion_models", "dit_xl_2"), "width": 256, "height": 256,
+        "num_steps": 50,
+    },
+    "encode": {"kind": "encode", "model": network("encoders", "clip_vit_l14_336")},
     "embed": {"kind": "embed", "model": "e5_base", "num_tokens": 64},
     "embed_prompt": {"kind": "embed", "model": "e5_base", "dtype": "bf16"},
     "embed_with_decoder": {"kind": "embed", "model": "llama_3_8b", "num_tokens": 64},
@@ -35,7 +47,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "route": {"kind": "route", "outcomes": {"small": 0.7, "large": 0.3}},
     "repeat": {"kind": "repeat", "rounds": 2, "stages": [{"name": "tool", "kind": "timed", "service_time": TOOL_TIME}]},
     "timed": {"kind": "timed", "service_time": {"kind": "exponential", "mean": "10 ms"}},
-}
+}  # fmt: skip
 
 
 def example(name: str) -> Stage:

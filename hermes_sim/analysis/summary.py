@@ -98,6 +98,10 @@ def _requests(results: Results) -> dict[str, Any]:
         "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
         "num_samples": int(requests["num_samples"].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
+        "num_images": int(requests["num_images"].sum()),
+        "num_cached_images": int(requests["num_cached_images"].sum()),
+        "num_drawn_images": int(requests["num_drawn_images"][is_finished(requests)].sum()),
+        "num_denoising_steps": int(requests["num_denoising_steps"][is_finished(requests)].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }
@@ -157,6 +161,7 @@ def _throughput(results: Results) -> dict[str, float]:
         "output_tokens_per_s": metrics.output_tokens_per_s(requests, window),
         "prompt_tokens_per_s": metrics.prompt_tokens_per_s(requests, window),
         "goodput_per_s": metrics.goodput_per_s(requests, window) if results.objectives else math.nan,
+        "drawn_images_per_s": metrics.drawn_images_per_s(requests, window),
     }
 
 
@@ -170,17 +175,20 @@ def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _energy_and_cost(results: Results) -> dict[str, float]:
     requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
-    pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    pue = cluster.pue
+    carbon_g = float(engines["carbon_g"].sum() + results.links["carbon_g"].sum())
     energy_j = metrics.facility_energy_j(engines, results.links, pue)
     return {
         "pue": pue,
-        "carbon_g_per_kwh": carbon,
+        "carbon_g_per_kwh": carbon_g / (energy_j / metrics.J_PER_KWH) if energy_j > 0.0 else cluster.carbon_g_per_kwh,
+        "carbon_g": carbon_g,
         "device_energy_j": float(engines["energy_j"].sum()),
         "link_energy_j": float(results.links["energy_j"].sum()),
         "facility_energy_j": energy_j,
         "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, energy_j),
-        "carbon_per_request_g": metrics.carbon_per_request_g(requests, energy_j, carbon),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, carbon_g),
         "cost_usd": float(engines["cost_usd"].sum()),
+        "electricity_usd": float(engines["electricity_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
     }

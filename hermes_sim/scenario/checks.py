@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.hardware.device import Device
 from hermes_sim.scenario.availability_checks import check_availability
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
@@ -91,5 +92,16 @@ def _placed(hardware: Hardware, engine: Engine) -> Placed:
         if engine.node in (None, node.name) and all(name in node.devices for name in engine.placement):
             profiles = {name: node.devices[name].profile for name in engine.placement}
             devices = {name: hardware.devices[profile] for name, profile in profiles.items()}
-            return Placed(engine, model, devices, draft)
+            return Placed(engine, model, devices, draft, _draft_device(hardware, engine))
     return Placed(engine, model, {}, draft)
+
+
+def _draft_device(hardware: Hardware, engine: Engine) -> Device | None:
+    """What drafts for the engine, if devices of their own do; None where no node has them."""
+    on = engine.speculative.on if engine.speculative is not None else None
+    if on is None:
+        return None
+    for node in hardware.cluster.nodes:
+        if on.node in (None, node.name) and on.device in node.devices:
+            return hardware.devices[node.devices[on.device].profile]
+    return None

@@ -19,19 +19,23 @@ from hermes_sim.core.schema import (
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    UsdPerKwh,
     name_in,
     not_required,
     one_of,
 )
 from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
+from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.operators_on import OperatorsOn
 from hermes_sim.scenario.speculative import Speculative
 
@@ -231,15 +235,25 @@ class ClusterFile(Description):
     nodes: tuple[NodeGroup, ...] = Field(min_length=1)
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
+    fabric: Fabric | None = None
+    """Switches between the nodes; the network has full bisection bandwidth if not given."""
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
+    kv_transfer: KvTransfer = KvTransfer()
+    """From prefill to decode where they are served by engines of their own."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
+    """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
+    United States pays (EIA, Electric Power Monthly, 2024)."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
+    """Carbon intensity of the electricity."""
+    carbon_by_hour: CarbonByHour | None = None
+    """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
 

@@ -97,6 +97,17 @@ def _drafts(engine: Engine, batching: TokenBatching, switches: Switches) -> Iter
         )
     if switches.by_layers or switches.padding != "none":
         yield ("speculative",), f"the policy {kind!r} has no drafts: leave speculative out, or take another policy"
+    elif engine.speculative.on is not None:
+        yield from _remote_drafts(engine, switches, kind)
+
+
+def _remote_drafts(engine: Engine, switches: Switches, kind: str) -> Iterator[Finding]:
+    """Sequences come back from other devices one by one."""
+    path = ("speculative", "draft", "on")
+    if switches.static_batch:
+        yield path, f"a static batch decodes in step, drafts from elsewhere do not: {kind!r} needs the engine's own"
+    if engine.parallel.dp > 1:
+        yield path, f"DP ranks step together, drafts from elsewhere do not: needs dp 1, got {engine.parallel.dp}"
 
 
 def _in_python(engine: Engine, batching: PythonOptions) -> Iterator[Finding]:

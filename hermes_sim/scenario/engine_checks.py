@@ -13,7 +13,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import GivenLoad, UniformLoad
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
-from hermes_sim.scenario.engine_memory import check_memory
+from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
 from hermes_sim.scenario.unit_placement import check_unit_engine, check_unit_names, check_units, unit_placement
 from hermes_sim.stages import STAGES
 
@@ -33,6 +33,8 @@ class Placed:
     """By device group of the placement."""
     draft: ModelArchitecture | None = None
     """Language model that drafts, for speculative decoding."""
+    draft_device: Device | None = None
+    """What it runs on, where that is not the engine's own devices."""
 
     @property
     def takes_tokens(self) -> bool:
@@ -240,6 +242,8 @@ def _draft(placed: Placed) -> Iterator[Finding]:
     if placed.draft is not None and placed.draft.family in ("encoder", "encoder_decoder"):
         has = "is an encoder" if placed.draft.family == "encoder" else "has an encoder"
         yield ("speculative", "draft", "model"), f"{placed.draft.name} {has}: it drafts no tokens"
+    elif placed.draft is not None and placed.draft_device is not None:
+        yield from check_draft_device(placed.draft, placed.draft_device)
 
 
 def _divisors(number: int) -> str:

@@ -11,7 +11,7 @@ from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.combination_checks import Finding
-from hermes_sim.scenario.speculative import DraftHeads, DraftModel
+from hermes_sim.scenario.speculative import DraftHeads, DraftModel, MedusaHeads
 
 if TYPE_CHECKING:
     from hermes_sim.perf.drafts import DraftMemory
@@ -43,6 +43,26 @@ def check_memory(
             f"no room for a single KV block of {engine.kv_cache.block_tokens} tokens: {_size(left_bytes)} left per "
             f"device beside {_size(plan.weights_bytes)} of weights and {_size(plan.activation_bytes)} of activations",
         )
+
+
+def check_draft_device(draft: ModelArchitecture, device: Device) -> Iterator[Finding]:
+    """What is wrong with a device of its own for a draft model: it computes the model, and holds it with the longest
+    sequence that the model takes."""
+    from hermes_sim.perf.coefficients import supported_dtype
+    from hermes_sim.perf.drafts import draft_memory
+
+    if supported_dtype(device, draft.weight_dtype) is None:
+        words = f"{draft.name} computes in {draft.weight_dtype}, {device.name} multiplies neither that nor wider"
+        yield ("speculative", "draft", "on"), words
+        return
+    memory = draft_memory(draft, "model", draft, tp=1)
+    needed_bytes = memory.weights_bytes + draft.max_model_len * memory.kv_bytes_per_token
+    if needed_bytes > device.memory.capacity_bytes:
+        words = (
+            f"{draft.name} and one sequence of {draft.max_model_len} tokens take {_size(needed_bytes)}, "
+            f"{device.name} has {_size(device.memory.capacity_bytes)}"
+        )
+        yield ("speculative", "draft", "on"), words
 
 
 def plan_memory(
@@ -103,12 +123,17 @@ def _draft_memory(engine: Engine, model: ModelArchitecture, draft: ModelArchitec
     from hermes_sim.perf.drafts import DraftMemory, draft_memory
 
     kv_dtype = engine.kv_cache.dtype or model.kv_dtype
-    made_by = engine.speculative.draft if engine.speculative is not None else None
+    speculative = engine.speculative
+    if speculative is None or speculative.on is not None:
+        return DraftMemory(0.0, 0.0)
+    made_by = speculative.draft
     if isinstance(made_by, DraftModel):
         return draft_memory(model, "model", draft, tp=engine.parallel.tp, kv_dtype=kv_dtype)
     if isinstance(made_by, DraftHeads):
         frac = made_by.layers_frac
         return draft_memory(model, "heads", layers_frac=frac, tp=engine.parallel.tp, kv_dtype=kv_dtype)
+    if isinstance(made_by, MedusaHeads):
+        return draft_memory(model, "medusa", num_heads=speculative.num_draft_tokens, tp=engine.parallel.tp)
     return DraftMemory(0.0, 0.0)
 
 

@@ -14,10 +14,13 @@ from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.diffusion_model import DiffusionModel
+from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -27,10 +30,13 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "link": Link,
     "cluster": ClusterFile,
     "model": ModelArchitecture,
+    "encoder": MediaEncoder,
+    "diffusion_model": DiffusionModel,
     "workload": WorkloadFile,
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "study": StudyFile,
 }
 
 D = TypeVar("D", bound=Description)

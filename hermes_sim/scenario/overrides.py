@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -25,10 +26,12 @@ class Override:
     """cluster or workload."""
     path: KeyPath
     value: Any
+    place: str | None = None
+    """Where it is written, if not on the command line."""
 
     @property
     def shown(self) -> str:
-        return f"--set {self.text}"
+        return f"--set {self.text}" if self.place is None else self.place
 
 
 def parse_override(text: str) -> Override:
@@ -38,10 +41,25 @@ def parse_override(text: str) -> Override:
     parts = _parts(key.strip())
     if not equals or parts is None or len(parts) < 2:
         _refuse(origin, "needs KEY=VALUE with a key such as cluster.engines.llm.replicas or workload.seed")
+    target, path = _target(parts, origin)
+    return Override(text, target, path, parse_value(value, origin))
+
+
+def override_of(key: str, value: Any, place: str) -> Override:
+    """A key and a value that a file states; place: where, for messages. Raises ConfigError."""
+    parts = _parts(key.strip())
+    if parts is None or len(parts) < 2:
+        _refuse(place, "needs a key such as cluster.engines.llm.replicas or workload.seed")
+    target, path = _target(parts, place)
+    return Override(key, target, path, value, place)
+
+
+def _target(parts: KeyPath, origin: str) -> tuple[str, KeyPath]:
+    """cluster or workload, and the key inside it."""
     if parts[0] not in _TARGETS:
         near = did_you_mean(str(parts[0]), _TARGETS)
         _refuse(origin, f"a key starts with 'cluster.' or 'workload.', not {shown(parts[0])}.{near}")
-    return Override(text, str(parts[0]), parts[1:], parse_value(value, origin))
+    return str(parts[0]), parts[1:]
 
 
 def apply_overrides(document: Document, overrides: Sequence[Override]) -> None:
@@ -68,7 +86,7 @@ def _apply(document: Document, override: Override) -> None:
     last = _own_key(holder, last, path)
     if not isinstance(last, int):
         _require_mapping(holder, path)
-    holder[last] = override.value
+    holder[last] = deepcopy(override.value)
     full_path = (*path, last)
     for known in [known for known in document.origins if known[: len(full_path)] == full_path]:
         del document.origins[known]

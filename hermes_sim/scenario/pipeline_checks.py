@@ -153,6 +153,11 @@ def _retrievals(pipeline: Pipeline) -> Iterator[Finding]:
             name = visited.stage.name
             message = f"{name!r} needs one prefill behind it that waits for nothing else (after: [{name}])"
             yield paths[id(visited.stage)], message
+            continue
+        encoders = [stages[before].stage.name for before in ancestors(stages)[place] if stages[before].kind == "encode"]
+        if encoders:
+            message = f"{visited.stage.name!r} reads prompts of text: no encoder ({listed(encoders)}) can be before it"
+            yield paths[id(visited.stage)], message
 
 
 def continued_by(stages: Sequence[Visited], place: int) -> Visited | None:

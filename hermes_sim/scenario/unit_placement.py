@@ -117,6 +117,8 @@ def check_units(engine: Engine, model: ModelArchitecture, devices: Mapping[str, 
     placement = unit_placement(engine, devices)
     if placement is None:
         return
+    if len({unit.device.ownership is not None for unit in placement.units}) > 1:
+        yield ("operators_on",), "devices of one engine are all rented (price) or all bought (ownership)"
     for number, unit in enumerate(placement.units):
         heads = model.num_heads
         if heads % unit.tp:

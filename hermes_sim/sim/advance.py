@@ -215,7 +215,7 @@ def add_load(state: Any, e: int, row: int) -> None:
 @compiled
 def wake(state: Any, e: int, time_s: float) -> None:
     """Something changed at time_s: the engine may be able to begin a step."""
-    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS:
+    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS or state.draft_devices[e] > 0:
         state.now_s[e] = max(state.now_s[e], time_s)
         set_next_start(state, e)
 

@@ -9,6 +9,7 @@ import numpy as np
 from hermes_sim.core.tables import DEVICE_GROUPS, Table
 from hermes_sim.perf.operator_classes import CLASSES
 from hermes_sim.perf.operator_rows import HOST
+from hermes_sim.sim.collect_costs import electricity_usd_per_j
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.state.arrays import UNIT_J
 
@@ -16,7 +17,7 @@ from hermes_sim.state.arrays import UNIT_J
 def device_group_table(coordinator: Coordinator, duration_s: float) -> Table | None:
     """One row per engine and group; None where every engine runs on one kind of plain devices."""
     lowered, state = coordinator.lowered, coordinator.state
-    on_s = coordinator.on_s(duration_s)
+    on_s, usd_per_j = coordinator.on_s(duration_s), electricity_usd_per_j(lowered)
     rows: list[tuple[Any, ...]] = []
     for e, replica in enumerate(lowered.replicas):
         placement = replica.cost.placement if replica.cost is not None else None
@@ -27,7 +28,8 @@ def device_group_table(coordinator: Coordinator, duration_s: float) -> Table | N
             busy_s, active_j = float(state.unit_sums[e, number]), float(state.unit_sums[e, UNIT_J + number])
             if number == 0:  # the host of the first group
                 active_j += float(state.shares[e, HOST] * unit.active_w[HOST])
-            price_usd_per_s = unit.device.price_usd_per_h * unit.tp * pp * unit.share_frac / 3600.0
+            price_usd_per_s = unit.device.usd_per_h * unit.tp * pp * unit.share_frac / 3600.0
+            idle_j = unit.idle_w * pp * float(on_s[e])
             here = placement.classes(number)
             rows.append((
                 replica.name,
@@ -38,8 +40,8 @@ def device_group_table(coordinator: Coordinator, duration_s: float) -> Table | N
                 busy_s,
                 busy_s / (lanes * duration_s) if duration_s > 0.0 else 0.0,
                 active_j,
-                active_j + unit.idle_w * pp * float(on_s[e]),
-                price_usd_per_s * float(on_s[e]),
+                active_j + idle_j,
+                price_usd_per_s * float(on_s[e]) + (active_j + idle_j) * usd_per_j[e],
             ))  # fmt: skip
     if not rows:
         return None

@@ -16,7 +16,7 @@ from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
 from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_memory import plan_memory
-from hermes_sim.scenario.speculative import DraftHeads, DraftModel, Speculative
+from hermes_sim.scenario.speculative import Draft, DraftHeads, DraftModel, MedusaHeads, Speculative
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def build_engine_costs(
     assert isinstance(engine.batching, TokenBatching)
     cost = build_cost(engine, model, device, links, longest_sequence, placement)
     draft = None
-    if engine.speculative is not None:
+    if engine.speculative is not None and engine.speculative.on is None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
     return EngineCosts(
         plan=plan,
@@ -151,6 +151,7 @@ def build_draft(
         kind=draft_kind(speculative),
         draft_model=draft_model,
         layers_frac=layers_frac(speculative),
+        num_heads=speculative.num_draft_tokens,
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
         kernels=engine.parallel.kernels,
@@ -165,9 +166,8 @@ def build_draft(
 
 def draft_kind(speculative: Speculative) -> DraftKind:
     """As the cost model names it."""
-    if isinstance(speculative.draft, DraftModel):
-        return "model"
-    return "heads" if isinstance(speculative.draft, DraftHeads) else "ngram"
+    kinds: dict[type[Draft], DraftKind] = {DraftModel: "model", DraftHeads: "heads", MedusaHeads: "medusa"}
+    return kinds.get(type(speculative.draft), "ngram")
 
 
 def layers_frac(speculative: Speculative) -> float:
@@ -185,7 +185,7 @@ def draft_model_name(engine: Engine) -> str | None:
 def max_draft_tokens(engine: Engine) -> int:
     """Most drafts of one sequence in one step."""
     speculative = engine.speculative
-    return 0 if speculative is None else speculative.num_draft_tokens * speculative.tree_width
+    return 0 if speculative is None else speculative.nodes[-1]
 
 
 def most_blocks(engine: Engine, plan: MemoryPlan, num_tokens: int) -> int:

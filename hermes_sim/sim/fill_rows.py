@@ -72,7 +72,7 @@ def fill_rows(
             if place in plan.terminals:
                 state.row_flags[rows[has_follower[members]]] |= WATCHED
             if stage.runs_on == "jobs":
-                state.row_units[rows] = stage.units(requests.num_prompt_tokens)[members]
+                state.row_units[rows] = stage.units_of(requests, scenario.seed)[members]
                 seconds = stage.service_times_s(requests.num_requests, scenario.seed, stage_plan.round)
                 if seconds is not None:
                     state.row_seconds[rows] = seconds[members]

@@ -16,11 +16,14 @@ from hermes_sim.workload.requests import RequestTable
 Array = npt.NDArray[np.bool_]
 
 
-def passing(pipeline: str, stages: Sequence[Visited], requests: RequestTable, seed: int) -> Array:
+def passing(
+    pipeline: str, stages: Sequence[Visited], requests: RequestTable, seed: int, *, idle: bool = False
+) -> Array:
     """[num_stages, num_requests] whether a request would pass through a stage; a request's draws do not depend on the
     others.
 
-    What a route decides by load is not known before the run: until then, all of its outcomes pass.
+    What a route decides by load is not known before the run: until then, all of its outcomes pass. A stage that has
+    nothing to do for a request is passed over, unless `idle`.
     """
     number = requests.num_requests
     found = np.ones((len(stages), number), bool)
@@ -31,6 +34,8 @@ def passing(pipeline: str, stages: Sequence[Visited], requests: RequestTable, se
         passes = found[place]
         if stage.probability < 1.0:
             passes &= uniforms(seed, f"probability {pipeline}.{visited.stream_name}", number) < stage.probability
+        if not idle and (wanted := stage.wanted_by(requests, seed)) is not None:
+            passes &= wanted
         if repeat is not None:
             if id(repeat) not in rounds:
                 rounds[id(repeat)] = num_rounds(pipeline, repeat, requests, seed)

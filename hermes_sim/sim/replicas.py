@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
@@ -24,12 +24,14 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.remote_drafts import DraftDevices
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
 from hermes_sim.sim.lengths import Lengths
+from hermes_sim.sim.remote_drafts import RemoteDrafts, build_remote_drafts, drafting_cost
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -56,10 +58,15 @@ class Replica:
     model: ModelArchitecture | None
     costs: EngineCosts | None
     """Of a token engine."""
+    remote_drafts: RemoteDrafts | None
+    """Where devices of their own make its drafts."""
     idle_w: float
     power_w: FloatArray
     """[4] while limited by compute, memory, network, host."""
     price_usd_per_h: float
+    """Rent, or capital written off, of its devices."""
+    is_owned: bool
+    """Its electricity is paid for beside the price."""
 
     @property
     def kv_endpoints(self) -> tuple[Endpoint, ...]:
@@ -72,6 +79,10 @@ class Replica:
     @property
     def num_devices(self) -> int:
         return len(self.endpoints)
+
+    @property
+    def num_draft_devices(self) -> int:
+        return 0 if self.remote_drafts is None else self.remote_drafts.num_devices
 
     @property
     def plan(self) -> MemoryPlan | None:
@@ -92,6 +103,8 @@ class ReplicaBuilder:
         self._nodes = {node.name: node for node in scenario.cluster.nodes}
         self._known: dict[tuple[str, Links, float], EngineCosts] = {}
         self._beside_bytes: dict[Endpoint, float] = {}
+        self._draft_endpoints: dict[str, list[list[Endpoint]]] = {}
+        self._draft_costs: dict[str, LlmCost] = {}
 
     def build(self) -> Iterator[Replica]:
         """All engine instances, in the order of the cluster file; the ranks of a replica one after the other."""
@@ -100,6 +113,9 @@ class ReplicaBuilder:
         for engine in self._scenario.cluster.engines:
             wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
             placed.append((engine, slots.allocate_replicas(engine.node, wants, engine.replicas)))
+            if (on := draft_devices(engine)) is not None:
+                drafting = slots.allocate_replicas(on.node, {on.device: (on.count, None)}, engine.replicas)
+                self._draft_endpoints[engine.name] = drafting
         self._beside_bytes = bytes_of_jobs(self._scenario, placed)
         for engine, replicas in placed:
             for number, endpoints in enumerate(replicas):
@@ -117,6 +133,7 @@ class ReplicaBuilder:
         cores = engine.placement[own[0].device_group].cores or device.num_cores * len(endpoints)
         share = cores / (device.num_cores * len(endpoints))
         costs = self._costs(engine, own, endpoints) if isinstance(engine.batching, TokenBatching) else None
+        drafts = self._remote_drafts(engine, number, own)
         power = device.power
         bound = np.array(
             [power.compute_bound_frac, power.memory_bound_frac, power.network_bound_frac, power.host_bound_frac]
@@ -132,9 +149,11 @@ class ReplicaBuilder:
             link=self._link(engine, own),
             model=served_model(engine, self._scenario.models),
             costs=costs,
+            remote_drafts=drafts,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
-            price_usd_per_h=device.price_usd_per_h * len(own) * share,
+            price_usd_per_h=device.usd_per_h * len(own) * share,
+            is_owned=device.ownership is not None,
         )
 
     def _spanning(self, engine: Engine, number: int, endpoints: Sequence[Endpoint]) -> Replica:
@@ -158,7 +177,9 @@ class ReplicaBuilder:
             costs=costs,
             idle_w=costs.cost.idle_w,
             power_w=costs.cost.power_w,
-            price_usd_per_h=sum(unit.device.price_usd_per_h * unit.tp * unit.share_frac for unit in placement.units),
+            price_usd_per_h=sum(unit.device.usd_per_h * unit.tp * unit.share_frac for unit in placement.units),
+            is_owned=any(unit.device.ownership is not None for unit in placement.units),
+            remote_drafts=None,
         )
 
     def _placement(self, engine: Engine, endpoints: Sequence[Endpoint], links: Links) -> UnitPlacement | None:
@@ -196,6 +217,16 @@ class ReplicaBuilder:
             "between_units": tuple(between),
             "inside_units": tuple(self._network.tp_link(group) for group in groups),
         }
+
+    def _remote_drafts(self, engine: Engine, number: int, own: Sequence[Endpoint]) -> RemoteDrafts | None:
+        model = draft_model_name(engine)
+        if engine.name not in self._draft_endpoints or model is None:
+            return None
+        endpoints = self._draft_endpoints[engine.name][number]
+        device = self._device(endpoints[0])
+        if engine.name not in self._draft_costs:
+            self._draft_costs[engine.name] = drafting_cost(engine, self._scenario.models[model], device)
+        return build_remote_drafts(engine, self._draft_costs[engine.name], device, self._network, endpoints, own[0])
 
     def _link(self, engine: Engine, own: Sequence[Endpoint]) -> GroupLink:
         """Of a tensor-parallel group; of all devices of a job engine, which may also work each for itself, unlinked."""
@@ -272,6 +303,11 @@ def _of_group(endpoints: Sequence[Endpoint], name: str) -> tuple[Endpoint, ...]:
     return tuple(endpoint for endpoint in endpoints if endpoint.device_group == name)
 
 
+def draft_devices(engine: Engine) -> DraftDevices | None:
+    """Devices of their own that make the drafts of an engine."""
+    return None if engine.speculative is None else engine.speculative.on
+
+
 def bytes_of_jobs(
     scenario: Scenario, placed: Sequence[tuple[Engine, Sequence[Sequence[Endpoint]]]]
 ) -> dict[Endpoint, float]:
@@ -305,17 +341,22 @@ def num_lanes(engine: Engine) -> int:
     return 2 if engine.batching.async_scheduling else engine.parallel.pp
 
 
-def engine_groups(replicas: Sequence[Replica]) -> list[list[int]]:
-    """Engines that move together: those that share a device compete for its memory bandwidth, ranks keep in step."""
+def engine_groups(replicas: Sequence[Replica], links: Sequence[Collection[int]] = ()) -> list[list[int]]:
+    """Engines that move together: those that share a device or a link compete for it, ranks keep in step.
+
+    links: [num_engines] that tie each to others; none if not given.
+    """
     owner: dict[Hashable, int] = {}
     members: dict[int, list[int]] = {}
     for e, replica in enumerate(replicas):
         ties: list[Hashable] = [*replica.endpoints, (replica.engine.name, replica.number)]
+        ties += links[e] if links else ()
         found = sorted({owner[tie] for tie in ties if tie in owner})
         target = found[0] if found else e
         for other in found[1:]:
             members[target] += members.pop(other)
-        owner.update((tie, target) for tie in owner if owner[tie] in found)
+        if len(found) > 1:
+            owner.update((tie, target) for tie in owner if owner[tie] in found)
         owner.update(dict.fromkeys(ties, target))
         members.setdefault(target, []).append(e)
     return [sorted(members[key]) for key in sorted(members)]

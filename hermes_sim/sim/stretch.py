@@ -27,7 +27,7 @@ from hermes_sim.perf.step_kernel import decode_seconds
 from hermes_sim.perf.unit_kernel import unit_cost
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
-from hermes_sim.sim.pricing import SHORTEST_STEP_S
+from hermes_sim.sim.pricing import SHORTEST_STEP_S, link_wait_s
 from hermes_sim.sim.ranks import STEP_DONE
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
@@ -165,6 +165,7 @@ def stretch(
         state.cost_decode_linear[kind, number, 2] + state.cost_sampled[kind, number, 2],
         state.cost_decode_linear[kind, number, 3] + state.cost_sampled[kind, number, 3],
     )
+    is_limited = state.links_limited[e] != 0
     num_blocks = state.num_blocks[e]
     num_free = state.num_free_blocks[e]
     sums = read_sums(state, e)
@@ -186,6 +187,10 @@ def stretch(
         duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break
+        if is_limited:
+            wait_s = link_wait_s(state, e, number, duration_s)
+            step_s = (step_s[0], step_s[1], step_s[2] + wait_s, step_s[3])
+            duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         seconds = step_s
         if state.num_units[e] > 0:
             units_j = account_tick(state, e, number, context_sum, context_max)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hermes_sim.stages.decode import Decode
+from hermes_sim.stages.diffusion import Diffusion
 from hermes_sim.stages.embed import Embed
+from hermes_sim.stages.encode import Encode
 from hermes_sim.stages.kv_retrieval import KvRetrieval
 from hermes_sim.stages.prefill import Prefill
 from hermes_sim.stages.repeat import STAGES, Repeat
@@ -15,7 +17,9 @@ from hermes_sim.stages.timed import Timed
 
 STAGES |= {
     "decode": Decode,
+    "diffusion": Diffusion,
     "embed": Embed,
+    "encode": Encode,
     "kv_retrieval": KvRetrieval,
     "prefill": Prefill,
     "repeat": Repeat,

@@ -15,6 +15,7 @@ from hermes_sim.workload.lengths import Lengths
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import ClosedLoop, FloatArray, RequestTable, first_of_session, request_table
 from hermes_sim.workload.sessions import Sessions, pauses, turns_table
+from hermes_sim.workload.sound import with_sound
 from hermes_sim.workload.traffic import ClosedLoopUsers, SharedPrefix, Traffic
 
 
@@ -25,7 +26,9 @@ def generate_requests(traffic: Traffic, seed: int, *, resolve_path: ResolvePath 
     """
     table = _source(traffic, seed, resolve_path)
     if traffic.images is not None:
-        table = with_images(table, traffic.images, stream(seed, "images"))
+        table = with_images(table, traffic.images, stream(seed, "images"), stream(seed, "image sizes"))
+    if traffic.sound is not None:
+        table = with_sound(table, traffic.sound, stream(seed, "sound"))
     if traffic.prefix is not None:
         table = _with_prefix(table, traffic.prefix, stream(seed, "prefix"))
     if traffic.clients is not None:

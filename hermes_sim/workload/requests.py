@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.errors import TraceError
+from hermes_sim.workload.media import Pictures
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +70,11 @@ class RequestTable:
     client: IntArray | None = None
     """Who sent the request (a user, a tenant), -1 for unknown; None: all unknown."""
     num_image_tokens: IntArray | None = None
-    """Of the prompt tokens, those of pictures; None: none."""
+    """Of the prompt tokens, those of pictures and sound; None: none."""
+    pictures: Pictures | None = None
+    """For stages that encode them; None: none, or none whose size is known."""
+    sound_s: FloatArray | None = None
+    """[num_requests] seconds of sound; None: none."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
@@ -175,6 +180,8 @@ def select_requests(table: RequestTable, rows: IntArray, arrival_s: FloatArray |
         pipeline=None if table.pipeline is None else table.pipeline[rows],
         client=None if table.client is None else table.client[rows],
         num_image_tokens=None if table.num_image_tokens is None else table.num_image_tokens[rows],
+        pictures=None if table.pictures is None else table.pictures.of(rows),
+        sound_s=None if table.sound_s is None else table.sound_s[rows],
     )
 
 
@@ -189,6 +196,7 @@ def first_of_session(table: RequestTable) -> IntArray:
 
 _NON_NEGATIVE = (
     "arrival_s", "num_prompt_tokens", "num_output_tokens", "think_s", "prefix_tokens", "hash_ids", "num_image_tokens",
+    "sound_s",
 )  # fmt: skip
 _NOT_PER_REQUEST = ("hash_offsets", "hash_ids")
 

@@ -22,6 +22,7 @@ from hermes_sim.workload.lengths import LENGTHS, Lengths
 from hermes_sim.workload.readers import TRACE_FORMATS, Trace
 from hermes_sim.workload.replay import Replay
 from hermes_sim.workload.sessions import Sessions
+from hermes_sim.workload.sound import Sound
 
 ARRIVALS: dict[str, type[Arrivals]] = {**PROCESSES, "replay": Replay}
 
@@ -63,6 +64,7 @@ class Traffic(Description):
     """Each arrival starts a session of several turns; num_requests counts turns."""
     prefix: SharedPrefix | None = None
     images: Images | None = None
+    sound: Sound | None = None
     clients: Clients | None = None
     """Who sends the requests, for queue_order: fair_share; takes the place of the clients that a trace names."""
 
@@ -108,4 +110,4 @@ class Traffic(Description):
         return ", ".join(parts)
 
 
-_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix", "images")
+_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix", "images", "sound")

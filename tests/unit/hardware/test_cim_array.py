@@ -110,7 +110,8 @@ def _with_units(data: dict[str, object]) -> dict[str, object]:
     """What model_dump gives as plain numbers, as a file states it."""
     card = dict(data)
     card["peak"] = {
-        dtype: value if isinstance(value, str) else f"{value} FLOP/s" for dtype, value in dict(card["peak"]).items()  # type: ignore[call-overload]
+        dtype: value if isinstance(value, str) else f"{value} FLOP/s"
+        for dtype, value in dict(card["peak"]).items()  # type: ignore[call-overload]
     }
     return card
 

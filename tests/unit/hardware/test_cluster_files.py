@@ -41,9 +41,10 @@ def plan(cluster: ClusterFile, engine: Engine) -> MemoryPlan:
     endpoint = placed(cluster)[engine.name][0][0]
     node = next(node for node in cluster.nodes if node.name == endpoint.node_group)
     assert engine.model is not None
-    model = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
+    checkpoint = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
+    model = served_model(engine, {engine.model: checkpoint})
+    assert model is not None
     own = {group: devices()[node.devices[group].profile] for group in engine.placement}
-    model = served_model(engine, {engine.model: model}) or model
     placement = unit_placement(engine, own)
     device = own[endpoint.device_group] if placement is None else placement.of("attention").device
     return plan_memory(engine, model, None, device, placement=placement)

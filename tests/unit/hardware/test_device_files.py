@@ -95,7 +95,8 @@ def test_narrower_types_are_no_slower(device: Device) -> None:
 def test_magnitudes_are_those_of_the_parts(device: Device) -> None:
     memory = device.memory
     least_ddr = 10e9 if device.num_cores == 1 else 50e9
-    bandwidth = {"hbm": (0.3e12 if device.kind == "pim" else 0.8e12, 9e12), "gdd": (0.25e12, 2e12), "ddr": (least_ddr, 500e9), "lpd": (20e9, 900e9),
+    least_hbm = 0.3e12 if device.kind == "pim" else 0.8e12  # one stack
+    bandwidth = {"hbm": (least_hbm, 9e12), "gdd": (0.25e12, 2e12), "ddr": (least_ddr, 500e9), "lpd": (20e9, 900e9),
                  "sra": (10e12, 1e15)}[memory.kind[:3]]  # fmt: skip
     assert bandwidth[0] <= memory.bandwidth_bytes_per_s <= bandwidth[1]
     assert 2**31 <= memory.capacity_bytes <= 2**40

@@ -181,7 +181,7 @@ def on_macros(array: DigitalArray | AnalogArray, operator: Operator, **keys: Any
 
 
 def test_product_by_hand() -> None:
-    """[128, 8] of 8 bits: 2 macros over k, 2 over n, side by side. 10 vectors x 8 cycles, 6 of the tree, 1 to add two."""
+    """[128, 8] of 8 bits: 2 macros over k, 2 over n, side by side. 10 vectors x 8 cycles, 6 of the tree, 1 more."""
     operators = on_macros(MACROS, product(10, 8, 128))
     assert operators.total_tiles() == 4
     assert operators.seconds(0, 10) == (pytest.approx(87e-9), COMPUTE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hermes_sim.scenario.cluster import ClusterFile
 from tests.unit.scenario.files import Folder
 
 
@@ -82,8 +83,8 @@ def test_the_last_one_wins(folder: Folder) -> None:
         ),
         (
             "cluster.zzz.y=1",
-            "--set cluster.zzz.y=1 zzz: unknown key; known here: name, title, nodes, network, engines, kv_stores, "
-            "routing, routing_per_stage, availability, carbon, pue",
+            "--set cluster.zzz.y=1 zzz: unknown key; known here: "
+            + ", ".join(field.alias or name for name, field in ClusterFile.model_fields.items()),
         ),
         (
             "workload.traffic.trace={format: azure}",
