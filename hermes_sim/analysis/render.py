@@ -64,6 +64,7 @@ def render(summary: Summary) -> str:
         _availability(summary),
         _over_time(summary),
         _speculation(summary),
+        _adapters(summary),
         _links(summary),
         _device_groups(summary),
         _kv_stores(summary),
@@ -222,6 +223,9 @@ def _images(summary: Summary) -> Iterator[str]:
         parts.append(f"{requests['num_drawn_images']:,} drawn in {human.digits(steps)} steps on average")
     if parts:
         yield from _labelled("images", parts)
+    if requests["num_refused"]:
+        refused = human.percent(requests["num_refused"] / requests["num"])
+        yield from _labelled("guards", [f"{requests['num_refused']:,} requests refused ({refused})"])
 
 
 def _rate(value: float | None) -> str:
@@ -331,6 +335,15 @@ def _speculation(summary: Summary) -> Iterator[str]:
                 share = human.percent(_total(group, "num_pre_drafts_right") / ahead)
                 parts.append(f"{share} of what they drafted ahead was of use")
         yield from _labelled("" if index else "speculation", parts)
+
+
+def _adapters(summary: Summary) -> Iterator[str]:
+    """Where low-rank adapters are loaded."""
+    groups = [group for group in _engine_groups(summary["engines"]) if _total(group[1], "num_adapter_loads")]
+    for index, (name, group) in enumerate(groups):
+        loads, hits = _total(group, "num_adapter_loads"), _total(group, "num_adapter_hits")
+        found = human.percent(hits / (hits + loads))
+        yield from _labelled("" if index else "adapters", [f"{name}: {found} found in a slot, {loads:,.0f} loaded"])
 
 
 def _total(group: Sequence[Mapping[str, Any]], key: str) -> float:

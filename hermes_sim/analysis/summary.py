@@ -88,6 +88,7 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_measured": int(results.window.measured.sum()),
         **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_refused": int((requests["num_refusals"] > 0).sum()),
         "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),

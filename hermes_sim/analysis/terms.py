@@ -122,6 +122,21 @@ TERMS: dict[str, Term] = _terms(
         ("encode", "images", "cached images", "vision encoder"),
     ),
     Term(
+        "adapter",
+        "A low-rank adapter (LoRA) that a request names: small matrices beside those of the model. An engine holds "
+        "some in slots; num_adapter_hits: sequences that joined the running ones and found theirs there; "
+        "num_adapter_loads: those for which it was copied there first, which their step waited for.",
+        ("engine",),
+        ("lora", "adapters", "adapter loads", "adapter hits", "adapter hit"),
+    ),
+    Term(
+        "refusal",
+        "A guard's verdict that a prompt must not be answered, or an answer not be given: num_refusals of a request "
+        "are the guards that said so. What the pipeline leaves out then takes no time; the request counts as finished.",
+        ("status", "stage"),
+        ("refusals", "guard", "refused"),
+    ),
+    Term(
         "diffusion",
         "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
         "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
@@ -455,9 +470,11 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "link",
-        "One direction of a connection between devices or nodes. The links table holds what was moved between engines "
-        "(KV caches); collectives inside a step are part of its network time.",
-        ("transfer", "network"),
+        "One direction of a connection between devices, nodes or switches. The links table holds what was moved "
+        "between engines and stores (KV caches): busy_s is the time that any transfer was on the link, bytes those "
+        "that went layer by layer beside a prompt's compute too. Collectives inside a step are part of its network "
+        "time; where they meet transfers on a link, both are slower.",
+        ("transfer", "network", "fabric"),
         ("links", "transfers"),
     ),
     Term(
@@ -482,6 +499,14 @@ TERMS: dict[str, Term] = _terms(
         "power above idle while that limits. With the idle power of all groups it makes the engine's energy.",
         ("energy per output token", "device group"),
         ("active energy j",),
+    ),
+    Term(
+        "fabric",
+        "The switches between nodes, level by level: leaf-spine, fat tree, rail-optimised. oversubscription: what "
+        "comes into a switch from below over what it can send up. Flows take one of several equal paths (ECMP, "
+        "static) or a part of each (spray). Without one the network has full bisection bandwidth.",
+        ("link",),
+        ("oversubscription", "ecmp", "rails", "leaf spine", "fat tree", "uplink"),
     ),
     Term(
         "operator",

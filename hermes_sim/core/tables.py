@@ -20,6 +20,7 @@ REQUESTS: dict[str, str] = {
     "status": "category",  # finished | rejected | unfinished | failed
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
+    "adapter": "int64",  # low-rank adapter that it names, -1: none
     "arrival_s": "float64",
     "first_token_s": "float64",  # absolute, as the client receives it
     "engine_first_token_s": "float64",  # absolute, end of the engine's step
@@ -40,6 +41,7 @@ REQUESTS: dict[str, str] = {
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
     "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
+    "num_refusals": "int64",  # guards that have refused it
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
     "num_preemptions": "int64",
@@ -104,6 +106,9 @@ ENGINES: dict[str, str] = {
     "prefix_hit_frac": "float64",  # hit / looked up
     "num_swapped_blocks": "int64",  # KV blocks copied to the host and back, each way counted
     "num_copied_blocks": "int64",  # copied on write, for samples that share a prompt
+    "num_adapter_loads": "int64",  # low-rank adapters copied into a slot
+    "num_adapter_hits": "int64",  # sequences that joined the running ones and found theirs in a slot
+    "adapter_hit_frac": "float64",  # hits / (hits + loads)
     "num_drafted_tokens": "int64",  # proposed by speculative decoding
     "num_accepted_tokens": "int64",  # of these, kept
     "acceptance_frac": "float64",  # accepted / drafted

@@ -228,7 +228,7 @@ def _rank(study: StudyFile, finding: Rank, points: Points) -> str:
         frame = frame.sort_values("value", ascending=metric_named(finding.by).better == "lower", kind="stable")
         names = [str(name) for name in frame.index]
         missing = [name for name in everything if name not in names]
-        words = " > ".join(f"{name} ({value_words(finding.by, number)})" for name, number in frame["value"].items())
+        words = _ordered(finding.by, [(str(name), float(number)) for name, number in frame["value"].items()])
         if not names:
             words = "none keeps it" if finding.per == TIER else NOTHING_FOUND
         elif missing:
@@ -239,6 +239,16 @@ def _rank(study: StudyFile, finding: Rank, points: Points) -> str:
             firsts[value] = names[0]
     closing = "the order is the same everywhere" if len(orders) == 1 else _first_words(finding.per, firsts)
     return _sentence(finding, "; ".join([*parts, closing] if len(parts) > 1 else parts))
+
+
+def _ordered(by: str, values: Sequence[tuple[str, float]]) -> str:
+    """`a (3.0) > b (2.0) = c (2.0)`."""
+    words = ""
+    for index, (name, value) in enumerate(values):
+        if index:
+            words += " = " if _factor(by, values[index - 1][1], value) < 1 + SAME_FRAC else " > "
+        words += f"{name} ({value_words(by, value)})"
+    return words
 
 
 def _first_words(per: str, firsts: dict[str, str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hermes_sim import __version__
+from hermes_sim.explore.points import at_the_end
 from hermes_sim.explore.run_table import FAILED
 from hermes_sim.explore.words import counted, point_words
 from hermes_sim.scenario.study import StudyFile
@@ -36,7 +37,14 @@ def run_words(study: StudyFile, runs: pd.DataFrame) -> str:
     failed = int((runs["status"] == FAILED).sum())
     seeds = counted(study.replications, "seed")
     text = f"{counted(len(runs), 'run')} of {study.base.workload} on {study.base.cluster}: {axes}, {seeds} each"
-    return f"{text}; {failed} failed (hermes-sim {__version__})." if failed else f"{text} (hermes-sim {__version__})."
+    text += f"; {failed} failed" if failed else ""
+    num_at_end, num_best = at_the_end(study, runs)
+    if num_at_end and study.best is not None:
+        over = " and ".join(axis.replace("_", " ") for axis in study.best.over)
+        text += (
+            f"; {num_at_end} of {num_best} best points lie at the end of {over}, past which there may be better ones"
+        )
+    return f"{text} (hermes-sim {__version__})."
 
 
 def failure_lines(study: StudyFile, runs: pd.DataFrame) -> list[str]:

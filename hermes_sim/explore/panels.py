@@ -158,6 +158,7 @@ def _label(panel: Panel, axes: Axes) -> None:
         _plain_ticks(axes)
     else:
         axes.set_ylim(bottom=0.0)
+        axes.yaxis.set_major_formatter("{x:,g}")
     axes.set_xlabel(axis_title(panel.study, panel.figure.x), fontsize="small")
     axes.set_ylabel(panel.metric.title, fontsize="small")
     axes.grid(alpha=0.3, linewidth=0.6)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.explore.grid import GridPoint, grid_points, narrowed, point_scenario
+from hermes_sim.scenario.files import files_read_once
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.study import StudyFile, Tier
 
@@ -61,6 +62,11 @@ def plan_study(study: StudyFile, *, quick: bool = False) -> list[PlannedRun]:
     A point whose scenario is wrong is planned as a run that fails. Raises ConfigError where all are wrong, and where
     the values of `reference` are.
     """
+    with files_read_once():
+        return _planned(study, quick)
+
+
+def _planned(study: StudyFile, quick: bool) -> list[PlannedRun]:
     last = study.quick.overrides if quick else {}
     small = quick_version(study) if quick else study
     planned: list[PlannedRun] = []

@@ -45,6 +45,27 @@ def points_of(study: StudyFile, runs: pd.DataFrame, table: Table, *, tiers: bool
     return points if table == "runs" else _best(study, points)
 
 
+def at_the_end(study: StudyFile, runs: pd.DataFrame) -> tuple[int, int]:
+    """Of the best points, how many lie at the largest value that was run along an axis of numbers, and how many there
+    are: past the end of that axis there may be better ones."""
+    if study.best is None:
+        return 0, 0
+    best = points_of(study, runs, "best", tiers=True).frame
+    kept = [axis.name for axis in study.axes if axis.name not in study.best.over]
+    done = runs[runs["status"] == DONE]
+    ends = pd.Series(False, index=best.index)
+    for axis in study.axes:
+        if axis.name not in study.best.over or axis.numbers is None:
+            continue
+        numbers = dict(zip(axis.names, axis.numbers, strict=True))
+        tried = done.assign(number=done[axis.name].astype("str").map(numbers))
+        last = tried.groupby(kept, observed=True)["number"].max() if kept else tried["number"].max()
+        here = best[axis.name].astype("str").map(numbers)
+        there = last.loc[pd.MultiIndex.from_frame(best[kept]) if len(kept) > 1 else best[kept[0]]] if kept else last
+        ends |= here.to_numpy() == (there.to_numpy() if kept else there)
+    return int(ends.sum()), len(best)
+
+
 def _means(runs: pd.DataFrame, axes: tuple[str, ...]) -> Points:
     """Over the seeds; a metric that some seed does not have is NaN. meets@TIER: 1 only where every seed meets it."""
     metrics = [name for name in runs.columns if name not in axes and name not in FIRST_COLUMNS]

@@ -27,6 +27,7 @@ from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.hardware.ownership import Ownership
+from hermes_sim.hardware.processor import Processor
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.hardware.systolic import Systolic
 
@@ -104,6 +105,8 @@ class Device(Description):
     the whole device (T-MAC, arXiv 2407.00088: as many look-ups as bits; LUT Tensor Core, arXiv 2408.06003)."""
     sparse_speedup: dict[str, float] = Field(default={})
     """Pattern N:M of sparse weights that the matrix units skip -> dense peak times this."""
+    processor: Processor | None = None
+    """CPUs: NUMA nodes, bandwidth of a core, clocks; for engines on some of the cores."""
     systolic: Systolic | None = None
     """Arrays whose use follows from the shape of a product, in place of efficiencies of tiles."""
     memory: Memory

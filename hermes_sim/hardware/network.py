@@ -64,6 +64,12 @@ class GroupLink:
     switched: bool
     """Inside each node the devices share a switch."""
     crosses_nodes: bool
+    num_nodes: int = 1
+    inside_bytes_per_s: float = math.inf
+    """Across nodes: of one device among those of its node; infinite where each node has one."""
+    inside_latency_s: float = 0.0
+    across_bytes_per_s: float = math.inf
+    """Across nodes: of all NICs that the group has in one node, and of the switches behind them."""
     exchange_bytes_per_s: float = math.inf
     """Per device and direction where every device sends to every other: across nodes through its own share of NICs."""
     peak_bytes_per_s: float = math.inf
@@ -218,6 +224,10 @@ class Network:
             latency_s=max([self._collective_latency_s(hops), *(link.latency_s for link in inside)]),
             switched=all(link.switched for link in inside),
             crosses_nodes=True,
+            num_nodes=len(groups),
+            inside_bytes_per_s=min((link.bandwidth_bytes_per_s for link in inside), default=math.inf),
+            inside_latency_s=max((link.latency_s for link in inside), default=0.0),
+            across_bytes_per_s=min(ring, *nics),
             exchange_bytes_per_s=min(
                 exchange,
                 *(

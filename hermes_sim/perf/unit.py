@@ -25,7 +25,7 @@ class Unit:
     tp: int
     """Devices of the group."""
     share_frac: float = 1.0
-    """Of the devices' cores that are the engine's; peak and bandwidth of `device` are of this share."""
+    """Of the devices' cores that are the engine's, for their rent; all numbers of `device` are of this share already."""
     bandwidth_bytes_per_s: float = float("inf")
     """Between them, per device and direction."""
     latency_s: float = 0.0
@@ -34,14 +34,14 @@ class Unit:
     @property
     def idle_w(self) -> float:
         """Of all devices, or of the engine's cores of them."""
-        return self.device.power.idle_w * self.tp * self.share_frac
+        return self.device.power.idle_w * self.tp
 
     @property
     def active_w(self) -> FloatArray:
         """[4] above idle while limited by compute, memory, network, host; never below zero."""
         power = self.device.power
         fracs = [power.compute_bound_frac, power.memory_bound_frac, power.network_bound_frac, power.host_bound_frac]
-        return np.maximum(power.tdp_w * np.array(fracs) - power.idle_w, 0.0) * self.tp * self.share_frac
+        return np.maximum(power.tdp_w * np.array(fracs) - power.idle_w, 0.0) * self.tp
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hermes_sim.batching import TokenBatching
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device
@@ -11,6 +12,7 @@ from hermes_sim.scenario.availability_checks import check_availability
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
+from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
 from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
@@ -37,6 +39,9 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
     of_workload += [workload.problem(path, message) for path, message in check_retrievals(scenario)]
+    if scenario.workload.traffic.adapters is not None and not any(engine.lora for engine in scenario.cluster.engines):
+        message = "no engine of the cluster has slots for adapters (lora)"
+        of_workload.append(workload.problem(("traffic", "adapters"), message))
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]
@@ -92,6 +97,8 @@ def _placed(hardware: Hardware, engine: Engine) -> Placed:
         if engine.node in (None, node.name) and all(name in node.devices for name in engine.placement):
             profiles = {name: node.devices[name].profile for name in engine.placement}
             devices = {name: hardware.devices[profile] for name, profile in profiles.items()}
+            if isinstance(engine.batching, TokenBatching):
+                devices = {name: engine_device(whole, engine.placement[name]) for name, whole in devices.items()}
             return Placed(engine, model, devices, draft, _draft_device(hardware, engine))
     return Placed(engine, model, {}, draft)
 

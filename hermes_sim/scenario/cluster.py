@@ -28,6 +28,7 @@ from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
@@ -36,6 +37,7 @@ from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
 from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.operators_on import OperatorsOn
 from hermes_sim.scenario.speculative import Speculative
 
@@ -58,6 +60,9 @@ class Placement(Description):
     devices: PositiveInt = 1
     cores: PositiveInt | None = None
     """CPU groups: cores of those devices together; all of them if not given."""
+    numa: NumaPolicy | None = None
+    """CPU groups, engines that serve prefill or decode: weights and KV on the NUMA nodes of the engine's own cores
+    (`bind`), or in turn on all of the socket (`interleave`, also if not given). `cores` come in whole nodes first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +84,9 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    collectives: Literal["auto", "ring", "tree", "direct", "in_switch", "hierarchical"] = "auto"
+    """Algorithm of all-reduces over the tensor-parallel group. auto: what is fitted to its links; else direct inside a
+    node, across nodes the quickest of ring, double binary tree, and hierarchical (inside, across, inside)."""
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
@@ -201,6 +209,8 @@ class Engine(Description):
     """How tokens spread over the experts of a mixture-of-experts model."""
     speculative: Speculative | None = None
     """No drafts if not given."""
+    lora: Lora | None = None
+    """No adapters if not given: requests that name one get the model as it is."""
     host: Host = Host()
     autoscaling: Autoscaling | None = None
     """All replicas run all the time if not given."""
@@ -256,6 +266,23 @@ class ClusterFile(Description):
     """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_rack(cls, data: Any) -> Any:
+        """KV stores of a rack have the racks of the fabric where they state none of their own."""
+        stores = data.get("kv_stores") if isinstance(data, dict) else None
+        fabric = data.get("fabric") if isinstance(data, dict) else None
+        levels = fabric.get("levels") if isinstance(fabric, dict) else None
+        if not isinstance(stores, list | tuple) or not isinstance(levels, list | tuple) or not levels:
+            return data
+        nodes = levels[0].get("nodes") if isinstance(levels[0], dict) else None
+        if nodes is None:
+            return data
+        of_rack = {"nodes_per_rack": nodes}
+        is_open = [isinstance(one, dict) and one.get("shared_by") == "rack" for one in stores]
+        filled = [{**of_rack, **one} if wide else one for one, wide in zip(stores, is_open, strict=True)]
+        return {**data, "kv_stores": filled}
 
     @property
     def can_change(self) -> bool:

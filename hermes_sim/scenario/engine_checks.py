@@ -49,7 +49,7 @@ class Placed:
 
 def check_engine(placed: Placed) -> Iterator[Finding]:
     """All that is wrong with one engine; memory last, and only where the rest is right."""
-    found = [*_serves(placed), *_batching(placed)]
+    found = [*_serves(placed), *_batching(placed), *_numa(placed)]
     if placed.takes_tokens:
         found += [*_model(placed), *_parallel(placed), *_experts(placed), *_draft(placed), *_dtypes(placed)]
         if isinstance(placed.engine.batching, TokenBatching):
@@ -149,7 +149,7 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    token_keys = ("operators_on", "engine_preset", "speculative", "quantization")
+    token_keys = ("operators_on", "engine_preset", "speculative", "quantization", "lora")
     for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
@@ -182,6 +182,21 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
             f"tp {parallel.tp} x pp {parallel.pp}{ranks} makes {parallel.num_devices} devices, "
             f"placement gives a replica {placed.num_devices} {group}",
         )
+
+
+def _numa(placed: Placed) -> Iterator[Finding]:
+    """NUMA nodes are those of a CPU that states them, and of an engine that serves tokens."""
+    for name, placement in placed.engine.placement.items():
+        device = placed.devices.get(name)
+        if placement.numa is None or device is None:
+            continue
+        path = ("placement", name, "numa")
+        if device.kind != "cpu":
+            yield path, f"is for CPUs, {device.name} is a {device.kind}"
+        elif not placed.takes_tokens:
+            yield path, f"is for engines that serve prefill or decode, this one serves {listed(placed.engine.serves)}"
+        elif device.processor is None:
+            yield path, f"{device.name} states no NUMA nodes (processor.numa_nodes)"
 
 
 def _layers(model: ModelArchitecture, parallel: Parallel) -> Iterator[Finding]:

@@ -98,6 +98,7 @@ def plan_memory(
             beside_bytes={placement.of("attention").group: beside_bytes},
         )
     drafts = _draft_memory(engine, model, draft)
+    adapters_bytes = adapter_slots_bytes(engine, model)
     return memory_plan(
         model,
         device,
@@ -113,10 +114,21 @@ def plan_memory(
         max_num_seqs=batching.max_num_seqs,
         activation_reserve_bytes=kv_cache.activation_reserve_bytes,
         num_gpu_blocks=kv_cache.num_gpu_blocks,
-        draft_weights_bytes=drafts.weights_bytes,
+        draft_weights_bytes=drafts.weights_bytes + adapters_bytes,
         draft_kv_bytes_per_token=drafts.kv_bytes_per_token,
         beside_bytes=beside_bytes,
     )
+
+
+def adapter_slots_bytes(engine: Engine, model: ModelArchitecture) -> float:
+    """Of all slots for low-rank adapters, on each device."""
+    from hermes_sim.perf.adapters import adapter_weight_bytes
+
+    lora = engine.lora
+    if lora is None:
+        return 0.0
+    one_bytes = adapter_weight_bytes(model, lora.targets, lora.rank, engine.parallel.tp)
+    return lora.max_loras * one_bytes / engine.parallel.pp
 
 
 def _draft_memory(engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None) -> DraftMemory:

@@ -40,7 +40,7 @@ class Layout:
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
-        ways = (self._links_inside, self._ways_to_host, self._ways_to_drafts)
+        ways = (self._links_inside, self._ways_to_host, self._ways_to_drafts, self._ways_to_adapters)
         for step in (self._names, self._sizes, self._place, self._shared, *ways):
             found = list(step())
             yield from found
@@ -171,6 +171,22 @@ class Layout:
         except NoRouteError as error:
             yield ("engines", index, "operators_on"), f"the devices of a replica are not linked: {error}"
 
+    def _ways_to_adapters(self) -> Iterator[Finding]:
+        """Every device of an engine with adapters reaches those in the memory of its node."""
+        for index, engine in enumerate(self.cluster.engines):
+            if engine.lora is None:
+                continue
+            group = engine.lora.adapters_on
+            for endpoint in dict.fromkeys(one for replica in self.replicas[engine.name] for one in replica):
+                if not self._reaches_host(endpoint, group):
+                    wanted = f"device group {group!r}" if group is not None else "CPU"
+                    yield (
+                        ("engines", index, "lora", "adapters_on"),
+                        f"no {wanted} of node {endpoint.node_group!r} is linked with its {endpoint.device_group!r}, so "
+                        "adapters cannot be loaded",
+                    )
+                    break
+
     def _ways_to_host(self) -> Iterator[Finding]:
         """What is swapped goes to the memory of a processor of the same node; only decodes are swapped."""
         for index, engine in enumerate(self.cluster.engines):
@@ -196,13 +212,13 @@ class Layout:
                         yield ("engines", numbers[name], "speculative", "draft", "on"), str(error)
                         return
 
-    def _reaches_host(self, endpoint: Endpoint) -> bool:
-        """The device is a CPU, or has a way to one of its node."""
+    def _reaches_host(self, endpoint: Endpoint, wanted: str | None = None) -> bool:
+        """The device is a CPU, or has a way to one of its node; or to a device of the group `wanted`."""
         node = next(node for node in self.cluster.nodes if node.name == endpoint.node_group)
         cpus = [
             Endpoint(endpoint.node_group, endpoint.node_index, name, index)
             for name, group in node.devices.items()
-            if self._devices[group.profile].kind == "cpu"
+            if (self._devices[group.profile].kind == "cpu" if wanted is None else name == wanted)
             for index in range(group.count)
         ]
         return any(cpu == endpoint or self._route(endpoint, cpu) for cpu in cpus)

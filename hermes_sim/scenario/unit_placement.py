@@ -9,11 +9,11 @@ from hermes_sim.core.units import format_quantity
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device, at_the_banks
 from hermes_sim.models.architecture import ModelArchitecture
-from hermes_sim.scenario.cluster import Engine, Placement
+from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.combination_checks import Finding
 
 if TYPE_CHECKING:
-    from hermes_sim.perf.unit import Unit, UnitLink, UnitPlacement
+    from hermes_sim.perf.unit import UnitLink, UnitPlacement
 
 MOST_GROUPS: Final = 3
 """state/arrays.MAX_UNITS"""
@@ -24,7 +24,8 @@ def unit_placement(
     devices: Mapping[str, Device],
     links: Mapping[tuple[int, int], UnitLink] | None = None,
 ) -> UnitPlacement | None:
-    """None for an engine on one group of plain devices. `devices`: by group; `links`: between the groups by number."""
+    """None for an engine on one group of plain devices. `devices`: by group, as far as its cores reach
+    (engine_device.py); `links`: between the groups by number."""
     from hermes_sim.perf.operator_classes import CLASSES
     from hermes_sim.perf.unit import Unit, UnitPlacement
 
@@ -37,28 +38,11 @@ def unit_placement(
         return UnitPlacement((unit,), dict.fromkeys(CLASSES, 0), {})
     groups = operators_on.groups
     return UnitPlacement(
-        units=tuple(_unit(name, engine.placement[name], devices[name]) for name in groups),
+        units=tuple(Unit(name, at_the_banks(devices[name]), engine.placement[name].devices) for name in groups),
         unit_of={one: groups.index(operators_on.group_of(one)) for one in CLASSES},
         links=links or {},
         interleave_from_seqs=operators_on.interleave_from_seqs if operators_on.interleave_sub_batches else None,
     )
-
-
-def _unit(group: str, placement: Placement, device: Device) -> Unit:
-    """Peak, cores and the bandwidth that they draw are those of the engine's share of a CPU."""
-    from hermes_sim.perf.unit import Unit
-    from hermes_sim.perf.worker import Worker
-
-    device = at_the_banks(device)
-    if placement.cores is None:
-        return Unit(group, device, placement.devices)
-    share_frac = placement.cores / (placement.devices * device.num_cores)
-    worker = Worker(device, placement.cores, placement.devices)
-    memory = device.memory.model_copy(update={"bandwidth_bytes_per_s": worker.bytes_per_s / placement.devices})
-    peaks = {dtype: peak * share_frac for dtype, peak in device.peak_flops_per_s.items()}
-    num_cores = max(placement.cores // placement.devices, 1)
-    update = {"memory": memory, "peak_flops_per_s": peaks, "num_cores": num_cores}
-    return Unit(group, device.model_copy(update=update), placement.devices, share_frac)
 
 
 def check_unit_names(engine: Engine) -> Iterator[Finding]:
@@ -101,6 +85,8 @@ def check_unit_engine(engine: Engine, model: ModelArchitecture) -> Iterator[Find
         yield ("batching", "kind"), f"{what} runs whole passes: needs another policy than layered_prefill"
     if model.num_encoder_layers > 0:
         yield ("model",), f"{model.name} has an encoder: its products have no place with {what}"
+    if engine.lora is not None:
+        yield ("lora",), f"adapters multiply beside the matrices of one kind of device: none with {what}"
     if engine.parallel.dp > 1:
         yield ("parallel", "dp"), f"DP attention is not part of {what}: needs dp 1, got {engine.parallel.dp}"
     if engine.parallel.sequence_parallel:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
-from hermes_sim.core.compiled import compiled
+from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
@@ -231,9 +231,26 @@ def next_action(state: Any, group: int) -> Any:
 
 
 @compiled
+def only_watched(state: Any) -> int:
+    """The one group that anybody outside waits for; -1 if there are none or several."""
+    found = -1
+    for group in range(state.group_first.size):
+        if is_watched(state, group):
+            if found >= 0:
+                return -1
+            found = group
+    return found
+
+
+@compiled
 def run_groups(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
     """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
     num_groups = state.group_first.size
+    if not everything:
+        lone = only_watched(state)
+        if lone >= 0:  # nobody else puts anything out: nothing limits it but the horizon
+            advance(state, lone, horizon_s, rank, np.inf, np.inf)
+            return state.outbox_count[0]
     progress = True
     while progress and state.outbox_count[0] == 0:
         progress = False
@@ -336,7 +353,7 @@ ARRIVE = 8
 ABANDON = 9
 
 
-@compiled
+@compiled_entry
 def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> int:
     """The one way from Python into the engines, so that the step loop is compiled into one function only."""
     if operation <= RUN_ALL:

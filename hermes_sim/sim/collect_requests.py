@@ -16,7 +16,9 @@ from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_requ
 from hermes_sim.sim.collect_visits import named, of_all_samples
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.passes import route_outcomes
 from hermes_sim.sim.status import NAMES
+from hermes_sim.stages.guard import REFUSE, Guard
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 
 FloatArray = npt.NDArray[np.float64]
@@ -60,6 +62,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "status": np.array(NAMES, object)[coordinator.status],
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
+        "adapter": constant(-1, number) if requests.adapter is None else requests.adapter,
         "arrival_s": coordinator.arrival_s,
         **request_moments_s(coordinator, stages, finish_s, wrote),
         "num_prompt_tokens": largest(np.where(lowered.skipped, 0, state.row_prompt[: lowered.num_visits]), "prefill"),
@@ -73,6 +76,7 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
         "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
         "num_reloaded_tokens": reloaded(coordinator, total, number),
+        "num_refusals": refusals(lowered, stages),
         "num_clipped_tokens": lowered.num_clipped,
         "num_retries": coordinator.retries.num_retries,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
@@ -128,6 +132,33 @@ def reloaded(coordinator: Coordinator, total: Callable[[Array], IntArray], num_r
     if coordinator.retrievals is None:
         return constant(0, num_requests)
     return total(coordinator.retrievals.row_tokens)
+
+
+def refusals(lowered: Lowered, stages: Sequence[StageRows]) -> IntArray:
+    """[num_requests] guards that a request has passed through and been refused by."""
+    number = lowered.requests.num_requests
+    guards = [stage for stage in stages if isinstance(stage.plan.stage, Guard)]
+    if not guards:
+        return constant(0, number)
+    total = np.zeros(number, np.int64)
+    for stage in guards:
+        guard = stage.plan.stage
+        assert isinstance(guard, Guard)
+        if REFUSE not in guard.outcomes:
+            continue
+        drawn, refused = guard_outcomes(lowered, stage, guard), list(guard.outcomes).index(REFUSE)
+        passed = ~lowered.skipped[stage.rows]
+        total[stage.requests] += (drawn[stage.requests] == refused) & passed
+    return total
+
+
+def guard_outcomes(lowered: Lowered, stage: StageRows, guard: Guard) -> IntArray:
+    """[num_requests] place of each request's outcome."""
+    plan = stage.plan
+    name = plan.name if plan.round == 0 else f"{plan.name} {plan.round}"
+    drawn = route_outcomes(lowered.pipelines[stage.pipeline].name, name, guard, lowered.requests, lowered.scenario.seed)
+    assert drawn is not None
+    return drawn
 
 
 def constant(value: int, number: int) -> IntArray:

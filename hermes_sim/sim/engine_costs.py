@@ -8,6 +8,7 @@ from hermes_sim.batching import TokenBatching
 from hermes_sim.hardware.device import Device, beside_the_array
 from hermes_sim.hardware.network import GroupLink
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.perf.adapters import AdapterCost, adapter_cost
 from hermes_sim.perf.block_traffic import copy_block_seconds, num_swap_blocks, swap_block_seconds
 from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.drafts import DraftCost, DraftKind, build_draft_cost
@@ -34,6 +35,8 @@ class Links:
     """Between device groups of the engine, by number."""
     inside_units: tuple[GroupLink, ...] = ()
     """Among the devices of each of these groups."""
+    adapters_bytes_per_s: float = 0.0
+    """From where the adapters lie to each device; 0 where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class EngineCosts:
     """Room for swapped blocks on the host; 0: preempted sequences are computed again."""
     swap_block_s: float
     copy_block_s: float
+    adapters: AdapterCost | None
+    """None: the engine has no slots for any."""
+    adapter_load_s: float
+    memory_share_frac: float = 1.0
+    """Of its devices' bandwidth that the engine can draw alone."""
 
 
 def build_engine_costs(
@@ -70,6 +78,10 @@ def build_engine_costs(
     draft = None
     if engine.speculative is not None and engine.speculative.on is None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
+    adapters = build_adapters(engine, model, device)
+    load_s = 0.0
+    if adapters is not None:  # every device gets its part at the same time
+        load_s = adapters.weight_bytes / engine.parallel.pp / links.adapters_bytes_per_s
     return EngineCosts(
         plan=plan,
         cost=cost,
@@ -77,7 +89,15 @@ def build_engine_costs(
         swap_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if swaps(engine) else 0,
         swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if swaps(engine) else 0.0,
         copy_block_s=copy_block_seconds(plan.block_bytes, device),
+        adapters=adapters,
+        adapter_load_s=load_s,
     )
+
+
+def build_adapters(engine: Engine, model: ModelArchitecture, device: Device) -> AdapterCost | None:
+    """What low-rank adapters cost in a step."""
+    lora = engine.lora
+    return None if lora is None else adapter_cost(model, device, lora.targets, lora.rank, engine.parallel.tp)
 
 
 def swaps(engine: Engine) -> bool:
@@ -128,7 +148,7 @@ def build_cost(
         sort_bytes_per_logit=host.sort_bytes_per_logit if host.sampling == "top_p" else 0.0,
         sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
-        collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
+        collectives=group_collectives(links.tensor, links.experts, parallel.kernels, parallel.collectives),
         sequence_parallel=parallel.sequence_parallel,
         comm_overlap_frac=parallel.comm_overlap_frac,
         placement=placement,
@@ -155,7 +175,7 @@ def build_draft(
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
         kernels=engine.parallel.kernels,
-        collectives=group_collectives(link, link, engine.parallel.kernels),
+        collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
         max_tokens=len(cost.linear) - 1,
         max_seqs=engine.batching.max_num_seqs,
         max_draft_tokens=max_draft_tokens(engine),

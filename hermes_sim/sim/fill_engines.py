@@ -18,6 +18,7 @@ from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.speculative import MedusaHeads
@@ -62,6 +63,8 @@ def fill_engines(
         state.cost_kind[e] = fill_cost(state, kinds, costs.cost)
         if costs.cost.placement is not None:
             state.num_units[e] = len(costs.cost.placement.units)
+        if engine.lora is not None:
+            fill_adapters(state, e, engine.lora, costs)
         if engine.speculative is not None:
             state.speculative_seed[e] = acceptance_seed
             fill_drafts(state, e, engine, costs, kinds)
@@ -116,6 +119,16 @@ def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts)
     state.full_layers[e] = plan.full_layers
     state.window_blocks[e] = plan.window_blocks
     state.window_groups[e] = plan.window_groups
+
+
+def fill_adapters(state: EngineArrays, e: int, lora: Lora, costs: EngineCosts) -> None:
+    """Slots for low-rank adapters, and what they cost."""
+    assert costs.adapters is not None
+    state.max_adapters[e] = lora.max_loras
+    state.adapter_step_s[e] = costs.adapters.step_s
+    state.adapter_weight_s[e] = costs.adapters.weight_s
+    state.adapter_token_s[e] = costs.adapters.token_s
+    state.adapter_load_s[e] = costs.adapter_load_s
 
 
 def fill_drafts(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts, kinds: dict[int, int]) -> None:

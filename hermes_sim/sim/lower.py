@@ -163,11 +163,19 @@ def array_sizes(
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
+        **adapter_sizes(replicas, requests),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
         "plans": num_pipelines,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
+
+
+def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[str, int]:
+    """Dimensions that low-rank adapters set."""
+    slots = max((one.engine.lora.max_loras for one in replicas if one.engine.lora is not None), default=0)
+    named = 0 if requests.adapter is None or slots == 0 else int(requests.adapter.max(initial=-1)) + 1
+    return {"adapters": max(named, 1), "adapter_slots": max(slots, 1)}
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:

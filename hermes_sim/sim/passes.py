@@ -49,7 +49,7 @@ def passing(
                 had_one |= found[route] & is_it
             passes &= had_one
         if isinstance(stage, Route):
-            outcomes[place] = route_outcomes(pipeline, visited, stage, requests, seed)
+            outcomes[place] = route_outcomes(pipeline, visited.stream_name, stage, requests, seed)
         if visited.kind == "decode":  # left out with the pass that it belongs to
             for before in visited.after:
                 if stages[before].kind in {"prefill", "decode"} and len(visited.after) == 1:
@@ -58,15 +58,18 @@ def passing(
 
 
 def route_outcomes(
-    pipeline: str, visited: Visited, route: Route, requests: RequestTable, seed: int
+    pipeline: str, name: str, route: Route, requests: RequestTable, seed: int
 ) -> npt.NDArray[np.int64] | None:
-    """[num_requests] place of each request's outcome among those of the route; None where the run decides."""
+    """[num_requests] place of each request's outcome among those of the route; None where the run decides.
+
+    name: of the route in its round, which names the random numbers.
+    """
     values = np.array(list(route.outcomes.values()))
     if route.by == "load":
         return None
     if route.by == "prompt_tokens":
         return np.searchsorted(values[:-1], requests.num_prompt_tokens, side="left").astype(np.int64)
-    drawn = uniforms(seed, f"route {pipeline}.{visited.stream_name}", requests.num_requests)
+    drawn = uniforms(seed, f"route {pipeline}.{name}", requests.num_requests)
     edges = np.cumsum(values / values.sum())
     return np.minimum(np.searchsorted(edges, drawn, side="right"), len(values) - 1).astype(np.int64)
 

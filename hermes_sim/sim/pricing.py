@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import adapter_seconds
 from hermes_sim.batching.batch import (
+    ADAPTER_TOKENS,
     COPIED_BLOCKS,
     DECODE_CONTEXT_MAX,
     DECODE_CONTEXT_SUM,
+    NUM_ADAPTER_LOADS,
+    NUM_ADAPTERS,
     NUM_DECODE,
     NUM_DECODE_TOKENS,
     NUM_DRAFTED,
@@ -207,6 +211,9 @@ def price_step(state: Any, e: int, lane: int) -> None:
             add_drafts(state, e, batch, seconds)
     seconds[NETWORK] += batch[SWAPPED_BLOCKS] * state.swap_block_s[e]
     seconds[MEMORY] += batch[COPIED_BLOCKS] * state.copy_block_s[e]
+    if state.max_adapters[e] > 0:
+        seconds[NETWORK] += batch[NUM_ADAPTER_LOADS] * state.adapter_load_s[e]
+        seconds[MEMORY] += adapter_seconds(state, e, batch[ADAPTER_TOKENS], batch[NUM_ADAPTERS])
     used = state.num_blocks[e] - state.num_free_blocks[e]
     state.lane_used_blocks[e, lane] = used
     state.peak_used_blocks[e] = max(state.peak_used_blocks[e], used)

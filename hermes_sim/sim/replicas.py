@@ -24,6 +24,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.remote_drafts import DraftDevices
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
@@ -184,7 +185,8 @@ class ReplicaBuilder:
 
     def _placement(self, engine: Engine, endpoints: Sequence[Endpoint], links: Links) -> UnitPlacement | None:
         """Device groups as the cost model takes them, with the links inside each of them."""
-        devices = {endpoint.device_group: self._device(endpoint) for endpoint in endpoints}
+        whole = {endpoint.device_group: self._device(endpoint) for endpoint in endpoints}
+        devices = {group: engine_device(device, engine.placement[group]) for group, device in whole.items()}
         placement = unit_placement(engine, devices, dict(links.between_units))
         if placement is None:
             return None
@@ -192,9 +194,10 @@ class ReplicaBuilder:
         units = [
             replace(
                 unit,
+                share_frac=unit.device.num_cores / whole[unit.group].num_cores,
                 bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
                 latency_s=link.latency_s,
-                collectives=group_collectives(link, link, engine.parallel.kernels),
+                collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
             )
             for unit, link in zip(placement.units, inside, strict=True)
         ]
@@ -249,22 +252,27 @@ class ReplicaBuilder:
             pipeline=self._network.pp_link(own, tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
             host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
+            adapters_bytes_per_s=self._adapters_bandwidth(engine, own),
             **self._unit_links(engine, endpoints),
         )
         beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
         if key not in self._known:
             draft = draft_model_name(engine)
-            self._known[key] = build_engine_costs(
+            whole = self._device(own[0])
+            device = engine_device(whole, engine.placement[own[0].device_group])
+            costs = build_engine_costs(
                 engine,
                 model,
                 self._scenario.models[draft] if draft is not None else None,
-                self._device(own[0]),
+                device,
                 links,
                 self._longest_sequence,
                 beside_bytes,
                 self._placement(engine, endpoints, links),
             )
+            share = device.memory.bandwidth_bytes_per_s / whole.memory.bandwidth_bytes_per_s
+            self._known[key] = replace(costs, memory_share_frac=share)
         costs = self._known[key]
         if beside_bytes > 0.0 and costs.plan.num_blocks < 1:
             kept = format_quantity(beside_bytes, "bytes")
@@ -274,16 +282,24 @@ class ReplicaBuilder:
     def _device(self, endpoint: Endpoint) -> Device:
         return self._scenario.devices[self._nodes[endpoint.node_group].devices[endpoint.device_group].profile]
 
+    def _adapters_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
+        """From where the adapters lie to each device [bytes/s]; the slowest's. 0 without adapters."""
+        if engine.lora is None:
+            return 0.0
+        group = engine.lora.adapters_on
+        return min(self._way_to_host(engine, endpoint, group) for endpoint in endpoints)
+
     def _host_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
         """What each device reaches to the host's memory [bytes/s]: its best way to a CPU of its node; the slowest's."""
         return min(self._way_to_host(engine, endpoint) for endpoint in endpoints)
 
-    def _way_to_host(self, engine: Engine, endpoint: Endpoint) -> float:
+    def _way_to_host(self, engine: Engine, endpoint: Endpoint, wanted: str | None = None) -> float:
+        """To the best processor of its node, or device of the group `wanted`."""
         if self._device(endpoint).kind == "cpu":
             return self._device(endpoint).memory.bandwidth_bytes_per_s
         ways = []
         for name, group in self._nodes[endpoint.node_group].devices.items():
-            if self._scenario.devices[group.profile].kind != "cpu":
+            if name != wanted and (wanted is not None or self._scenario.devices[group.profile].kind != "cpu"):
                 continue
             for index in range(group.count):
                 host = Endpoint(endpoint.node_group, endpoint.node_index, name, index)
@@ -293,7 +309,7 @@ class ReplicaBuilder:
                     continue
         if not ways:
             raise SimulationError(
-                f"engine '{engine.name}' swaps KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
+                f"engine '{engine.name}' wants the host's memory, but no CPU of node '{endpoint.node_group}' is linked "
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)

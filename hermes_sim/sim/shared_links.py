@@ -19,7 +19,7 @@ from hermes_sim.perf.wire_bytes import expert_bytes_per_token, tensor_bytes_per_
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.sim.plans import PipelinePlan
 from hermes_sim.sim.replicas import Replica, engine_groups, num_lanes
-from hermes_sim.state.arrays import DEVICE_COLUMNS, JOBS, TOKENS, EngineArrays
+from hermes_sim.state.arrays import DEVICE_COLUMNS, JOBS, EngineArrays
 
 Loads = Mapping[int, float]
 """Link -> its seconds per token of a step."""
@@ -110,8 +110,8 @@ def fill_groups(state: EngineArrays, replicas: Sequence[Replica], shared: Shared
                 state.link_token_s[e, shared.column(number, link_id)] = token_s
         first += len(members)
     for e, replica in enumerate(replicas):
-        if state.engine_kind[e] == TOKENS:  # of several steps in flight one is on the devices, or on each stage
-            state.memory_share_frac[e] = 1.0 / num_lanes(replica.engine)
+        if replica.costs is not None:  # of several steps in flight one is on the devices, or on each stage
+            state.memory_share_frac[e] = replica.costs.memory_share_frac / num_lanes(replica.engine)
         state.compute_share_frac[e] = _compute_share(replica)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import adapter_seconds, count_running_adapters
 from hermes_sim.batching.batch import (
     DECODE_CONTEXT_SUM,
     NUM_DECODE_TOKENS,
@@ -107,6 +108,9 @@ def open_run(state: Any, e: int) -> None:
     state.stretch_charged[e] = 0
     state.stretch_ticks[e] = 0
     state.decodes_left_out[e] = 0
+    if state.max_adapters[e] > 0:
+        with_adapter = count_running_adapters(state, e)
+        state.stretch_adapter_s[e] = adapter_seconds(state, e, with_adapter, state.num_running_adapters[e])
 
 
 @compiled
@@ -166,6 +170,7 @@ def stretch(
         state.cost_decode_linear[kind, number, 3] + state.cost_sampled[kind, number, 3],
     )
     is_limited = state.links_limited[e] != 0
+    adapter_s = state.stretch_adapter_s[e]
     num_blocks = state.num_blocks[e]
     num_free = state.num_free_blocks[e]
     sums = read_sums(state, e)
@@ -184,6 +189,8 @@ def stretch(
         if num_needed > num_free:
             break
         step_s = decode_seconds(tokens_s, attention, number, context_sum, context_max)
+        if adapter_s > 0.0:
+            step_s = (step_s[0], step_s[1] + adapter_s, step_s[2], step_s[3])
         duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break

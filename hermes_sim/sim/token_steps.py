@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import leave_adapter
 from hermes_sim.batching.batch import (
     DECODE,
     DECODE_CONTEXT_SUM,
@@ -229,6 +230,8 @@ def end_sequence(state: Any, e: int, slot: int, row: int, time_s: float) -> None
 def leave(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
     """A sequence has all its tokens: its blocks are free, or held until they have been sent elsewhere."""
     state.slot_gone[e, slot] = 1
+    if state.max_adapters[e] > 0:
+        leave_adapter(state, e, row, time_s)
     if state.row_flags[row] & HOLDS_KV == 0:
         release(state, e, slot)
     close_sample(state, e, row, time_s)

@@ -48,7 +48,7 @@ UNIT_J = MAX_UNITS
 """Of an account by device group: seconds at work of each in the first columns, its joules above idle from here on."""
 NUM_UNIT_COLUMNS = 2 * MAX_UNITS
 
-BATCH_SIZE = 16
+BATCH_SIZE = 19
 """Numbers that describe a batch (batching/batch.py)."""
 
 # Columns of the timeline: what an engine has done since the start.
@@ -160,13 +160,18 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "pre_draft_exit": (_F8, ("engines",), 1.0),  # share of a step after which its early result leaves
     "pre_draft_right": (_F8, ("engines",), 0.0),  # share of early results that are final
     "draft_power_w": (_F8, ("engines", "four"), 0.0),  # of one device
+    "max_adapters": (_I8, ("engines",), 0),  # slots for low-rank adapters; 0: none
+    "adapter_step_s": (_F8, ("engines",), 0.0),  # kernels of a step with adapters
+    "adapter_weight_s": (_F8, ("engines",), 0.0),  # reading one adapter's weights
+    "adapter_token_s": (_F8, ("engines",), 0.0),
+    "adapter_load_s": (_F8, ("engines",), 0.0),
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
     "num_units": (_I8, ("engines",), 0),  # device groups with an account of their own; 0: one, power_w says it all
     "device_column": (_I8, ("engines",), 0),  # compute; memory follows
     "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
-    "memory_share_frac": (_F8, ("engines",), 1.0),
+    "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
     "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
     "link_share_frac": (_F8, ("engines", "resources"), 1.0),  # what transfers leave of a link
     "links_limited": (_I8, ("engines",), 0),  # they take some of one
@@ -217,6 +222,13 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "pending_swaps": (_I8, ("engines",), 0),
     "pending_copies": (_I8, ("engines",), 0),
     "draft_free_s": (_F8, ("engines", "draft_devices"), 0.0),  # when each is through with what it has to draft
+    "pending_adapter_loads": (_I8, ("engines",), 0),
+    "num_running_adapters": (_I8, ("engines",), 0),  # at the last count, and those that have joined since
+    "adapter_count": (_I8, ("engines",), 0),  # number of the last count
+    "adapter_mark": (_I8, ("engines", "adapters"), 0),  # number of the last count that has met the adapter
+    "adapter_slot": (_I4, ("engines", "adapters"), 0),  # 1 + its slot; 0: not loaded
+    "adapter_used_s": (_F8, ("engines", "adapters"), 0.0),  # when a sequence with it last stopped running
+    "slot_adapter": (_I4, ("engines", "adapter_slots"), 0),  # 1 + the adapter in it; 0: empty
     "client_counter": (_I8, ("engines", "clients"), 0),
     "client_inside": (_I8, ("engines", "clients"), 0),
     "load_requests": (_I8, ("engines",), 0),
@@ -260,6 +272,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "stretch_charged": (_I8, ("engines",), 0),
     "stretch_context_sum": (_I8, ("engines",), 0),
     "stretch_context_max": (_I8, ("engines",), 0),
+    "stretch_adapter_s": (_F8, ("engines",), 0.0),  # what adapters add to each of its steps
     "stretch_crossing": (_I4, ("engines", "phases"), 0),  # members that need a block in step k, k + block, ...
     "stretch_offsets": (_I4, ("engines", "phases"), 0),  # their end in stretch_order
     "stretch_order": (_I4, ("engines", "slots"), 0),
@@ -335,6 +348,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "draft_energy_j": (_F8, ("engines",), 0.0),
     "total_swapped_blocks": (_I8, ("engines",), 0),
     "total_copied_blocks": (_I8, ("engines",), 0),
+    "total_adapter_loads": (_I8, ("engines",), 0),
+    "total_adapter_hits": (_I8, ("engines",), 0),
     "timeline": (_F8, ("engines", "timeline_points", "timeline_columns"), 0.0),
     "timeline_filled": (_I8, ("engines",), 0),
     "timeline_next_s": (_F8, ("engines",), 0.0),
@@ -355,6 +370,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_order": (_I8, ("rows",), 0),
     "row_key": (_F8, ("rows",), 0.0),
     "row_client": (_I4, ("rows",), 0),
+    "row_adapter": (_I4, ("rows",), 0),  # 1 + the number of its adapter; 0: none
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
@@ -437,6 +453,7 @@ FIXED_SIZES = {
     "units": NUM_UNIT_COLUMNS,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
+    "resources": DEVICE_COLUMNS,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hermes_sim.core.rng import stream
+from hermes_sim.workload.adapters import with_adapters
 from hermes_sim.workload.arrivals import Arrivals
 from hermes_sim.workload.clients import with_clients
 from hermes_sim.workload.images import with_images
@@ -33,6 +34,8 @@ def generate_requests(traffic: Traffic, seed: int, *, resolve_path: ResolvePath 
         table = _with_prefix(table, traffic.prefix, stream(seed, "prefix"))
     if traffic.clients is not None:
         table = with_clients(table, traffic.clients, stream(seed, "clients"))
+    if traffic.adapters is not None:
+        table = with_adapters(table, traffic.adapters, stream(seed, "adapters"))
     return table
 
 

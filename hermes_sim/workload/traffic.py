@@ -15,6 +15,7 @@ from hermes_sim.core.schema import (
     Seconds,
     one_of,
 )
+from hermes_sim.workload.adapters import Adapters
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
 from hermes_sim.workload.clients import Clients
 from hermes_sim.workload.images import Images
@@ -67,6 +68,8 @@ class Traffic(Description):
     sound: Sound | None = None
     clients: Clients | None = None
     """Who sends the requests, for queue_order: fair_share; takes the place of the clients that a trace names."""
+    adapters: Adapters | None = None
+    """Low-rank adapters that the requests name, for engines with `lora`; in place of those that a trace names."""
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

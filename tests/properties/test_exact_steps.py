@@ -116,6 +116,8 @@ def moe(**keys: Any) -> s.Document:
     return s.llm(model="qwen3_30b_a3b", placement={"gpu": 4}, batching={"async_scheduling": False}, **keys)
 
 
+ADAPTERS = {"num_adapters": 6, "share": 0.9}
+
 CASES: dict[str, tuple[s.Document, s.Document]] = {
     "one engine": (s.cluster(s.llm()), s.workload()),
     "two engines, least tokens": (
@@ -386,6 +388,17 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             }},
         ),
     ),
+    "adapters": (
+        s.cluster(s.llm(replicas=2, lora={"max_loras": 2, "rank": 32}, kv_cache=FEW_BLOCKS)),
+        s.workload(traffic={**s.traffic(rate="30 /s", num_requests=120), **SHARED, "adapters": ADAPTERS}),
+    ),
+    "adapters, disaggregated, samples": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], lora={"max_loras": 2}),
+            s.llm("decoder", serves=["decode"], replicas=2, lora={"max_loras": 3}),
+        ),
+        s.workload(s.PREFILL, TWO_SAMPLES, traffic={**s.traffic(rate="10 /s"), "adapters": ADAPTERS}),
+    ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
         s.workload(
@@ -441,6 +454,7 @@ ABOUT: dict[str, Callable[[RunTables], Any]] = {
     "radix": lambda tables: tables.engines["num_hit_blocks"].sum(),
     "drafts": lambda tables: tables.engines["num_accepted_tokens"].sum(),
     "disaggregated": lambda tables: tables.links["num_transfers"].sum(),
+    "adapters": lambda tables: tables.engines["num_adapter_loads"].min(),
     "pictures through an encoder": lambda tables: tables.requests["num_cached_images"].sum(),
     **{
         case: lambda tables: tables.requests["num_reloaded_tokens"].sum()

@@ -153,10 +153,12 @@ def test_drafting_ahead_saves_no_more_than_the_passes_or_the_wait() -> None:
 
 
 def test_probabilities_travel_with_the_drafts() -> None:
-    """Eight of them a draft: 48 bytes more each, over 14.5 Mbit/s."""
+    """Eight of them a draft: 48 bytes more each, over 95% of 14.5 Mbit/s."""
     plain, sampled = (simulate(edge_cloud(num_probabilities=number), workload()) for number in (0, 8))
     sent = int(plain.engines["num_sent_drafts"][0])
-    assert float(decode_s(sampled)[0] - decode_s(plain)[0]) == pytest.approx(sent * 48.0 / (14.5e6 / 8), rel=1e-6)
+    assert float(decode_s(sampled)[0] - decode_s(plain)[0]) == pytest.approx(
+        sent * 48.0 / (0.95 * 14.5e6 / 8), rel=1e-6
+    )
 
 
 def test_a_board_too_few_is_shared_and_slows_all_down() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from hermes_sim.explore.findings import crossing, study_findings
+from hermes_sim.explore.page import run_words
+from hermes_sim.explore.points import at_the_end
 from tests.unit.explore.studies import grid_table, study, table
 
 
@@ -130,3 +132,13 @@ def test_failed_runs_and_missing_metrics_are_not_compared() -> None:
 def test_a_note_stands_behind_the_sentence() -> None:
     finding = {"kind": "best", "of": "batching", "by": "e2e_p50_s", "note": "Prompts wait for nobody."}
     assert found({"chunked": [1.0] * 3}, "e2e_p50_s", finding).endswith(". Prompts wait for nobody.")
+
+
+def test_best_points_at_the_end_of_an_axis_are_counted() -> None:
+    """Chunked is best at 8 /s, the largest rate; whole at 2 /s, though 8 /s was run; past 2 /s nothing else was."""
+    one = study(best={"over": ["rate"], "by": "requests_per_s"})
+    runs = grid_table(one, "requests_per_s", {"chunked": [1.0, 2.0, 6.0], "whole": [1.0, 3.0, 2.0]})
+    assert at_the_end(one, runs) == (1, 2)
+    assert at_the_end(one, runs[runs["rate"] != "8 /s"]) == (2, 2)
+    words = run_words(one, runs)
+    assert "1 of 2 best points lie at the end of rate" in words

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.schema import Description
 from hermes_sim.explore.grid import grid_points, narrowed, point_scenario
 from hermes_sim.explore.plan import plan_study
+from hermes_sim.scenario import files
+from hermes_sim.scenario.document import Document
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import RATE, axes, study
 
@@ -48,10 +51,10 @@ def test_a_later_axis_wins_and_the_last_word_over_all(box: Box) -> None:
 
 def test_an_axis_takes_other_files(box: Box) -> None:
     box.write("long.yaml", box.workload(output=500))
-    files = [
+    others = [
         {"name": "load", "values": [{"name": "short", "workload": "traffic"}, {"name": "long", "workload": "long"}]}
     ]
-    one = study(axes=files)
+    one = study(axes=others)
     names = [point_scenario(one.base, one.axes, {"load": name}).workload.name for name in ("short", "long")]
     assert names == ["traffic", "long"]
 
@@ -83,4 +86,21 @@ def test_equal_runs_have_equal_hashes_and_others_have_not(box: Box) -> None:
 def test_all_points_have_the_same_seeds(box: Box) -> None:
     planned = plan_study(study(replications=2))
     assert [run.seed for run in planned] == [1, 2] * 6
-    assert Path("box.yaml").is_file()
+
+
+def test_a_plan_reads_each_file_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device is named at every point of the grid."""
+    read: list[Path] = []
+    whole = files.validate
+
+    def counted(schema: type[Description], document: Document) -> Description:
+        if document.path is not None:
+            read.append(document.path)
+        return whole(schema, document)
+
+    monkeypatch.setattr(files, "validate", counted)
+    plan_study(study())
+    devices = [path for path in read if path.parent.name == "devices"]
+    assert sorted(path.stem for path in devices) == ["a100_sxm_80gb", "epyc_7742"]
+    plan_study(study())
+    assert len([path for path in read if path.parent.name == "devices"]) == 4

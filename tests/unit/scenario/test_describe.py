@@ -95,7 +95,8 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "device_files",
             "x",
-            "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, classes, "
+            "'device_files' is not one of: devices, links, clusters, models, encoders, diffusion_models, "
+            "workloads, pipelines, classes, "
             "residuals, policies, stages, presets. Did you mean 'devices'?",
         ),
     ],

@@ -76,7 +76,7 @@ def test_carbon_by_hour_adds_up(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     total_g = results.engines["carbon_g"].sum() + results.links["carbon_g"].sum()
     assert results.requests["carbon_g"].sum() == pytest.approx(total_g, rel=1e-9)
     first, last = steady.requests["finish_s"].idxmin(), steady.requests["finish_s"].idxmax()
-    assert results.requests["carbon_g"][first] < 0.5 * steady.requests["carbon_g"][first]
+    assert results.requests["carbon_g"][first] < 0.7 * steady.requests["carbon_g"][first]
     assert results.requests["carbon_g"][last] > steady.requests["carbon_g"][last]
     assert 100 < results.summary["energy_and_cost"]["carbon_g_per_kwh"] < 620
     flat = run(tmp_path, monkeypatch, carbon_by_hour={"hours": ["360 g/kWh"] * 24})
