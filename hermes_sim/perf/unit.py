@@ -25,7 +25,7 @@ class Unit:
     tp: int
     """Devices of the group."""
     share_frac: float = 1.0
-    """Of the devices' cores that are the engine's, for their rent; all numbers of `device` are of this share already."""
+    """Of the devices' cores that are the engine's, for their rent; numbers of `device` are of this share already."""
     bandwidth_bytes_per_s: float = float("inf")
     """Between them, per device and direction."""
     latency_s: float = 0.0
