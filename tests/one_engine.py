@@ -93,6 +93,7 @@ def _fill(arrays: EngineArrays, e: int, options: Options, num_slots: int) -> Non
     arrays.num_lanes[e] = options.num_lanes
     arrays.max_num_seqs[e] = options.max_num_seqs
     arrays.max_num_batched_tokens[e] = options.max_num_batched_tokens
+    arrays.max_adapters[e] = options.max_adapters
     arrays.prefill_threshold[e] = options.long_prefill_token_threshold
     arrays.block_tokens[e] = options.block_tokens
     arrays.watermark_blocks[e] = int(options.watermark_frac * options.num_blocks)

@@ -51,6 +51,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "decode": {"kind": "decode", "model": "llama_3_8b"},
     "route": {"kind": "route", "outcomes": {"small": 0.7, "large": 0.3}},
     "repeat": {"kind": "repeat", "rounds": 2, "stages": [{"name": "tool", "kind": "timed", "service_time": TOOL_TIME}]},
+    "tree_search": {"kind": "tree_search", "rounds": 2, "num_beams": 2, "width": 3, "num_output_tokens": 40},
     "timed": {"kind": "timed", "service_time": {"kind": "exponential", "mean": "10 ms"}},
 }  # fmt: skip
 

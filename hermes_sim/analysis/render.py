@@ -63,6 +63,9 @@ def render(summary: Summary) -> str:
         _engines(summary),
         _availability(summary),
         _over_time(summary),
+        _shortened(summary),
+        _searches(summary),
+        _waits(summary),
         _speculation(summary),
         _adapters(summary),
         _links(summary),
@@ -314,6 +317,43 @@ def bars(values: Sequence[float]) -> str:
     return "".join(
         BARS[min(int(value / highest * len(BARS)), len(BARS) - 1)] if value > 0 else NO_BAR for value in values
     )
+
+
+def _shortened(summary: Summary) -> Iterator[str]:
+    """Reasoning that was not written, and what looking for its end has cost."""
+    requests = summary["requests"]
+    if requests["num_saved_tokens"] == 0 and requests["num_probe_tokens"] == 0:
+        return
+    written, saved = requests["num_output_tokens"], requests["num_saved_tokens"]
+    shares = (saved / max(written + saved, 1), requests["num_probe_tokens"] / max(written, 1))
+    of_all, of_written = (human.percent(share) for share in shares)
+    yield from _labelled("cut short", [f"{of_all} of the output saved", f"{of_written} of the rest trial answers"])
+
+
+def _searches(summary: Summary) -> Iterator[str]:
+    """What verifiers have scored, and how much of what was written no path has kept."""
+    requests = summary["requests"]
+    if requests["num_candidates"] == 0:
+        return
+    each = human.digits(requests["num_candidates"] / requests["num"])
+    lost = human.percent(requests["num_discarded_tokens"] / max(requests["num_output_tokens"], 1))
+    yield from _labelled("search", [f"{each} candidates a request scored", f"{lost} of the output discarded"])
+
+
+def _waits(summary: Summary) -> Iterator[str]:
+    """What became of the KV of requests that were away between two passes."""
+    ways = ("kept", "dropped", "offloaded")
+    label = "KV while away"
+    for name, group in _engine_groups(summary["engines"]):
+        counts = {way: _total(group, f"num_{way}_waits") for way in ways}
+        if not any(counts.values()):
+            continue
+        parts = [f"{human.count(number)} times {way}" for way, number in counts.items() if number]
+        if counts["kept"]:
+            block_s = sum(engine["num_blocks"] * engine["duration_s"] for engine in group)
+            parts.append(f"{human.percent(_total(group, 'kept_block_s') / block_s)} of its memory held")
+        yield from _labelled(label, [f"{name}: {parts[0]}", *parts[1:]])
+        label = ""
 
 
 def _speculation(summary: Summary) -> Iterator[str]:

@@ -98,6 +98,10 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_passes": int(requests["num_passes"][is_finished(requests)].sum()),
         "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
         "num_samples": int(requests["num_samples"].sum()),
+        "num_candidates": int(requests["num_candidates"].sum()),
+        "num_discarded_tokens": int(requests["num_discarded_tokens"][is_finished(requests)].sum()),
+        "num_saved_tokens": int(requests["num_saved_tokens"][is_finished(requests)].sum()),
+        "num_probe_tokens": int(requests["num_probe_tokens"][is_finished(requests)].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "num_images": int(requests["num_images"].sum()),
         "num_cached_images": int(requests["num_cached_images"].sum()),
@@ -113,7 +117,8 @@ def _latency(results: Results) -> dict[str, Any]:
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
     latency["itl"] = metrics.itl_percentiles(results.itl, measured)
-    if not measured["num_thought_tokens"].any() and not results.scenario.workload.slo.ttfat:
+    comes_later = measured["num_thought_tokens"].any() or measured["num_candidates"].any()
+    if not comes_later and not results.scenario.workload.slo.ttfat:
         del latency["ttfat"]  # the first token is the answer's
     latency["engine_ttft"] = metrics.latency_percentiles(floats(finished, "engine_ttft_s"))
     return {name: latency[name] for name in LATENCY_ORDER if name in latency}

@@ -217,6 +217,31 @@ TERMS: dict[str, Term] = _terms(
         ("passes", "decode time"),
     ),
     Term(
+        "early exit",
+        "A decode may end before the tokens that its law draws: a reduction writes fewer, a checkpoint writes a trial "
+        "answer and ends the reasoning if the model is sure. num_saved_tokens were left unwritten; num_probe_tokens, "
+        "part of num_output_tokens, are the trial answers.",
+        ("thought", "tokens"),
+        ("reduction", "checkpoint", "saved tokens", "probe tokens"),
+    ),
+    Term(
+        "wait",
+        "While a tool runs or a user thinks, a request is away from the engine between two passes. kv_cache."
+        "while_waiting says what becomes of its KV: left to the prefix cache, kept, dropped, offloaded to the host. "
+        "num_kept_waits, num_dropped_waits and num_offloaded_waits of an engine count what was done; kept_block_s adds "
+        "up blocks times the seconds that they were kept for somebody away.",
+        ("prefix hit", "swap", "round"),
+        ("waits", "while waiting", "kept waits", "dropped waits", "offloaded waits", "kept block"),
+    ),
+    Term(
+        "search",
+        "A `tree_search` writes several candidates of each step of a solution, a verifier scores them, and the best "
+        "are gone on from. num_candidates of a request counts those that were scored; num_discarded_tokens, part of "
+        "num_output_tokens, those of candidates that are not on the path kept at the end, and lookahead.",
+        ("sample", "thought", "round"),
+        ("tree search", "beam", "candidate", "candidates", "discarded tokens", "verifier"),
+    ),
+    Term(
         "round",
         "A `repeat` sends a request several times through the same stages; a visit's round says which time it is, "
         "from 0.",

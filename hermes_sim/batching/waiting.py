@@ -18,6 +18,7 @@ from hermes_sim.batching.batch import has_ended, note, tokens_to_do
 from hermes_sim.batching.packing import cost_tokens_with
 from hermes_sim.batching.preemption import num_host_blocks
 from hermes_sim.batching.running import give_tokens, num_drafts_of
+from hermes_sim.batching.while_waiting import let_one_go, own_again
 from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, LOADED, NUM_SHARES, PREEMPTED, SWAPPED_IN
 from hermes_sim.state.blocks import (
@@ -117,11 +118,14 @@ def missing_with_kv(state: Any, e: int, row: int) -> int:
 
 
 @compiled
-def make_way(state: Any, e: int, queue: int) -> bool:
+def make_way(state: Any, e: int, queue: int, time_s: float) -> bool:
     """Nothing runs and the head of the line does not fit: blocks are held by others that wait. False: not even that.
 
-    The first of them that fits becomes the head; if none does, the last one gives its KV up and computes it again.
+    KV that is kept for requests which are away goes first. Else the first of those that fits becomes the head; if none
+    does, the last one gives its KV up and computes it again.
     """
+    if let_one_go(state, e, time_s):
+        return True
     before = np.int64(-1)
     row = np.int64(state.queue_head[queue])
     last = np.int64(-1)
@@ -225,6 +229,9 @@ def swap_in(state: Any, e: int, row: int) -> bool:
     state.pending_swaps[e] += number
     state.total_swapped_blocks[e] += number
     state.row_flags[row] |= np.uint8(HAS_KV)
+    if state.row_generated[row] == 0:  # not preempted: its request was away
+        own_again(state, e, slot, row)
+        state.row_loaded[row] = computed
     note(state, e, SWAPPED_IN, row, number)
     return True
 
@@ -318,7 +325,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             break
         total = np.int64(state.row_prompt[row]) + state.row_generated[row]
         if state.row_swapped[row] > 0 and not swap_in(state, e, row):
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break
@@ -326,7 +333,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.row_flags[row] & HAS_KV and not is_loaded:
             num_tokens = admit_with_kv(state, e, queue, left, time_s)
             if num_tokens < 0:
-                if state.num_running[e] == 0 and make_way(state, e, queue):
+                if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                     is_chosen = True
                     continue
                 break
@@ -340,7 +347,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.reserve_head[e] >= 0 and not is_loaded and waits_longer(state, e, row):
             break
         if state.num_free_slots[e] == 0 and not is_loaded:
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break
@@ -376,7 +383,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if is_loaded:
             num_missing = num_missing_blocks(state, e, slot, num_blocks)
         if num_missing > available:
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break

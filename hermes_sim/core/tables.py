@@ -39,8 +39,12 @@ REQUESTS: dict[str, str] = {
     "num_passes": "int64",  # passes of a language model whose tokens the client sees
     "num_samples": "int64",  # answers generated from the one prompt
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
+    "num_candidates": "int64",  # steps and answers that verifiers have scored
+    "num_discarded_tokens": "int64",  # of the output, those of candidates that are not on the path kept, and lookahead
+    "num_saved_tokens": "int64",  # that a reduction or an early exit has left unwritten
+    "num_probe_tokens": "int64",  # of the output, trial answers at the checkpoints of early exits
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
-    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
+    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent, or the host has sent back
     "num_refusals": "int64",  # guards that have refused it
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
@@ -109,6 +113,10 @@ ENGINES: dict[str, str] = {
     "num_adapter_loads": "int64",  # low-rank adapters copied into a slot
     "num_adapter_hits": "int64",  # sequences that joined the running ones and found theirs in a slot
     "adapter_hit_frac": "float64",  # hits / (hits + loads)
+    "num_kept_waits": "int64",  # times that a request was away between two passes and its KV was kept for it
+    "num_dropped_waits": "int64",  # the same, dropped
+    "num_offloaded_waits": "int64",  # the same, sent to the host and back
+    "kept_block_s": "float64",  # KV blocks times the seconds they were kept for requests that were away
     "num_drafted_tokens": "int64",  # proposed by speculative decoding
     "num_accepted_tokens": "int64",  # of these, kept
     "acceptance_frac": "float64",  # accepted / drafted

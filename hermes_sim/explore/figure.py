@@ -1,9 +1,9 @@
-"""The figures of a study: a column of panels for each metric, a row for each facet, one legend."""
+"""The figures of a study: panels for each metric and facet, one legend."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pandas as pd
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PANEL_SIZE: Final = (3.4, 2.7)
 """Inches."""
+LEAST_WIDTH: Final = 6.0
+"""Inches: a legend of several columns needs as much."""
 DPI: Final = 150
 MOST_LEGEND_COLUMNS: Final = 4
 FIXED_METADATA: Final[dict[str, dict[str, Any]]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
@@ -31,19 +33,24 @@ def draw(study: StudyFile, figure: StudyFigure, runs: pd.DataFrame) -> Figure:
     points = points_of(study, runs, figure.table, tiers=TIER in named).at(figure.where)
     facets = [] if figure.facets is None else names_of(study, figure, figure.facets)
     parts = [points.at({str(figure.facets): (facet,)}) for facet in facets] or [points]
-    size = (PANEL_SIZE[0] * len(figure.y) + 0.6, PANEL_SIZE[1] * len(parts) + 0.9)
+    across = len(figure.y) == 1  # the facets of one metric stand side by side
+    shape = (1, len(parts)) if across else (len(parts), len(figure.y))
+    size = (max(PANEL_SIZE[0] * shape[1] + 0.6, LEAST_WIDTH), PANEL_SIZE[1] * shape[0] + 0.9)
     drawn = Figure(figsize=size, layout="constrained", dpi=DPI)
-    grid = drawn.subplots(
-        len(parts), len(figure.y), squeeze=False, sharey="col" if figure.kind != "heat_map" else False
-    )
+    shared: Literal["none", "all", "col"] = "none" if figure.kind == "heat_map" else "all" if across else "col"
+    grid = drawn.subplots(*shape, squeeze=False, sharey=shared)
     for column, metric in enumerate(figure.y):
         panels = [Panel(study, figure, part, metric) for part in parts]
-        for row, panel in enumerate(panels):
-            axes = grid[row, column]
+        places = list(grid[0]) if across else list(grid[:, column])
+        for row, (panel, axes) in enumerate(zip(panels, places, strict=True)):
             PANELS[figure.kind](panel, axes, panels)
             axes.tick_params(which="both", labelsize="small")
+            if across and row:
+                axes.set_ylabel("")
             if facets:
                 axes.set_title(f"{axis_title(study, str(figure.facets))}: {facets[row]}", fontsize="small")
+        if shared != "none" and "y" not in figure.log:
+            places[0].set_ylim(bottom=0.0)  # of all that share it, when all is drawn
     _legend(study, figure, drawn, grid)
     return drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -36,7 +37,8 @@ def run_words(study: StudyFile, runs: pd.DataFrame) -> str:
     axes = " x ".join(f"{len(axis.values)} {axis.name.replace('_', ' ')}" for axis in study.axes)
     failed = int((runs["status"] == FAILED).sum())
     seeds = counted(study.replications, "seed")
-    text = f"{counted(len(runs), 'run')} of {study.base.workload} on {study.base.cluster}: {axes}, {seeds} each"
+    workload, cluster = Path(study.base.workload).stem, Path(study.base.cluster).stem
+    text = f"{counted(len(runs), 'run')} of {workload} on {cluster}: {axes}, {seeds} each"
     text += f"; {failed} failed" if failed else ""
     num_at_end, num_best = at_the_end(study, runs)
     if num_at_end and study.best is not None:

@@ -104,10 +104,12 @@ def bars(panel: Panel, axes: Axes, _: Sequence[Panel]) -> None:
         heights = np.array([values.get(name, np.nan) for name in names], dtype=float)
         axes.bar(at, np.nan_to_num(heights), width * 0.92, color=PALETTE[index % len(PALETTE)], label=label)
         for place in at[np.isnan(heights)]:
-            axes.annotate("none", (place, 0), rotation=90, fontsize="x-small", ha="center", va="bottom")
+            at_bottom = axes.get_xaxis_transform()
+            axes.text(place, 0.01, "none", transform=at_bottom, rotation=90, fontsize="xx-small", ha="center")
     axes.set_xticks(range(len(names)), [_shown(name) for name in names])
     if sum(map(len, names)) > LONGEST_NAMES:
-        axes.tick_params(axis="x", rotation=20)
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=20, horizontalalignment="right", rotation_mode="anchor")
     _label(panel, axes)
 
 
@@ -157,7 +159,6 @@ def _label(panel: Panel, axes: Axes) -> None:
         axes.set_yscale("log")
         _plain_ticks(axes)
     else:
-        axes.set_ylim(bottom=0.0)
         axes.yaxis.set_major_formatter("{x:,g}")
     axes.set_xlabel(axis_title(panel.study, panel.figure.x), fontsize="small")
     axes.set_ylabel(panel.metric.title, fontsize="small")

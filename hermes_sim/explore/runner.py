@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hermes_sim.core.errors import HermesError
@@ -45,11 +47,13 @@ def run_planned(
     remaining = [index for index in range(len(planned)) if index not in rows]
     if jobs is None:
         jobs = num_cores() if can_fork() else 1
-    if min(jobs, len(remaining)) <= 1:
-        for index in remaining:
-            keep(index, run_row(planned[index]))
-    else:
-        _run_in_processes(planned, remaining, jobs, keep)
+    with _garbage_apart():
+        if min(jobs, len(remaining)) <= 1:
+            for index in remaining:
+                keep(index, run_row(planned[index]))
+                gc.collect()
+        else:
+            _run_in_processes(planned, remaining, jobs, keep)
     return [rows[index] for index in range(len(planned))]
 
 
@@ -90,6 +94,19 @@ def _run_in_processes(planned: Sequence[PlannedRun], remaining: list[int], jobs:
 def _report_row(run: PlannedRun, report: Report) -> None:
     """Sent at once, not when the runs before it are done."""
     report(run_row(run))
+    gc.collect()
+
+
+@contextmanager
+def _garbage_apart() -> Iterator[None]:
+    """A run leaves cycles, hundreds of runs in one process gigabytes of them. What is there before the first is not
+    looked through again, so that to collect them after each costs little."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _head(run: PlannedRun) -> Row:

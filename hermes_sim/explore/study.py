@@ -60,7 +60,25 @@ def load_study(name: str | Path) -> StudyFile:
     problems = check_study(study, document)
     if problems:
         raise ConfigError(problems)
-    return study
+    return _with_files(study, path)
+
+
+def _with_files(study: StudyFile, path: Path) -> StudyFile:
+    """The study with the paths of the clusters and workloads that lie beside it."""
+    base = study.base.model_copy(update=_beside(study.base.cluster, study.base.workload, path))
+    axes = []
+    for axis in study.axes:
+        values = [value.model_copy(update=_beside(value.cluster, value.workload, path)) for value in axis.values]
+        axes.append(axis.model_copy(update={"values": tuple(values)}))
+    return study.model_copy(update={"base": base, "axes": tuple(axes)})
+
+
+def _beside(cluster: str | None, workload: str | None, path: Path) -> dict[str, str]:
+    found = {
+        "cluster": None if cluster is None else find("cluster", cluster, path),
+        "workload": None if workload is None else find("workload", workload, path),
+    }
+    return {kind: str(file) for kind, file in found.items() if file is not None and file.parent == path.parent}
 
 
 def run_study(

@@ -31,7 +31,7 @@ from hermes_sim.hardware.processor import Processor
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.hardware.systolic import Systolic
 
-DeviceKind = Literal["gpu", "cpu", "tpu", "cim", "pim"]
+DeviceKind = Literal["gpu", "cpu", "tpu", "npu", "fpga", "cim", "pim"]
 PEAK_TOLERANCE: Final = 0.01
 """Between a stated peak and that which follows from an array, for rounding."""
 BY_CLASS: Final = "class"

@@ -22,6 +22,8 @@ from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
+from hermes_sim.scenario.tree_checks import check_trees
+from hermes_sim.scenario.waiting_checks import check_waiting
 from hermes_sim.scenario.workload import WorkloadFile
 
 
@@ -34,6 +36,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     problems += [cluster.problem(path, message) for path, message in check_stage_routing(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_routing_options(scenario.cluster)]
     problems += [cluster.problem(path, message) for path, message in check_failing(scenario)]
+    problems += [cluster.problem(path, message) for path, message in check_waiting(scenario)]
     problems += [cluster.problem(path, message) for path, message in check_availability(scenario.cluster)]
     problems.sort(key=lambda problem: problem.line or 0)
     of_workload = check_pipelines(scenario.workload, workload)
@@ -42,6 +45,7 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     if scenario.workload.traffic.adapters is not None and not any(engine.lora for engine in scenario.cluster.engines):
         message = "no engine of the cluster has slots for adapters (lora)"
         of_workload.append(workload.problem(("traffic", "adapters"), message))
+    of_workload += [workload.problem(path, message) for path, message in check_trees(scenario)]
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]

@@ -102,6 +102,10 @@ class Parallel(Description):
         return self.tp * self.pp * self.dp
 
 
+WhileWaiting = Literal["lru", "keep", "drop", "offload", "auto"]
+"""In the order of state/arrays.WAIT_LRU and those that follow it."""
+
+
 class KvCache(Description):
     """KV memory of one replica and how it is cut into blocks."""
 
@@ -116,7 +120,12 @@ class KvCache(Description):
     """When a full block can be found: as soon as it is scheduled, so by a later sequence of the same step (vLLM V1), or
     at the end of the step."""
     swap_space_bytes: Bytes = Field(default=4.0 * 2**30, alias="swap_space")
-    """Host memory per device for the KV of preempted sequences (`preemption: swap`)."""
+    """Host memory per device for the KV of preempted sequences (`preemption: swap`) and of requests that are away
+    (`while_waiting: offload`)."""
+    while_waiting: WhileWaiting = "lru"
+    """KV of a request between two passes, while a tool runs or a user thinks. lru: in the prefix cache, until somebody
+    needs the blocks; keep: held for it; drop: forgotten, and computed again; offload: to the host and back; auto:
+    whichever of these wastes least memory x time at that moment (InferCept, arXiv 2402.01869)."""
     dtype: Dtype | None = None
     """As the engine's `quantization` says, else the model, if not given."""
     scale_group: PositiveInt | None = None

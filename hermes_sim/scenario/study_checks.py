@@ -8,6 +8,7 @@ from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.document import Document, KeyPath
+from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.overrides import override_of
 from hermes_sim.scenario.study import TIER, StudyFile
 from hermes_sim.scenario.study_finding import Best, Crossover, Finding, Rank, Ratio, Trend
@@ -20,8 +21,30 @@ Found = tuple[KeyPath, str]
 
 
 def check_study(study: StudyFile, document: Document) -> list[Problem]:
-    """Names of axes, values, tiers and metrics, and keys to be set."""
-    return [document.problem(path, message) for path, message in _found(study)]
+    """Names of files, axes, values, tiers and metrics, and keys to be set."""
+    found = [*_files(study, document), *_found(study)]
+    return [document.problem(path, message) for path, message in found]
+
+
+def named_files(study: StudyFile) -> Iterator[tuple[KeyPath, FileKind, str]]:
+    """Every cluster and workload that a study names: where, which kind, under which name."""
+    yield ("base", "cluster"), "cluster", study.base.cluster
+    yield ("base", "workload"), "workload", study.base.workload
+    for index, axis in enumerate(study.axes):
+        for position, value in enumerate(axis.values):
+            path = ("axes", index, "values", position)
+            if value.cluster is not None:
+                yield (*path, "cluster"), "cluster", value.cluster
+            if value.workload is not None:
+                yield (*path, "workload"), "workload", value.workload
+
+
+def _files(study: StudyFile, document: Document) -> Iterator[Found]:
+    for path, kind, name in named_files(study):
+        try:
+            find(kind, name, document.path)
+        except NotFound as missing:
+            yield path, str(missing)
 
 
 def _found(study: StudyFile) -> Iterator[Found]:

@@ -24,7 +24,7 @@ class StudyFigure(Description):
     series: Name | None = None
     """Axis that has a line or a bar for each value; the rows of a heat map."""
     facets: Name | None = None
-    """Axis that has a row of panels for each value."""
+    """Axis that has panels of its own for each value: rows of them, or side by side where `y` is one metric."""
     y: tuple[str, ...] = Field(min_length=1)
     """Metrics, a column of panels for each."""
     where: Where = Field(default_factory=dict)

@@ -11,7 +11,7 @@ from hermes_sim.core.schema import Description, Name, NonNegativeInt, PositiveFl
 from hermes_sim.scenario.measure import Measure
 from hermes_sim.scenario.slo import Slo
 from hermes_sim.stages import STAGES
-from hermes_sim.stages.repeat import Repeat
+from hermes_sim.stages.repeat import Repeat, Rounds
 from hermes_sim.stages.stage import Stage
 from hermes_sim.workload.traffic import Traffic
 
@@ -47,6 +47,8 @@ class Pipeline(Description):
             if isinstance(stage, Repeat):
                 for position, inner in enumerate(stage.stages):
                     yield ("stages", index, "stages", position), inner
+            elif isinstance(stage, Rounds):
+                yield from ((("stages", index), inner) for inner in stage.inside)
             else:
                 yield ("stages", index), stage
 

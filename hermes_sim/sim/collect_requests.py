@@ -74,7 +74,9 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
         "num_passes": wrote.num_passes,
         "num_samples": num_samples(lowered, state.row_request),
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
-        "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
+        **search_counts(coordinator, wrote),
+        **shortened(coordinator),
+        "num_cached_tokens": total(of_branches(lowered, state.row_cached)),
         "num_reloaded_tokens": reloaded(coordinator, total, number),
         "num_refusals": refusals(lowered, stages),
         "num_clipped_tokens": lowered.num_clipped,
@@ -127,10 +129,43 @@ def last_message_s(
     return found
 
 
+def search_counts(coordinator: Coordinator, wrote: Written) -> Table:
+    """Candidates that verifiers have scored, and tokens of those that no path has kept, lookahead included."""
+    trees, number = coordinator.lowered.trees, len(wrote.num_passes)
+    if trees.number == 0 and not trees.num_candidates.any():
+        return {"num_candidates": constant(0, number), "num_discarded_tokens": constant(0, number)}
+    rejected = coordinator.is_rejected
+    discarded = wrote.num_searched_tokens - trees.num_kept_tokens
+    return {
+        "num_candidates": np.where(rejected, 0, trees.num_candidates),
+        "num_discarded_tokens": np.where(rejected, 0, discarded),
+    }
+
+
+def shortened(coordinator: Coordinator) -> Table:
+    """Tokens that reductions and early exits have left unwritten, and those of trial answers on the way."""
+    lowered = coordinator.lowered
+    return {
+        "num_saved_tokens": np.where(coordinator.is_rejected, 0, lowered.num_saved),
+        "num_probe_tokens": np.where(coordinator.is_rejected, 0, lowered.num_probe),
+    }
+
+
+def of_branches(lowered: Lowered, values: Array) -> Array:
+    """[num_visits] a column of the rows, with what the branches of searches add to their visits."""
+    number, trees = lowered.num_visits, lowered.trees
+    if trees.number == 0:
+        return values[:number]
+    visits = values[:number].copy()
+    np.add.at(visits, trees.parent, values[trees.first : trees.first + trees.number])
+    return visits
+
+
 def reloaded(coordinator: Coordinator, total: Callable[[Array], IntArray], num_requests: int) -> IntArray:
-    """[num_requests] prompt tokens whose KV came from stores."""
+    """[num_requests] prompt tokens whose KV came from stores, or back from the host."""
     if coordinator.retrievals is None:
-        return constant(0, num_requests)
+        loaded = coordinator.state.row_loaded[: coordinator.lowered.num_visits]
+        return total(loaded) if loaded.any() else constant(0, num_requests)
     return total(coordinator.retrievals.row_tokens)
 
 
@@ -176,7 +211,8 @@ def pipeline_names(lowered: Lowered) -> Array:
 
 def num_samples(lowered: Lowered, row_request: Array) -> IntArray:
     """[num_requests] answers to each request."""
-    first, number, parents = lowered.num_visits, lowered.requests.num_requests, lowered.row_parent
-    if len(parents) == 0:
+    first, number = lowered.num_visits, lowered.requests.num_requests
+    last = lowered.trees.first
+    if first == last:
         return constant(1, number)
-    return 1 + np.bincount(row_request[first : first + len(parents)], minlength=number)
+    return 1 + np.bincount(row_request[first:last], minlength=number)

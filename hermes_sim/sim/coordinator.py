@@ -76,10 +76,10 @@ class Coordinator:
         self._is_laid_out = False
         if self.is_exact:
             return
-        if self._is_watched():
-            self.clock.before_step = self._bring_up_to_head
-        elif self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
+        if self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
             self._is_laid_out = can_be_laid_out(lowered, self.admission.capacity)
+        if not self._is_laid_out and self._is_watched():
+            self.clock.before_step = self._bring_up_to_head
 
     # ----- the run
 

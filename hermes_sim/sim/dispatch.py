@@ -30,10 +30,13 @@ class Dispatch:
         self._is_exact = coordinator.is_exact
         self._pipeline_of = plain(lowered.request_pipeline)
         self._draws = plain(lowered.draws)
+        self._came_from = self._state.row_came_from if (self._state.row_came_from >= 0).any() else None
         self._turns = [[0] * len(plan.stages) for plan in lowered.pipelines]
 
     def choose(self, request: int, plan: StagePlan, place: int, row: int, time_s: float, rank: int) -> int:
         """The router's choice among the engines of a stage, on their loads at this moment; NO_ENGINE: all are away."""
+        if self._came_from is not None and self._came_from[row] >= 0:
+            return int(self._state.row_engine[self._came_from[row]])  # where its KV was left
         turns = self._turns[self._pipeline_of[request]]
         candidates = plan.candidates
         assert len(candidates) > 0, "the checks let a stage without engines through"

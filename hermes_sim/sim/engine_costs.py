@@ -50,6 +50,8 @@ class EngineCosts:
     """Room for swapped blocks on the host; 0: preempted sequences are computed again."""
     swap_block_s: float
     copy_block_s: float
+    offload_blocks: int
+    """Room on the host for the KV of requests that are away."""
     adapters: AdapterCost | None
     """None: the engine has no slots for any."""
     adapter_load_s: float
@@ -87,10 +89,11 @@ def build_engine_costs(
         cost=cost,
         draft=draft,
         swap_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if swaps(engine) else 0,
-        swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if swaps(engine) else 0.0,
+        swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if uses_host(engine) else 0.0,
         copy_block_s=copy_block_seconds(plan.block_bytes, device),
         adapters=adapters,
         adapter_load_s=load_s,
+        offload_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if offloads(engine) else 0,
     )
 
 
@@ -104,6 +107,16 @@ def swaps(engine: Engine) -> bool:
     """Victims may be copied to the host. Only sequences that decode are: an unfinished prompt is computed again."""
     batching = engine.batching
     return isinstance(batching, TokenBatching) and batching.preemption == "swap" and "decode" in engine.serves
+
+
+def offloads(engine: Engine) -> bool:
+    """KV of requests that are away between two passes may go to the host."""
+    return isinstance(engine.batching, TokenBatching) and engine.kv_cache.while_waiting in ("offload", "auto")
+
+
+def uses_host(engine: Engine) -> bool:
+    """Whether any KV goes to the host's memory and back."""
+    return swaps(engine) or offloads(engine)
 
 
 def build_cost(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
-from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.cluster import Engine, WhileWaiting
 from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
@@ -116,6 +116,8 @@ def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts)
     state.swap_blocks[e] = costs.swap_blocks
     state.swap_block_s[e] = costs.swap_block_s
     state.copy_block_s[e] = costs.copy_block_s
+    state.while_waiting[e] = get_args(WhileWaiting).index(kv_cache.while_waiting)
+    state.offload_blocks[e] = costs.offload_blocks
     state.full_layers[e] = plan.full_layers
     state.window_blocks[e] = plan.window_blocks
     state.window_groups[e] = plan.window_groups

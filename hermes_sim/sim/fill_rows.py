@@ -82,6 +82,7 @@ def fill_rows(
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.decode
             elif stage_plan.more_decode is not None:
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.more_decode
+    lengths.trees.fill(state)
     state.itl_window_s[:] = gap_window_s(scenario, requests)
     count = requests.num_requests
     if (requests.prefix_group >= 0).any():

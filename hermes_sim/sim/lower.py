@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.batching import DynamicBatching
+from hermes_sim.batching import DynamicBatching, TokenBatching
 from hermes_sim.hardware.network import Network
 from hermes_sim.perf.step_cost import LlmCost
+from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.speculative import Speculative
 from hermes_sim.scenario.visited import visited_stages
@@ -22,9 +23,12 @@ from hermes_sim.sim.fill_rows import client_rows, draw_rows, fill_rows
 from hermes_sim.sim.lengths import Lengths, draw_pipelines
 from hermes_sim.sim.plans import PipelinePlan, Queues, plan_pipeline
 from hermes_sim.sim.replicas import Replica, ReplicaBuilder, num_lanes, num_slots
+from hermes_sim.sim.returns import fill_returns
 from hermes_sim.sim.shared_links import SharedLinks, any_transfers, fill_groups, share_links
+from hermes_sim.sim.tree_rows import TreeRows
 from hermes_sim.stages.decode import Decode
 from hermes_sim.state.arrays import EngineArrays, allocate
+from hermes_sim.state.sequences import final_outputs
 from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
@@ -51,17 +55,30 @@ class Lowered:
     row_stage: npt.NDArray[np.int16]
     """[num_visits] place of the stage in its pipeline."""
     row_parent: IntArray
-    """[num_samples] decode visit of each further sample; their rows come after those of all visits."""
+    """[num_further_rows] visit of each further sequence (a sample, a branch of a search); their rows come after those
+    of all visits."""
+    is_fork: npt.NDArray[np.bool_]
+    """[num_further_rows] whether its first token is drawn from the prompt of another row."""
+    trees: TreeRows
     skipped: npt.NDArray[np.bool_]
     """[num_visits] not passed through: by chance, by length, by rounds; a route by load adds to it during the run."""
     draws: FloatArray
     """[num_visits] the visit's own uniform number, for routing; 0 where there is one engine."""
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
+    num_saved: IntArray
+    """[num_requests] tokens that reductions and early exits have left unwritten."""
+    num_probe: IntArray
+    """[num_requests] tokens of trial answers at checkpoints."""
     state: EngineArrays
     shared_links: SharedLinks
     queue_stage: tuple[tuple[int, str], ...]
     """Queue -> (engine, stage name)."""
+
+    @property
+    def num_chain_rows(self) -> int:
+        """Visits, where a job may come before another stage; 0 where there are no jobs."""
+        return self.num_visits if len(self.state.row_plan) > 1 else 0
 
     @property
     def num_visits(self) -> int:
@@ -83,7 +100,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     loading = engines_that_load(plans)
     slots = [num_slots(one.engine, num_samples(plans, e), loads_kv=e in loading) for e, one in enumerate(replicas)]
     clients = client_rows(requests, replicas)
-    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, len(plans))
+    sizes = array_sizes(replicas, queues, requests, lengths, shared, slots, sum(len(plan.stages) for plan in plans))
     state = allocate({**sizes, "clients": int(clients.max(initial=0)) + 1})
     fill_engines(state, replicas, queues, slots, scenario.seed)
     fill_groups(state, replicas, shared)
@@ -91,6 +108,7 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
     fill_feeds(state, plans, requests, shared.listeners)
     draws = draw_rows(scenario, lengths, plans)
     fill_rows(state, scenario, requests, lengths, plans, clients)
+    fill_returns(state, walks, plans, lengths, requests, replicas)
     state.seal_private_late[0] = prompts_are_private(plans)
     return Lowered(
         scenario=scenario,
@@ -101,10 +119,14 @@ def lower(scenario: Scenario, requests: RequestTable) -> Lowered:
         request_pipeline=request_pipeline,
         first_row=lengths.first_row,
         row_stage=lengths.row_stage,
-        row_parent=lengths.samples.parent,
+        row_parent=lengths.parent,
+        is_fork=lengths.is_fork,
+        trees=lengths.trees,
         skipped=lengths.skipped,
         draws=draws,
         num_clipped=lengths.num_clipped,
+        num_saved=lengths.num_saved,
+        num_probe=lengths.num_probe,
         state=state,
         shared_links=shared,
         queue_stage=queues.owners,
@@ -140,14 +162,14 @@ def array_sizes(
     lengths: Lengths,
     shared: SharedLinks,
     slots: Sequence[int],
-    num_pipelines: int,
+    num_stages: int,
 ) -> dict[str, int]:
     """Dimensions of state/arrays.FIELDS."""
     jobs = [r.engine.batching for r in replicas if isinstance(r.engine.batching, DynamicBatching)]
     most_jobs = max((batching.max_batch_size for batching in jobs), default=1)
     most_slots = max(slots)
     in_step = max(len(group) for group in shared.groups)
-    num_rows = max(len(lengths.row_request) + len(lengths.samples.output), 1)
+    num_rows = max(lengths.num_rows, 1)
     return {
         **token_sizes(replicas, lengths.longest_sequence),
         "engines": len(replicas),
@@ -160,12 +182,15 @@ def array_sizes(
         "curve_points": CURVE_POINTS,
         "rows": num_rows,
         "draft_rows": num_rows if any(replica.num_draft_devices for replica in replicas) else 1,
+        "returning_rows": num_rows if any(keeps_for_later(r.engine) for r in replicas) else 1,
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
         **adapter_sizes(replicas, requests),
         "bulk": min(max(requests.num_requests, 1), ARRIVALS_AT_A_TIME),
-        "plans": num_pipelines,
+        "plans": num_stages,
+        "chain_rows": max(len(lengths.row_request), 2) if any(queues.stages) else 1,
+        "hand_offs": sum(lanes_of_jobs(replicas)) + in_step * (4 * most_slots + most_jobs) + 4,
         "outbox": in_step * (4 * most_slots + most_jobs) + 4,
         "decisions": in_step * 8 * most_slots + 8,
     }
@@ -176,6 +201,17 @@ def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[s
     slots = max((one.engine.lora.max_loras for one in replicas if one.engine.lora is not None), default=0)
     named = 0 if requests.adapter is None or slots == 0 else int(requests.adapter.max(initial=-1)) + 1
     return {"adapters": max(named, 1), "adapter_slots": max(slots, 1)}
+
+
+def lanes_of_jobs(replicas: Sequence[Replica]) -> list[int]:
+    """Jobs that each job engine may end at once."""
+    found = [replica.engine.batching for replica in replicas]
+    return [one.num_workers * one.max_batch_size for one in found if isinstance(one, DynamicBatching)]
+
+
+def keeps_for_later(engine: Engine) -> bool:
+    """Whether an engine does anything of its own with the KV of requests that are away."""
+    return isinstance(engine.batching, TokenBatching) and engine.kv_cache.while_waiting != "lru"
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:
@@ -248,4 +284,10 @@ def planned_outputs(lowered: Lowered) -> IntArray:
             following = stage.decode if stage.decode is not None else stage.more_decode
             if following is not None:
                 final[first + place] = final[first + following]
+    branched = np.flatnonzero(lowered.state.row_num_branches > 1)
+    for row in branched.tolist():  # what the longest of its sequences has beyond the prompt of the first
+        first_branch = int(lowered.state.row_first_sample[row])
+        branches = np.arange(first_branch, first_branch + int(lowered.state.row_num_branches[row]) - 1)
+        ends = lowered.state.row_prompt[branches] + final_outputs(lowered.state, branches)
+        final[row] = max(int(final[row]), int(ends.max()) - int(lowered.state.row_prompt[row]))
     return np.asarray(final, np.int64)

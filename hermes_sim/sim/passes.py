@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hermes_sim.core.rng import stream
 from hermes_sim.scenario.visited import Visited
-from hermes_sim.stages.repeat import Repeat
+from hermes_sim.stages.repeat import Rounds
 from hermes_sim.stages.route import Route
 from hermes_sim.workload.requests import RequestTable
 
@@ -74,7 +74,7 @@ def route_outcomes(
     return np.minimum(np.searchsorted(edges, drawn, side="right"), len(values) - 1).astype(np.int64)
 
 
-def num_rounds(pipeline: str, repeat: Repeat, requests: RequestTable, seed: int) -> npt.NDArray[np.int64]:
+def num_rounds(pipeline: str, repeat: Rounds, requests: RequestTable, seed: int) -> npt.NDArray[np.int64]:
     """[num_requests] rounds of each; none where its chance leaves it out."""
     drawn = uniforms(seed, f"rounds {pipeline}.{repeat.name}", requests.num_requests)
     rounds = repeat.rounds.quantiles(drawn, requests.num_output_tokens)

@@ -30,11 +30,14 @@ from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.workload import stage_kind
-from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, swaps
+from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, uses_host
 from hermes_sim.sim.lengths import Lengths
 from hermes_sim.sim.remote_drafts import RemoteDrafts, build_remote_drafts, drafting_cost
 
 FloatArray = npt.NDArray[np.float64]
+
+MOST_KEPT_BATCHES = 3
+"""Sequences whose KV is kept while their requests are away, at most, in full batches."""
 
 LONGEST_SEQUENCE = 1 << 31
 """No model holds more tokens."""
@@ -251,7 +254,7 @@ class ReplicaBuilder:
             tensor=tensor,
             pipeline=self._network.pp_link(own, tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
-            host_bytes_per_s=self._host_bandwidth(engine, own) if swaps(engine) else 0.0,
+            host_bytes_per_s=self._host_bandwidth(engine, own) if uses_host(engine) else 0.0,
             adapters_bytes_per_s=self._adapters_bandwidth(engine, own),
             **self._unit_links(engine, endpoints),
         )
@@ -347,7 +350,8 @@ def num_slots(engine: Engine, num_samples: int, *, loads_kv: bool) -> int:
     if not isinstance(batching, TokenBatching):
         return 1
     both = {"prefill", "decode"} <= set(engine.serves)
-    return batching.max_num_seqs * ((1 if both and not loads_kv else 2) + num_samples - 1)
+    kept = MOST_KEPT_BATCHES if engine.kv_cache.while_waiting in ("keep", "auto") else 0
+    return batching.max_num_seqs * ((1 if both and not loads_kv else 2) + num_samples - 1 + kept)
 
 
 def num_lanes(engine: Engine) -> int:

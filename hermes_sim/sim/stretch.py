@@ -51,6 +51,8 @@ def can_open(state: Any, e: int) -> bool:
     """Nothing but decodes runs, one token each, at a constant price in blocks."""
     if state.receive_every_steps[e] > 1:  # every step counts towards the next look at new requests
         return False
+    if state.pending_swaps[e] > 0:  # the next step pays for KV of a request that is away
+        return False
     number = state.num_running[e]
     if number == 0 or number > state.max_num_batched_tokens[e]:
         return False

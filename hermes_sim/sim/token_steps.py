@@ -28,8 +28,9 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.draft_rounds import begin_rounds, note_prompt, note_round
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import step_energy_j
-from hermes_sim.sim.outbox import close_visit, emit
+from hermes_sim.sim.outbox import emit
 from hermes_sim.sim.samples import close_sample, fork_samples
+from hermes_sim.sim.while_waiting import set_aside
 from hermes_sim.state.arrays import (
     ENDED,
     ENERGY,
@@ -39,6 +40,7 @@ from hermes_sim.state.arrays import (
     HAS_KV,
     HOLDS_KV,
     NUM_SHARES,
+    WAIT_LRU,
 )
 from hermes_sim.state.blocks import count_hits, grow, num_pool_blocks, release, seal, take_hits, take_slot
 from hermes_sim.state.clients import charge_output, client_leaves
@@ -232,7 +234,9 @@ def leave(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
     state.slot_gone[e, slot] = 1
     if state.max_adapters[e] > 0:
         leave_adapter(state, e, row, time_s)
-    if state.row_flags[row] & HOLDS_KV == 0:
+    if state.while_waiting[e] != WAIT_LRU and state.row_returns_as[row] >= 0:
+        set_aside(state, e, slot, row)
+    elif state.row_flags[row] & HOLDS_KV == 0:
         release(state, e, slot)
     close_sample(state, e, row, time_s)
 
@@ -296,7 +300,7 @@ def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
     state.slot_row[e, slot] = after
     for share in range(NUM_SHARES):
         state.slot_base[e, slot, share] = state.shares[e, share]
-    close_visit(state, e, row, time_s)
+    close_sample(state, e, row, time_s)
     return after
 
 

@@ -16,6 +16,7 @@ from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
 from hermes_sim.stages.text import Detokenize, Filter, Tokenize
 from hermes_sim.stages.timed import Timed
+from hermes_sim.stages.tree_search import TreeSearch
 
 STAGES |= {
     "decode": Decode,
@@ -33,6 +34,7 @@ STAGES |= {
     "route": Route,
     "timed": Timed,
     "tokenize": Tokenize,
+    "tree_search": TreeSearch,
 }
 
 __all__ = ["STAGES", "Stage"]

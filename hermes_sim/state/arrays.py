@@ -33,6 +33,9 @@ GRANTED = 1
 NEED_SCHEDULE = 2
 """A step of an engine under a Python policy is to be decided; the outbox's row is the engine."""
 
+# What becomes of the KV of a request that is away between two passes (kv_cache.while_waiting).
+WAIT_LRU, WAIT_KEEP, WAIT_DROP, WAIT_OFFLOAD, WAIT_AUTO = range(5)
+
 NUM_SHARES = 6
 """Accumulated per row: seconds limited by compute, memory, network, host; joules; engine seconds (by tokens)."""
 ENERGY = 4
@@ -133,6 +136,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "swap_blocks": (_I8, ("engines",), 0),  # room on the host; 0: preempted sequences are computed again
     "swap_block_s": (_F8, ("engines",), 0.0),
     "copy_block_s": (_F8, ("engines",), 0.0),
+    "while_waiting": (_I8, ("engines",), 0),  # WAIT_LRU ...
+    "offload_blocks": (_I8, ("engines",), 0),  # room on the host for the KV of requests that are away
     "full_layers": (_I8, ("engines",), 1),  # 0: every layer looks back over a window only
     "window_blocks": (_I8, ("engines",), 0),
     "window_groups": (_I8, ("engines",), 0),  # pool blocks that each of the first window_blocks costs beside its own
@@ -220,6 +225,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "wave_done": (_I8, ("engines",), 0),
     "num_swapped_blocks": (_I8, ("engines",), 0),
     "pending_swaps": (_I8, ("engines",), 0),
+    "num_kept": (_I8, ("engines",), 0),  # ended sequences whose KV is kept for the next pass of their requests
     "pending_copies": (_I8, ("engines",), 0),
     "draft_free_s": (_F8, ("engines", "draft_devices"), 0.0),  # when each is through with what it has to draft
     "pending_adapter_loads": (_I8, ("engines",), 0),
@@ -350,6 +356,10 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "total_copied_blocks": (_I8, ("engines",), 0),
     "total_adapter_loads": (_I8, ("engines",), 0),
     "total_adapter_hits": (_I8, ("engines",), 0),
+    "total_kept": (_I8, ("engines",), 0),
+    "total_dropped": (_I8, ("engines",), 0),
+    "total_offloaded": (_I8, ("engines",), 0),
+    "kept_block_s": (_F8, ("engines",), 0.0),
     "timeline": (_F8, ("engines", "timeline_points", "timeline_columns"), 0.0),
     "timeline_filled": (_I8, ("engines",), 0),
     "timeline_next_s": (_F8, ("engines",), 0.0),
@@ -365,6 +375,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_output": (_I4, ("rows",), 0),
     "row_text": (_I4, ("rows",), -1),
     "row_common": (_I4, ("rows",), 0),
+    "row_text_before": (_I4, ("rows",), -1),  # row whose text the first row_common tokens are of; -1: the request's
     "row_generated": (_I4, ("rows",), 0),
     "row_priority": (_I4, ("rows",), 0),
     "row_order": (_I8, ("rows",), 0),
@@ -374,6 +385,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
+    # sequences that join the line together, the others from row_first_sample on; 0: the visit's own alone
+    "row_num_branches": (_I4, ("rows",), 0),
     "row_parent": (_I4, ("rows",), -1),
     "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
@@ -382,6 +395,14 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_rounds": (_I4, ("draft_rows",), 0),
     "row_sent_drafts": (_I4, ("draft_rows",), 0),
     "row_continues_as": (_I4, ("rows",), -1),
+    # one entry only where all engines have while_waiting WAIT_LRU
+    "row_returns_as": (
+        _I4,
+        ("returning_rows",),
+        -1,
+    ),  # visit that begins with all that this has read and written, later
+    "row_came_from": (_I4, ("returning_rows",), -1),  # the same from its side
+    "row_wait_s": (_F8, ("returning_rows",), 0.0),  # expected in between
     "row_flags": (np.uint8, ("rows",), 0),
     "row_next": (_I4, ("rows",), -1),
     "row_engine": (_I4, ("rows",), -1),
@@ -415,6 +436,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "plan_num_candidates": (_I8, ("plans",), 0),
     "plan_candidates": (_I8, ("plans", "engines"), 0),
     "plan_options": (_F8, ("plans", "router_options"), 0.0),
+    "plan_queues": (_I8, ("plans", "engines"), 0),
+    "row_plan": (_I4, ("chain_rows",), 0),  # one only, where no stage begins after another's end
+    "row_draw": (_F8, ("chain_rows",), 0.0),
+    "num_hand_offs": (_I8, ("one",), 0),  # visits that have ended, and whose next stage has not begun
+    "hand_off_time_s": (_F8, ("hand_offs",), 0.0),
+    "hand_off_row": (_I4, ("hand_offs",), 0),
     # -- outward events and scratch space
     "outbox_count": (_I8, ("one",), 0),
     "outbox_time_s": (_F8, ("outbox",), 0.0),
@@ -444,7 +471,9 @@ ENDED = 8
 FORKED = 16
 """Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
 LOADED = 32
-"""Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent."""
+"""Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent, or the pass before it has left."""
+KEPT = 64
+"""Row flag: it has ended, and its KV waits in its slot for the visit that goes on from it."""
 
 FIXED_SIZES = {
     "one": 1,

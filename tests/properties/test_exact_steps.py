@@ -45,6 +45,21 @@ CASCADE = [
     {"name": "ask_large", "kind": "prefill", "model": "qwen-2-7b", "after": ["route"], "when": "route.large"},
     {"name": "large", "kind": "decode", "model": "qwen-2-7b", "after": ["ask_large"]},
 ]
+TOOL = {
+    "name": "tool", "kind": "timed", "after": ["decode"], "num_result_tokens": 50,
+    "service_time": {"kind": "exponential", "mean": "300 ms"},
+}  # fmt: skip
+AGENT = [
+    {"name": "turn", "kind": "repeat", "rounds": {"kind": "uniform", "low": 1, "high": 3},
+     "stages": [s.PREFILL, {**s.DECODE, "num_output_tokens": 30}, TOOL]},
+    {**s.PREFILL, "after": ["turn"]}, s.DECODE,
+]  # fmt: skip
+SEARCH = [
+    {"name": "search", "kind": "tree_search", "model": "llama_3_8b", "verifier": "qwen-2-7b", "num_beams": 2,
+     "width": 3, "rounds": {"kind": "uniform", "low": 1, "high": 3}, "num_lookahead_tokens": 10,
+     "num_output_tokens": {"kind": "lognormal", "mean": 30, "cv": 1}, "num_verdict_tokens": 2},
+    {**s.PREFILL, "model": "llama_3_8b", "after": ["search"]}, {**s.DECODE, "model": "llama_3_8b"},
+]  # fmt: skip
 SHARED = {"prefix": {"tokens": 256, "groups": 3, "share": 0.8}, "clients": {"count": 3, "skew": 1.0}}
 FIXED = {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40}
 DRAFTS = {"num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"}}
@@ -119,6 +134,32 @@ def moe(**keys: Any) -> s.Document:
 ADAPTERS = {"num_adapters": 6, "share": 0.9}
 
 CASES: dict[str, tuple[s.Document, s.Document]] = {
+    **{
+        f"agents whose KV is {way}": (
+            s.cluster(
+                with_cache(while_waiting=way),
+                s.workers(["timed"], num_workers=8, max_batch_size=1),
+            ),
+            s.workload(*AGENT, traffic=s.traffic(rate="10 /s", num_requests=40)),
+        )
+        for way in ("keep", "drop", "offload", "auto")
+    },
+    "sessions whose KV is kept": (
+        s.cluster(with_cache(while_waiting="keep")),
+        s.workload(traffic={**s.traffic(rate="10 /s"), "sessions": {"mean_num_turns": 3, "think_time": "1 s"}}),
+    ),
+    "searches": (
+        s.cluster(
+            s.llm(replicas=2, kv_cache=FEW_BLOCKS),
+            s.llm("verifier", model="qwen-2-7b"),
+            routing={"kind": "prefix_aware"},
+        ),
+        s.workload(*SEARCH, traffic=s.traffic(rate="10 /s", num_requests=40)),
+    ),
+    "a tree of steps": (
+        s.cluster(with_cache(prefix_cache="radix", insert_at="step_end"), s.llm("verifier", model="qwen-2-7b")),
+        s.workload({**SEARCH[0], "selection": "tree"}, *SEARCH[1:], traffic=s.traffic(rate="10 /s", num_requests=40)),
+    ),
     "one engine": (s.cluster(s.llm()), s.workload()),
     "two engines, least tokens": (
         s.cluster(s.llm(replicas=2), routing={"kind": "least_outstanding_tokens"}),
@@ -277,6 +318,15 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
     "drafted ahead behind an early exit, samples": (
         s.cluster(s.llm(speculative=from_elsewhere(pre_drafting={"kind": "early_exit", "agreement": 0.7}))),
         s.workload(s.PREFILL, TWO_SAMPLES),
+    ),
+    "drafts of another device, replicas that fail": (
+        s.cluster(
+            s.llm(replicas=2, speculative=from_elsewhere()),
+            availability={
+                "outages": [{"engine": "llm", "replica": 0, "at": "1 s", "lasts": "1 s"}], "detection": "50 ms",
+            },
+        ),
+        BUSY,
     ),
     "drafts of another device, decode apart, prompts first": (
         s.cluster(

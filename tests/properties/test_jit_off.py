@@ -112,6 +112,19 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         ),
         s.workload(traffic=s.traffic(rate="200 /s", num_requests=12, prompt=40, output=20)),
     ),
+    "a search, and tools while which KV goes where it wastes least": (
+        s.cluster(
+            s.llm(kv_cache={"num_gpu_blocks": 60, "block_tokens": 4, "while_waiting": "auto"}, batching=SMALL),
+            s.workers(["timed"]),
+        ),
+        s.workload(
+            {"name": "search", "kind": "tree_search", "num_beams": 2, "width": 2, "rounds": 2, "num_output_tokens": 6},
+            {**s.PREFILL, "after": ["search"]}, {**s.DECODE, "num_output_tokens": 5},
+            {"name": "tool", "kind": "timed", "after": ["decode"], "service_time": {"kind": "fixed", "time": "20 ms"}},
+            {**s.PREFILL, "name": "read", "after": ["tool"]}, {**s.DECODE, "name": "answer", "after": ["read"]},
+            traffic=s.traffic(rate="200 /s", num_requests=8, prompt=40, output=12),
+        ),
+    ),
     "layered prefill": (
         s.cluster(s.llm(batching={**SMALL, "kind": "layered_prefill", "layer_group_tokens": 16})),
         s.workload(traffic=s.traffic(rate="200 /s", num_requests=10, prompt=60, output=12)),

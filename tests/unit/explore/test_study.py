@@ -151,3 +151,12 @@ def test_a_folder_of_something_else_is_left_alone(box: Box, capsys: pytest.Captu
         cli.main(["study", "mine.yaml", "--out", "."])
     assert ended.value.code == 2
     assert "holds something else than a study" in capsys.readouterr().err
+
+
+def test_files_beside_the_study_are_found(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    (box.folder / "mine.yaml").write_text(
+        yaml.safe_dump(study(axes=[axes()[0]]).model_dump(mode="json", by_alias=True))
+    )
+    monkeypatch.chdir("/")
+    runs = run_study(load_study(box.folder / "mine.yaml"), jobs=1).runs
+    assert runs["status"].tolist() == ["done", "done"]

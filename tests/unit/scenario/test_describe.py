@@ -90,7 +90,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
             "stages",
             "retreive",
             "'retreive' is not a stage kind (decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, "
-            "route, timed). Did you mean 'retrieve'?",
+            "route, timed, tree_search). Did you mean 'retrieve'?",
         ),
         (
             "device_files",

@@ -56,6 +56,8 @@ def test_a_sound_study(tmp_path: Path) -> None:
          "small.yaml:4 quick.axes.rate: '3 /s' is not a value of rate (1 /s, 2 /s)."),
         ("values: [1 /s, 2 /s]", "values: [1 /s, 1 /s]",
          "small.yaml:7 axes[1].values[1]: another value is called '1 /s'"),
+        ("workload: chat}", "workload: chats}",
+         "small.yaml:4 base.workload: no workload 'chats' here or in the library. Did you mean 'chat'?"),
         ("title: Small", "titel: Small", "unknown key. Did you mean 'title'?"),
     ],
 )  # fmt: skip
