@@ -9,6 +9,7 @@ CLUSTER_OF = {
     "edge_chat": "edge_cloud",
     "guarded": "h100x8_guarded",
     "kv_retrieval": "h100x8_kv_stores",
+    "long_decodes": "pim_box",
     "long_prompts": "h100x32_racks",
     "text_to_image": "h100x8_diffusion",
     "text_to_image_mixture": "h100x8_diffusion",

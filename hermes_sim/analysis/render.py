@@ -70,6 +70,7 @@ def render(summary: Summary) -> str:
         _speculation(summary),
         _adapters(summary),
         _links(summary),
+        _device_groups(summary),
         _kv_stores(summary),
         _energy_and_cost(summary),
         _trust(summary),
@@ -427,6 +428,17 @@ def _links(summary: Summary) -> Iterator[str]:
     ]
     if parts:
         yield from _labelled("links", parts)
+
+
+def _device_groups(summary: Summary) -> Iterator[str]:
+    """Of engines that span several, or compute in arrays: how busy each was, and what it drew."""
+    parts = [
+        f"{one['engine']} {one['group']} ({one['operators']}) {human.percent(one['utilization_frac'])} busy, "
+        f"{human.digits(one['energy_j'])} J"
+        for one in summary["device_groups"]
+    ]
+    if parts:
+        yield from _labelled("device groups", parts)
 
 
 def _kv_stores(summary: Summary) -> Iterator[str]:

@@ -59,6 +59,8 @@ class Results:
     """What was decided in each step, request by request, where recording was asked for."""
     kv_stores: pd.DataFrame | None = None
     """One row per instance of a KV store, where a stage of the workload asks one."""
+    device_groups: pd.DataFrame | None = None
+    """One row per device group of an engine that spans several, or computes in arrays."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -103,6 +105,7 @@ class Results:
             steps=frames.get("steps"),
             decisions=frames.get("decisions"),
             kv_stores=frames.get("kv_stores"),
+            device_groups=frames.get("device_groups"),
         )
 
     @property

@@ -50,6 +50,9 @@ def summarize(results: Results) -> dict[str, Any]:
         "engines": _engines(results.engines),
         "over_time": over_time(results.timeline),
         "links": [_record(row) for _, row in results.links.iterrows()],
+        "device_groups": []
+        if results.device_groups is None
+        else [_record(row) for _, row in results.device_groups.iterrows()],
         "kv_stores": [] if results.kv_stores is None else [_record(row) for _, row in results.kv_stores.iterrows()],
         "energy_and_cost": _energy_and_cost(results),
         "trust": {

@@ -533,6 +533,29 @@ TERMS: dict[str, Term] = _terms(
         ("links", "transfers"),
     ),
     Term(
+        "device group",
+        "Equal devices of a node under one name. An engine may span several, each with some of the model's operators "
+        "(operators_on); activations that go between them are network time. The device_groups table has the work, "
+        "energy and rent of each.",
+        ("operator", "sub-batch interleaving", "active energy"),
+        ("device groups", "operators on", "group", "device"),
+    ),
+    Term(
+        "sub-batch interleaving",
+        "Two halves of a batch take turns on two kinds of devices: one attends while the other has everything else, so "
+        "that the longer side counts instead of the sum (NeuPIMs, 2024). In a step with prompts, decodes attend beside "
+        "them.",
+        ("device group", "step"),
+        ("interleaving", "interleave sub batches", "side by side"),
+    ),
+    Term(
+        "active energy",
+        "Energy of a device above its idle power: by operation in arrays that count it, else seconds at work times the "
+        "power above idle while that limits. With the idle power of all groups it makes the engine's energy.",
+        ("energy per output token", "device group"),
+        ("active energy j",),
+    ),
+    Term(
         "fabric",
         "The switches between nodes, level by level: leaf-spine, fat tree, rail-optimised. oversubscription: what "
         "comes into a switch from below over what it can send up. Flows take one of several equal paths (ECMP, "

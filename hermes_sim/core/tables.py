@@ -263,6 +263,20 @@ KV_STORES: dict[str, str] = {
 }
 """One row per instance of a KV store that a stage of the workload asks."""
 
+DEVICE_GROUPS: dict[str, str] = {
+    "engine": "category",
+    "group": "category",  # device group of the node
+    "device": "category",
+    "operators": "category",  # classes of operators that lie there: "linear+rest"
+    "num_devices": "int64",
+    "busy_s": "float64",  # its operators at work; groups at work side by side count their seconds each
+    "utilization_frac": "float64",  # of the run
+    "active_energy_j": "float64",  # above idle: by operation where an array counts it, else by power while at work
+    "energy_j": "float64",  # with idle power while the engine is on
+    "cost_usd": "float64",  # rent (or capital written off, and electricity) while the engine is on
+}
+"""One row per device group of every engine whose operators lie on several, or in arrays."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
@@ -273,8 +287,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 """Tables of every run."""
 
-RECORDED_SCHEMAS: dict[str, dict[str, str]] = {"steps": STEPS, "decisions": DECISIONS, "kv_stores": KV_STORES}
-"""Tables of runs that record their steps, and of those that retrieve KV from stores."""
+RECORDED_SCHEMAS: dict[str, dict[str, str]] = {
+    "steps": STEPS,
+    "decisions": DECISIONS,
+    "kv_stores": KV_STORES,
+    "device_groups": DEVICE_GROUPS,
+}
+"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,3 +322,5 @@ class RunTables:
     decisions: Table | None = None
     kv_stores: Table | None = None
     """Where a stage asks for them."""
+    device_groups: Table | None = None
+    """Where an engine spans several, or computes in arrays."""

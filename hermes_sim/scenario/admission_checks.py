@@ -81,8 +81,8 @@ def check_front_door(scenario: Scenario) -> Iterator[Finding]:
             key = "lora" if engine.lora is not None else "kv_cache"
             yield (
                 ("engines", index, key),
-                "requests may be taken back here (patience, shedding, hedges), which is not modelled where adapters have "
-                "slots or KV is kept while a request is away: leave one of them out",
+                "requests may be taken back here (patience, shedding, hedges), which no engine can that has slots for "
+                "adapters or keeps KV while a request is away: leave one of them out",
             )
         if any(isinstance(stage, TreeSearch) for stage in stages) and {"prefill", "decode"} & set(engine.serves):
             yield (

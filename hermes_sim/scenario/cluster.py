@@ -40,6 +40,7 @@ from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
 from hermes_sim.scenario.lora import Lora
+from hermes_sim.scenario.operators_on import OperatorsOn
 from hermes_sim.scenario.power_cap import PowerCap
 from hermes_sim.scenario.speculative import Speculative
 
@@ -208,6 +209,8 @@ class Engine(Description):
     """Device group -> share of one replica. `gpu: 4` is short for `gpu: {devices: 4}`."""
     engine_preset: Annotated[str, name_in(ENGINE_PRESETS, "engine preset")] | None = None
     """Defaults of a named engine for the keys below (docs/engine-presets.md); what the file states wins."""
+    operators_on: OperatorsOn | None = None
+    """Which of the groups of `placement` has which operators; with one group, all are there."""
     parallel: Parallel = Parallel()
     batching: Annotated[
         TokenBatching | DynamicBatching, one_of(ChainMap(JOB_POLICIES, TOKEN_POLICIES), "batching policy")

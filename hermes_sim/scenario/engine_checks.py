@@ -16,6 +16,7 @@ from hermes_sim.models.parameters import weight_bytes
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
 from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
+from hermes_sim.scenario.unit_placement import check_unit_engine, check_unit_names, check_units, unit_placement
 from hermes_sim.stages import STAGES
 
 LARGEST_STEP_TOKENS = 1_000_000
@@ -59,8 +60,21 @@ def check_engine(placed: Placed) -> Iterator[Finding]:
         found += _of_tokens_only(placed.engine)
     yield from found
     if not found and placed.takes_tokens and placed.model is not None:
-        for device in placed.devices.values():
-            yield from check_memory(placed.engine, placed.model, placed.draft, device)
+        yield from _memory(placed, placed.model)
+
+
+def _memory(placed: Placed, model: ModelArchitecture) -> Iterator[Finding]:
+    """Weights, activations and a KV block have room; on several device groups each where it belongs."""
+    engine, devices = placed.engine, placed.devices
+    placement = unit_placement(engine, devices) if devices else None
+    if placement is None:
+        for device in devices.values():
+            yield from check_memory(engine, model, placed.draft, device)
+        return
+    found = [*check_unit_engine(engine, model), *check_units(engine, model, devices)]
+    yield from found
+    if not found:
+        yield from check_memory(engine, model, placed.draft, placement.of("attention").device, placement)
 
 
 def engine_notes(placed: Placed) -> Iterator[str]:
@@ -146,7 +160,7 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    token_keys = ("engine_preset", "speculative", "quantization", "lora")
+    token_keys = ("operators_on", "engine_preset", "speculative", "quantization", "lora")
     for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
@@ -170,10 +184,8 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
         yield from _layers(model, parallel)
     if parallel.sequence_parallel and parallel.tp == 1:
         yield ("parallel", "sequence_parallel"), "splits norms over the tensor-parallel devices: needs tp above 1"
-    if len(engine.placement) > 1:
-        groups = listed(engine.placement)
-        yield ("placement",), f"an engine that serves prefill or decode runs on one device group, not {groups}"
-    elif parallel.num_devices != placed.num_devices:
+    yield from check_unit_names(engine)
+    if engine.operators_on is None and len(engine.placement) == 1 and parallel.num_devices != placed.num_devices:
         (group,) = engine.placement
         ranks = f" x dp {parallel.dp}" if parallel.dp > 1 else ""
         yield (
@@ -272,7 +284,9 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
     if placed.model is None:
         return
     for device in placed.devices.values():
-        for dtype in _compute_dtypes(placed.model):
+        for dtype in (
+            _compute_dtypes(placed.model) if placed.engine.operators_on is None and device.array is None else []
+        ):
             if supported_dtype(device, dtype) is None:
                 known = listed(device.peak_flops_per_s)
                 able = f"{device.name} multiplies neither that nor wider ({known})"

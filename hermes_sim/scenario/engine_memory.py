@@ -16,13 +16,18 @@ from hermes_sim.scenario.speculative import DraftHeads, DraftModel, MedusaHeads
 if TYPE_CHECKING:
     from hermes_sim.perf.drafts import DraftMemory
     from hermes_sim.perf.memory import MemoryPlan
+    from hermes_sim.perf.unit import UnitPlacement
 
 
 def check_memory(
-    engine: Engine, model: ModelArchitecture, draft: ModelArchitecture | None, device: Device
+    engine: Engine,
+    model: ModelArchitecture,
+    draft: ModelArchitecture | None,
+    device: Device,
+    placement: UnitPlacement | None = None,
 ) -> Iterator[Finding]:
-    """What is wrong with the memory of every device of a replica."""
-    plan = plan_memory(engine, model, draft, device)
+    """What is wrong with the memory of every device of a replica; with a placement, of those with the KV cache."""
+    plan = plan_memory(engine, model, draft, device, placement=placement)
     usable_bytes = device.memory.capacity_bytes * engine.kv_cache.memory_fraction
     if plan.shortfall_bytes > 0:
         yield (
@@ -66,14 +71,32 @@ def plan_memory(
     draft: ModelArchitecture | None,
     device: Device,
     beside_bytes: float = 0.0,
+    placement: UnitPlacement | None = None,
 ) -> MemoryPlan:
     """Memory of one device of a replica, or of one data-parallel rank, with room left for what makes the drafts and for
-    what other engines keep there.
+    what other engines keep there. placement: operators on several device groups, or in arrays.
     """
     from hermes_sim.perf.memory import memory_plan
 
     batching, parallel, kv_cache = engine.batching, engine.parallel, engine.kv_cache
     assert isinstance(batching, TokenBatching)
+    if placement is not None:
+        from hermes_sim.perf.unit_memory import unit_memory_plan
+
+        return unit_memory_plan(
+            model,
+            placement,
+            pp=parallel.pp,
+            layers_per_stage=parallel.layers_per_stage,
+            memory_fraction=kv_cache.memory_fraction,
+            block_tokens=kv_cache.block_tokens,
+            kv_dtype=kv_cache.dtype or model.kv_dtype,
+            max_num_batched_tokens=batching.max_num_batched_tokens,
+            max_num_seqs=batching.max_num_seqs,
+            activation_reserve_bytes=kv_cache.activation_reserve_bytes,
+            num_gpu_blocks=kv_cache.num_gpu_blocks,
+            beside_bytes={placement.of("attention").group: beside_bytes},
+        )
     drafts = _draft_memory(engine, model, draft)
     adapters_bytes = adapter_slots_bytes(engine, model)
     return memory_plan(

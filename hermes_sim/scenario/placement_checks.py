@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import permutations
 
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.network import Endpoint, Network, NoRouteError
@@ -145,11 +146,30 @@ class Layout:
     def _links_inside(self) -> Iterator[Finding]:
         """The devices of a replica that computes one model together can talk with each other."""
         for index, engine in enumerate(self.cluster.engines):
-            if engine.parallel.num_devices > 1:
+            if engine.operators_on is not None:
+                yield from self._links_between_groups(index, engine)
+            elif engine.parallel.num_devices > 1:
                 try:
                     self.network.tp_link(self.replicas[engine.name][0])
                 except NoRouteError as error:
                     yield ("engines", index, "placement"), f"the devices of a replica are not linked: {error}"
+
+    def _links_between_groups(self, index: int, engine: Engine) -> Iterator[Finding]:
+        """Devices of a group share operators, groups send each other activations."""
+        assert engine.operators_on is not None
+        own = self.replicas[engine.name][0]
+        groups = [
+            [endpoint for endpoint in own if endpoint.device_group == name] for name in engine.operators_on.groups
+        ]
+        if not all(groups):  # a name that the placement does not have has been said
+            return
+        try:
+            for group in groups:
+                self.network.tp_link(group)
+            for source, target in permutations(groups, 2):
+                self.network.group_route(source, target)
+        except NoRouteError as error:
+            yield ("engines", index, "operators_on"), f"the devices of a replica are not linked: {error}"
 
     def _ways_to_adapters(self) -> Iterator[Finding]:
         """Every device of an engine with adapters reaches those in the memory of its node."""

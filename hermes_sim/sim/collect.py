@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import RunTables
+from hermes_sim.sim.collect_device_groups import device_group_table
 from hermes_sim.sim.collect_engines import engine_table, timeline_table
 from hermes_sim.sim.collect_kv_stores import kv_store_table
 from hermes_sim.sim.collect_links import link_table
@@ -49,6 +50,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         steps=steps,
         decisions=decisions,
         kv_stores=kv_store_table(coordinator, duration_s),
+        device_groups=device_group_table(coordinator, duration_s),
     )
 
 

@@ -34,6 +34,7 @@ from hermes_sim.state.arrays import (
     TIMELINE_PREEMPTIONS,
     TIMELINE_STEPS,
     TIMELINE_TOKENS,
+    UNIT_J,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     busy_s, seconds = state.busy_s, state.shares[:, :4]
     on_s = coordinator.on_s(duration_s)
     idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
-    busy_j = coordinator.speeds.busy_energy_j()
+    busy_j = coordinator.speeds.busy_energy_j() + state.unit_sums[:, UNIT_J:].sum(axis=1)
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
     energy_j = busy_j + idle_j + drafting_energy_j(lowered, on_s)
     costs = engine_costs(lowered, timeline, energy_j, on_s)
@@ -62,7 +63,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "engine": engine_names(lowered),
         "kind": np.array(["llm" if replica.cost is not None else "batch" for replica in replicas], object),
         "serves": np.array(["+".join(replica.engine.serves) for replica in replicas], object),
-        "devices": np.array([f"{replica.num_devices} x {replica.device.name}" for replica in replicas], object),
+        "devices": np.array([devices_of(replica) for replica in replicas], object),
         "num_devices": np.array([replica.num_devices for replica in replicas], np.int64),
         "num_steps": state.num_steps.copy(),
         "busy_s": busy_s.copy(),
@@ -110,6 +111,14 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "energy_j": energy_j,
         **costs,
     }
+
+
+def devices_of(replica: Replica) -> str:
+    """`8 x h100_sxm`, `1 x h100_sxm + 2 x xeon_8480plus`."""
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is None or len(placement.units) == 1:
+        return f"{replica.num_devices} x {replica.device.name}"
+    return " + ".join(f"{unit.tp} x {unit.device.name}" for unit in placement.units)
 
 
 def worker_utilization(coordinator: Coordinator, duration_s: float) -> tuple[FloatArray, FloatArray]:
@@ -172,12 +181,25 @@ def peak_flops_per_s(lowered: Lowered) -> FloatArray:
 
 def peak_bytes_per_s(lowered: Lowered) -> FloatArray:
     """[num_engines] memory bandwidth, all devices."""
-    return np.array([r.device.memory.bandwidth_bytes_per_s * r.num_devices for r in lowered.replicas])
+    return np.array([replica_bytes_per_s(replica) for replica in lowered.replicas])
+
+
+def replica_bytes_per_s(replica: Replica) -> float:
+    """Memory bandwidth of all its devices."""
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is None or len(placement.units) == 1:
+        return replica.device.memory.bandwidth_bytes_per_s * replica.num_devices
+    return sum(unit.device.memory.bandwidth_bytes_per_s * unit.tp for unit in placement.units)
 
 
 def replica_peak_flops_per_s(replica: Replica) -> float:
     """Dense peak of the dtype the engine computes in, all devices."""
     dtype = replica.model.activation_dtype if replica.model is not None else None
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is not None and len(placement.units) > 1:
+        held = [unit.device.peak_flops_per_s for unit in placement.units]
+        most = [peaks[dtype] if dtype in peaks else max(peaks.values()) for peaks in held]
+        return sum(peak * unit.tp for peak, unit in zip(most, placement.units, strict=True))
     peaks = replica.device.peak_flops_per_s
     peak = peaks.get(dtype, max(peaks.values())) if dtype is not None else best_float_peak(replica.device)
     return peak * replica.num_devices

@@ -221,7 +221,7 @@ class HandOver:
         key = (source, target)
         if key in self._routes:
             return self._routes[key]
-        route = network.group_route(replicas[source].endpoints, replicas[target].endpoints, row)
+        route = network.group_route(replicas[source].kv_endpoints, replicas[target].kv_endpoints, row)
         if not network.has_choices:
             self._routes[key] = route
         return route

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hermes_sim.batching import TokenBatching
-from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.device import Device, beside_the_array
 from hermes_sim.hardware.network import GroupLink
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.perf.adapters import AdapterCost, adapter_cost
@@ -14,6 +14,7 @@ from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.drafts import DraftCost, DraftKind, build_draft_cost
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
+from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.speculative import Draft, DraftHeads, DraftModel, MedusaHeads, Speculative
@@ -30,6 +31,10 @@ class Links:
     """All devices of the replica, every rank's."""
     host_bytes_per_s: float
     """Each device to the host's memory; 0 where nothing is swapped."""
+    between_units: tuple[tuple[tuple[int, int], UnitLink], ...] = ()
+    """Between device groups of the engine, by number."""
+    inside_units: tuple[GroupLink, ...] = ()
+    """Among the devices of each of these groups."""
     adapters_bytes_per_s: float = 0.0
     """From where the adapters lie to each device; 0 where there are none."""
 
@@ -62,14 +67,16 @@ def build_engine_costs(
     links: Links,
     longest_sequence: int,
     beside_bytes: float,
+    placement: UnitPlacement | None = None,
 ) -> EngineCosts:
     """`longest_sequence`: prompt and output tokens of the longest request, which bounds a step's prompt.
 
-    beside_bytes: what other engines keep on each device.
+    beside_bytes: what other engines keep on each device. placement: operators on several device groups, or in arrays;
+    the device is then one of those with the KV cache.
     """
-    plan = plan_memory(engine, model, draft_model, device, beside_bytes)
+    plan = plan_memory(engine, model, draft_model, device, beside_bytes, placement)
     assert isinstance(engine.batching, TokenBatching)
-    cost = build_cost(engine, model, device, links, longest_sequence)
+    cost = build_cost(engine, model, device, links, longest_sequence, placement)
     draft = None
     if engine.speculative is not None and engine.speculative.on is None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
@@ -113,15 +120,20 @@ def uses_host(engine: Engine) -> bool:
 
 
 def build_cost(
-    engine: Engine, model: ModelArchitecture, device: Device, links: Links, longest_sequence: int
+    engine: Engine,
+    model: ModelArchitecture,
+    device: Device,
+    links: Links,
+    longest_sequence: int,
+    placement: UnitPlacement | None = None,
 ) -> LlmCost:
     """Cost tables of one rank, as long as its largest step."""
     batching, parallel, host = engine.batching, engine.parallel, engine.host
     assert isinstance(batching, TokenBatching)
     return build_llm_cost(
         model,
-        device,
-        tp=parallel.tp,
+        device if placement is None else beside_the_array(device),
+        tp=parallel.tp if placement is None else placement.of("attention").tp,
         pp=parallel.pp,
         ep=parallel.ep,
         dp=parallel.dp,
@@ -152,6 +164,7 @@ def build_cost(
         collectives=group_collectives(links.tensor, links.experts, parallel.kernels, parallel.collectives),
         sequence_parallel=parallel.sequence_parallel,
         comm_overlap_frac=parallel.comm_overlap_frac,
+        placement=placement,
     )
 
 

@@ -61,6 +61,8 @@ def fill_engines(
         empty_blocks(state, e, costs.plan.num_blocks, slots[e])
         state.num_layers[e] = costs.cost.model.num_layers
         state.cost_kind[e] = fill_cost(state, kinds, costs.cost)
+        if costs.cost.placement is not None:
+            state.num_units[e] = len(costs.cost.placement.units)
         if engine.lora is not None:
             fill_adapters(state, e, engine.lora, costs)
         if engine.speculative is not None:
@@ -184,6 +186,10 @@ def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:
         state.cost_decode_linear[kind, : len(cost.decode_linear)] = cost.decode_linear
         state.cost_sampled[kind, : len(cost.sampled)] = cost.sampled
         state.cost_attention[kind, : len(cost.attention)] = cost.attention
+        if cost.linear_units is not None and cost.decode_units is not None and cost.sampled_units is not None:
+            state.cost_linear_units[kind, : len(cost.linear_units)] = cost.linear_units
+            state.cost_decode_units[kind, : len(cost.decode_units)] = cost.decode_units
+            state.cost_sampled_units[kind, : len(cost.sampled_units)] = cost.sampled_units
     return kind
 
 

@@ -78,7 +78,7 @@ class KvStores:
     def _route(self, instance: Instance, e: int, link: PhysicalLink, *, reads: bool) -> Route:
         key = (instance.name, "read" if reads else "write", e)
         if key not in self._routes:
-            ends = self._places.replicas[e].endpoints
+            ends = self._places.replicas[e].kv_endpoints
             stands = self._places.of(instance.store, instance.index, ends)
             sources, targets = (stands, ends) if reads else (ends, stands)
             self._routes[key] = through(self._places.network.group_route(sources, targets), link)
@@ -164,7 +164,7 @@ class Places:
 
     def index_for(self, store: KvStore, e: int) -> int:
         """Which instance an engine uses."""
-        end = self.replicas[e].endpoints[0]
+        end = self.replicas[e].kv_endpoints[0]
         number = self._first_node[end.node_group] + end.node_index
         if store.shared_by == "rack":
             assert store.nodes_per_rack is not None

@@ -12,7 +12,7 @@ import numpy as np
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.pricing import COMPUTE, HOST, MEMORY, NETWORK, SHORTEST_STEP_S, total_s
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, TOKENS
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_UNIT_COLUMNS, TOKENS
 
 
 @compiled
@@ -112,11 +112,12 @@ def bound_by(state: Any, e: int, lane: int) -> int:
 
 @compiled
 def step_energy_j(state: Any, e: int, lane: int) -> float:
-    """Energy of a step: seconds by limiting resource times the power while it limits."""
+    """Energy of a step: seconds by limiting resource times the power while it limits, and what its device groups draw
+    above that where they have an account of their own."""
     energy_j = 0.0
     for resource in range(4):
         energy_j += state.lane_seconds[e, lane, resource] * state.power_w[e, resource]
-    return energy_j
+    return energy_j + state.lane_units_j[e, lane]
 
 
 @compiled
@@ -125,6 +126,9 @@ def add_shares(state: Any, e: int, lane: int, duration_s: float) -> None:
     energy_j = step_energy_j(state, e, lane)
     for resource in range(4):
         state.shares[e, resource] += state.lane_seconds[e, lane, resource]
+    if state.num_units[e] > 0:
+        for column in range(NUM_UNIT_COLUMNS):
+            state.unit_sums[e, column] += state.lane_units[e, lane, column]
     number = max(state.lane_num_tokens[e, lane], 1)
     state.shares[e, ENERGY] += energy_j / number
     state.shares[e, ENGINE_TIME] += duration_s / number

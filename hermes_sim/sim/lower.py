@@ -246,6 +246,7 @@ def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str,
         hash_slots *= 2
     return {
         "cost_kinds": max(len(tables), 1),
+        **unit_sizes(list(tables.values())),
         "step_tokens": max((len(cost.linear) for cost in tables.values()), default=1),
         "step_seqs": max((max(len(cost.sampled), len(cost.decode_linear)) for cost in tables.values()), default=1),
         "attention_coefficients": max((len(cost.attention) for cost in tables.values()), default=1),
@@ -259,6 +260,16 @@ def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str,
         "radix_blocks": max(blocks, 1) if any(r.engine.kv_cache.prefix_cache == "radix" for r, _ in serving) else 1,
         "hash_slots": hash_slots,
         "phases": max(block_tokens, default=1) + 1,
+    }
+
+
+def unit_sizes(tables: Sequence[LlmCost]) -> dict[str, int]:
+    """Dimensions of the accounts by device group; of nothing where no engine has any."""
+    with_units = [cost for cost in tables if cost.placement is not None]
+    return {
+        "unit_kinds": len(tables) if with_units else 1,
+        "unit_tokens": max((len(cost.linear) for cost in with_units), default=1),
+        "unit_seqs": max((max(len(cost.sampled), len(cost.decode_linear)) for cost in with_units), default=1),
     }
 
 

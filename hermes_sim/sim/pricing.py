@@ -31,6 +31,7 @@ from hermes_sim.batching.batch import (
 from hermes_sim.batching.packing import num_rows_in_lane
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.step_kernel import step_cost
+from hermes_sim.perf.unit_kernel import unit_cost
 
 SHORTEST_STEP_S = 1e-9
 """No step is shorter: an output is always later than the start of its step, so nothing waits in a circle."""
@@ -60,6 +61,28 @@ def table_cost(state: Any, kind: int, batch: Any, num_sampled: int, seconds: Any
         batch[PREFILL_TOKEN_PAIRS],
         batch[PREFILL_CONTEXT_SUM],
         seconds,
+    )
+
+
+@compiled
+def account_units(state: Any, e: int, lane: int, batch: Any) -> None:
+    """What each device group of the engine does in the step, and the joules of all."""
+    kind = state.cost_kind[e]
+    state.lane_units_j[e, lane] = unit_cost(
+        state.cost_linear_units[kind],
+        state.cost_decode_units[kind],
+        state.cost_sampled_units[kind],
+        state.cost_attention[kind],
+        batch[NUM_TOKENS],
+        batch[NUM_SAMPLED],
+        batch[NUM_DECODE],
+        batch[NUM_DECODE_TOKENS],
+        batch[DECODE_CONTEXT_SUM],
+        batch[DECODE_CONTEXT_MAX],
+        batch[NUM_PREFILL],
+        batch[PREFILL_TOKEN_PAIRS],
+        batch[PREFILL_CONTEXT_SUM],
+        state.lane_units[e, lane],
     )
 
 
@@ -182,6 +205,8 @@ def price_step(state: Any, e: int, lane: int) -> None:
         elif state.static_batch[e] != 0:
             pad_decodes(state, e, batch)
         table_cost(state, state.cost_kind[e], batch, batch[NUM_SAMPLED], seconds)
+        if state.num_units[e] > 0:
+            account_units(state, e, lane, batch)
         if batch[NUM_DRAFTED] > 0 and state.draft_devices[e] == 0:
             add_drafts(state, e, batch, seconds)
     seconds[NETWORK] += batch[SWAPPED_BLOCKS] * state.swap_block_s[e]

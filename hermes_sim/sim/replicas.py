@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +19,16 @@ from hermes_sim.hardware.network import Endpoint, GroupLink, Network, NoRouteErr
 from hermes_sim.hardware.placement import Slots
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.parameters import kv_bytes_per_token
+from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
+from hermes_sim.perf.unit import UnitLink, UnitPlacement
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.remote_drafts import DraftDevices
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.served_model import served_model
+from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, uses_host
 from hermes_sim.sim.lengths import Lengths
@@ -66,6 +71,14 @@ class Replica:
     """Rent, or capital written off, of its devices."""
     is_owned: bool
     """Its electricity is paid for beside the price."""
+
+    @property
+    def kv_endpoints(self) -> tuple[Endpoint, ...]:
+        """Devices that hold the KV cache."""
+        if self.engine.operators_on is None:
+            return self.endpoints
+        group = self.engine.operators_on.group_of("attention")
+        return tuple(endpoint for endpoint in self.endpoints if endpoint.device_group == group)
 
     @property
     def num_devices(self) -> int:
@@ -115,6 +128,8 @@ class ReplicaBuilder:
 
     def _rank(self, engine: Engine, number: int, rank: int, endpoints: Sequence[Endpoint]) -> Replica:
         """One rank of a replica on these devices, or all of a replica that has only one."""
+        if engine.operators_on is not None:
+            return self._spanning(engine, number, endpoints)
         num_ranks = engine.parallel.dp
         size = len(endpoints) // num_ranks
         own = tuple(endpoints[rank * size : (rank + 1) * size])
@@ -145,6 +160,70 @@ class ReplicaBuilder:
             is_owned=device.ownership is not None,
         )
 
+    def _spanning(self, engine: Engine, number: int, endpoints: Sequence[Endpoint]) -> Replica:
+        """A replica with operators on several device groups."""
+        assert engine.operators_on is not None
+        by_group = {name: _of_group(endpoints, name) for name in engine.operators_on.groups}
+        costs = self._costs(engine, by_group[engine.operators_on.group_of("attention")], endpoints)
+        placement = costs.cost.placement
+        assert placement is not None
+        first = placement.units[0]
+        return Replica(
+            name=f"{engine.name}[{number}]",
+            engine=engine,
+            number=number,
+            rank=0,
+            endpoints=tuple(endpoints),
+            device=first.device,
+            num_cores=first.device.num_cores * first.tp,
+            link=self._network.tp_link(by_group[first.group]),
+            model=costs.cost.model,
+            costs=costs,
+            idle_w=costs.cost.idle_w,
+            power_w=costs.cost.power_w,
+            price_usd_per_h=sum(unit.device.usd_per_h * unit.tp * unit.share_frac for unit in placement.units),
+            is_owned=any(unit.device.ownership is not None for unit in placement.units),
+            remote_drafts=None,
+        )
+
+    def _placement(self, engine: Engine, endpoints: Sequence[Endpoint], links: Links) -> UnitPlacement | None:
+        """Device groups as the cost model takes them, with the links inside each of them."""
+        whole = {endpoint.device_group: self._device(endpoint) for endpoint in endpoints}
+        devices = {group: engine_device(device, engine.placement[group]) for group, device in whole.items()}
+        placement = unit_placement(engine, devices, dict(links.between_units))
+        if placement is None:
+            return None
+        inside = links.inside_units or (links.tensor,)
+        units = [
+            replace(
+                unit,
+                share_frac=unit.device.num_cores / whole[unit.group].num_cores,
+                bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
+                latency_s=link.latency_s,
+                collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
+            )
+            for unit, link in zip(placement.units, inside, strict=True)
+        ]
+        return replace(placement, units=tuple(units))
+
+    def _unit_links(self, engine: Engine, endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+        """Links between and inside the device groups of an engine that spans several."""
+        if engine.operators_on is None:
+            return {}
+        groups = [_of_group(endpoints, name) for name in engine.operators_on.groups]
+        between = []
+        for source, target in permutations(range(len(groups)), 2):
+            route = self._network.group_route(groups[source], groups[target])
+            energy_j = sum(
+                frac * self._network.links[link].energy_per_byte_j
+                for link, frac in zip(route.link_ids, route.share_frac, strict=True)
+            )
+            between.append(((source, target), UnitLink(route.bandwidth_bytes_per_s, route.latency_s, energy_j)))
+        return {
+            "between_units": tuple(between),
+            "inside_units": tuple(self._network.tp_link(group) for group in groups),
+        }
+
     def _remote_drafts(self, engine: Engine, number: int, own: Sequence[Endpoint]) -> RemoteDrafts | None:
         model = draft_model_name(engine)
         if engine.name not in self._draft_endpoints or model is None:
@@ -169,13 +248,15 @@ class ReplicaBuilder:
         if model is None:
             raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
         assert isinstance(engine.batching, TokenBatching)
-        tensor = self._network.tp_link(own[: engine.parallel.tp])
+        tp = engine.parallel.tp if engine.operators_on is None else len(own)
+        tensor = self._network.tp_link(own[:tp])
         links = Links(
             tensor=tensor,
-            pipeline=self._network.pp_link(own, engine.parallel.tp),
+            pipeline=self._network.pp_link(own, tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
             host_bytes_per_s=self._host_bandwidth(engine, own) if uses_host(engine) else 0.0,
             adapters_bytes_per_s=self._adapters_bandwidth(engine, own),
+            **self._unit_links(engine, endpoints),
         )
         beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
@@ -191,6 +272,7 @@ class ReplicaBuilder:
                 links,
                 self._longest_sequence,
                 beside_bytes,
+                self._placement(engine, endpoints, links),
             )
             share = device.memory.bandwidth_bytes_per_s / whole.memory.bandwidth_bytes_per_s
             self._known[key] = replace(costs, memory_share_frac=share)
@@ -234,6 +316,10 @@ class ReplicaBuilder:
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
+
+
+def _of_group(endpoints: Sequence[Endpoint], name: str) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in endpoints if endpoint.device_group == name)
 
 
 def draft_devices(engine: Engine) -> DraftDevices | None:

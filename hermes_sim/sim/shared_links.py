@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hermes_sim.hardware.network import Endpoint, Network
+from hermes_sim.perf.lowered_operators import LoweredOperators
+from hermes_sim.perf.placed_operators import PlacedOperators
 from hermes_sim.perf.wire_bytes import expert_bytes_per_token, tensor_bytes_per_token
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.sim.plans import PipelinePlan
@@ -141,6 +143,9 @@ def _loads(replica: Replica, all_ends: Sequence[Endpoint], network: Network) -> 
     found: dict[int, float] = {}
     if cost is None:
         return found
+    if isinstance(cost.captured_operators, PlacedOperators):
+        return _placed_loads(replica, cost.captured_operators, network)
+    assert isinstance(cost.token_operators, LoweredOperators)
     tensor_bytes = tensor_bytes_per_token(cost.token_operators, parallel.tp) / parallel.pp
     for first in range(0, len(replica.endpoints), parallel.tp) if tensor_bytes > 0.0 else ():
         for link_id, load in network.ring_loads(replica.endpoints[first : first + parallel.tp]).items():
@@ -149,4 +154,22 @@ def _loads(replica: Replica, all_ends: Sequence[Endpoint], network: Network) -> 
     if expert_bytes > 0.0:
         for link_id, load in network.exchange_loads(replica.endpoints, all_ends).items():
             found[link_id] = found.get(link_id, 0.0) + expert_bytes * load
+    return {link_id: num_bytes / network.links[link_id].bandwidth_bytes_per_s for link_id, num_bytes in found.items()}
+
+
+def _placed_loads(replica: Replica, operators: PlacedOperators, network: Network) -> dict[int, float]:
+    """Collectives inside each device group of an engine, and activations between groups, as in a step of decodes."""
+    units, found = operators.placement.units, dict[int, float]()
+    pp = replica.engine.parallel.pp
+    ends = [[one for one in replica.endpoints if one.device_group == unit.group] for unit in units]
+    for number, part in operators.parts:
+        tp = units[number].tp
+        tensor_bytes = tensor_bytes_per_token(part, tp) / pp if isinstance(part, LoweredOperators) else 0.0
+        for first in range(0, len(ends[number]), tp) if tensor_bytes > 0.0 else ():
+            for link_id, load in network.ring_loads(ends[number][first : first + tp]).items():
+                found[link_id] = found.get(link_id, 0.0) + tensor_bytes * load
+    for crossing in operators.crossings.crossings:
+        route = network.group_route(ends[crossing.source], ends[crossing.target])
+        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+            found[link_id] = found.get(link_id, 0.0) + crossing.bytes_per_token * share
     return {link_id: num_bytes / network.links[link_id].bandwidth_bytes_per_s for link_id, num_bytes in found.items()}

@@ -25,6 +25,7 @@ from hermes_sim.batching.batch import (
 )
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.step_kernel import decode_seconds
+from hermes_sim.perf.unit_kernel import unit_cost
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
 from hermes_sim.sim.pricing import SHORTEST_STEP_S, link_wait_s
@@ -34,7 +35,7 @@ from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations, hand_over
 from hermes_sim.sim.withdraw import let_go
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES, NUM_UNIT_COLUMNS
 from hermes_sim.state.blocks import grow, seal
 
 
@@ -158,6 +159,7 @@ def stretch(
     ticks = opened
     counted = opened
     decode_context = np.int64(0)
+    units_j = 0.0
     in_flight = False
     time_s = start_s
     duration_s = 0.0
@@ -178,6 +180,8 @@ def stretch(
             step_s = (step_s[0], step_s[1], step_s[2] + wait_s, step_s[3])
             duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         seconds = step_s
+        if state.num_units[e] > 0:
+            units_j = account_tick(state, e, number, context_sum, context_max)
         end_s = time_s + duration_s
         num_free -= num_needed
         if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)) or (
@@ -185,7 +189,10 @@ def stretch(
         ):
             in_flight = True
             break
-        sums = add_step(sums, seconds, power_w, end_s - time_s, number, num_blocks - num_free)
+        sums = add_step(sums, seconds, power_w, units_j, end_s - time_s, number, num_blocks - num_free)
+        if state.num_units[e] > 0:
+            for column in range(NUM_UNIT_COLUMNS):
+                state.unit_sums[e, column] += state.lane_units[e, 0, column]
         count_gap(state, end_s, end_s - time_s, number)
         decode_context += context_sum
         ticks += 1
@@ -223,6 +230,30 @@ def stretch(
     elif ticks == most:
         end_run(state, e, time_s)
     return True
+
+
+@compiled
+def account_tick(state: Any, e: int, number: int, context_sum: int, context_max: int) -> float:
+    """sim/pricing.account_units of a step of a run: joules of the device groups."""
+    kind = state.cost_kind[e]
+    units_j = unit_cost(
+        state.cost_linear_units[kind],
+        state.cost_decode_units[kind],
+        state.cost_sampled_units[kind],
+        state.cost_attention[kind],
+        number,
+        number,
+        number,
+        number,
+        context_sum,
+        context_max,
+        0,
+        0,
+        0,
+        state.lane_units[e, 0],
+    )
+    state.lane_units_j[e, 0] = units_j
+    return units_j
 
 
 @compiled
@@ -298,13 +329,16 @@ def read_sums(state: Any, e: int) -> Any:
 
 
 @compiled
-def add_step(sums: Any, seconds: Any, power_w: Any, duration_s: float, number: int, used_blocks: int) -> Any:
+def add_step(
+    sums: Any, seconds: Any, power_w: Any, units_j: float, duration_s: float, number: int, used_blocks: int
+) -> Any:
     """add_shares on numbers: the same additions in the same order."""
     energy_j = 0.0
     energy_j += seconds[0] * power_w[0]
     energy_j += seconds[1] * power_w[1]
     energy_j += seconds[2] * power_w[2]
     energy_j += seconds[3] * power_w[3]
+    energy_j += units_j
     return (
         sums[0] + seconds[0],
         sums[1] + seconds[1],

@@ -45,6 +45,12 @@ DEVICE_COLUMNS = 2
 """Columns of a demand vector for each set of devices that engines of a group share, compute and memory; after those of
 all sets, one for each link that engines of the group, or transfers beside them, share. Shares of what there is."""
 
+MAX_UNITS = 3
+"""Device groups that one engine may span."""
+UNIT_J = MAX_UNITS
+"""Of an account by device group: seconds at work of each in the first columns, its joules above idle from here on."""
+NUM_UNIT_COLUMNS = 2 * MAX_UNITS
+
 BATCH_SIZE = 19
 """Numbers that describe a batch (batching/batch.py)."""
 
@@ -170,6 +176,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "power_w": (_F8, ("engines", "four"), 0.0),
     "is_slow": (_I8, ("engines",), 0),  # changed during a run, with slowdown: steps that begin take longer
     "slowdown": (_F8, ("engines", "four"), 1.0),  # time limited by each resource, over what it is at full speed
+    "num_units": (_I8, ("engines",), 0),  # device groups with an account of their own; 0: one, power_w says it all
     "device_column": (_I8, ("engines",), 0),  # compute; memory follows
     "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
     "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
@@ -194,6 +201,9 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "cost_linear": (_F8, ("cost_kinds", "step_tokens", "four"), 0.0),
     "cost_decode_linear": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
     "cost_sampled": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
+    "cost_linear_units": (_F8, ("unit_kinds", "unit_tokens", "units"), 0.0),  # perf/unit_kernel.py
+    "cost_decode_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
+    "cost_sampled_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
     "cost_attention": (_F8, ("cost_kinds", "attention_coefficients"), 0.0),
     "curve_units": (_F8, ("queues", "curve_points"), 0.0),
     "curve_seconds": (_F8, ("queues", "curve_points", "four"), 0.0),
@@ -246,6 +256,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_start_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_held_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_seconds": (_F8, ("engines", "lanes", "four"), 0.0),
+    "lane_units": (_F8, ("engines", "lanes", "units"), 0.0),  # perf/unit_kernel.py
+    "lane_units_j": (_F8, ("engines", "lanes"), 0.0),  # their sum
     "lane_demand": (_F8, ("engines", "lanes", "resources"), 0.0),
     "lane_speed": (_F8, ("engines", "lanes"), 1.0),
     "lane_remaining_s": (_F8, ("engines", "lanes"), 0.0),
@@ -318,6 +330,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "hash_blocks": (_I4, ("engines", "hash_slots"), 0),
     # -- accumulators
     "shares": (_F8, ("engines", "shares"), 0.0),
+    "unit_sums": (_F8, ("engines", "units"), 0.0),  # of the device groups of an engine that spans several
     "num_steps": (_I8, ("engines",), 0),
     "busy_s": (_F8, ("engines",), 0.0),
     "batch_integral_s": (_F8, ("engines",), 0.0),
@@ -472,6 +485,7 @@ FIXED_SIZES = {
     "one": 1,
     "two": 2,
     "four": 4,
+    "units": NUM_UNIT_COLUMNS,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
     "resources": DEVICE_COLUMNS,
