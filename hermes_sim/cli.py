@@ -20,6 +20,7 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.study import study
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -36,7 +37,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
 STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|studies"
 
 app = typer.Typer(
     add_completion=False,
@@ -331,6 +332,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
+app.command()(study)
 app.command()(validate)
 
 

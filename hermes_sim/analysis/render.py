@@ -17,6 +17,8 @@ WIDTH = 100
 LABEL_WIDTH = 19
 COLUMNS = ("mean", "p50", "p90", "p99")
 STAGE_PARTS = ("queue", "compute", "memory", "network", "host", "transfer")
+DRAFT_PART = "draft_wait"
+"""Shown where devices of their own draft."""
 INTERVAL_WIDTH = 20
 HALF_WIDTH_DIGITS = 2
 """Significant digits: a half-width of few runs is not known better."""
@@ -57,6 +59,7 @@ def render(summary: Summary) -> str:
         _written(summary),
         _stages(summary),
         _throughput(summary),
+        _images(summary),
         _engines(summary),
         _availability(summary),
         _over_time(summary),
@@ -64,6 +67,7 @@ def render(summary: Summary) -> str:
         _searches(summary),
         _waits(summary),
         _speculation(summary),
+        _adapters(summary),
         _links(summary),
         _kv_stores(summary),
         _energy_and_cost(summary),
@@ -174,9 +178,12 @@ def _written(summary: Summary) -> Iterator[str]:
 def _stages(summary: Summary) -> Iterator[str]:
     if not summary["stages"]:
         return
-    yield f"{'time per visit':<{LABEL_WIDTH}}{'visits':>8}" + "".join(f"{part:>11}" for part in STAGE_PARTS)
+    waits_for_drafts = any(stage[f"{DRAFT_PART}_s"] for stage in summary["stages"])
+    parts = (*STAGE_PARTS, DRAFT_PART) if waits_for_drafts else STAGE_PARTS
+    names = (part.removesuffix("_wait") for part in parts)
+    yield f"{'time per visit':<{LABEL_WIDTH}}{'visits':>8}" + "".join(f"{name:>11}" for name in names)
     for stage in summary["stages"]:
-        times_s = [stage[f"{part}_s"] for part in STAGE_PARTS]
+        times_s = [stage[f"{part}_s"] for part in parts]
         times_s = [time_s if time_s is not None and time_s >= LEAST_SHOWN_S else None for time_s in times_s]
         unit = human.time_unit([max((time_s for time_s in times_s if time_s is not None), default=None)])
         cells = [_cell(time_s, unit) for time_s in times_s]
@@ -199,10 +206,28 @@ def _throughput(summary: Summary) -> Iterator[str]:
         f"{_rate(rates['requests_per_s'])} requests/s",
         f"{_rate(rates['output_tokens_per_s'])} output tokens/s",
     ]
+    if rates["drawn_images_per_s"]:
+        parts.append(f"{_rate(rates['drawn_images_per_s'])} images/s")
     if rates["goodput_per_s"] is not None:
         met = human.percent(slo["met_frac"])
         parts.append(f"goodput {_rate(rates['goodput_per_s'])} requests/s ({met} met the SLO)")
     yield from _labelled("throughput", parts)
+
+
+def _images(summary: Summary) -> Iterator[str]:
+    """What encoders and diffusion models have done."""
+    requests, parts = summary["requests"], []
+    if requests["num_images"]:
+        found = human.percent(requests["num_cached_images"] / requests["num_images"])
+        parts.append(f"{requests['num_images']:,} encoded, {found} found in a cache")
+    if requests["num_drawn_images"]:
+        steps = requests["num_denoising_steps"] / requests["num_drawn_images"]
+        parts.append(f"{requests['num_drawn_images']:,} drawn in {human.digits(steps)} steps on average")
+    if parts:
+        yield from _labelled("images", parts)
+    if requests["num_refused"]:
+        refused = human.percent(requests["num_refused"] / requests["num"])
+        yield from _labelled("guards", [f"{requests['num_refused']:,} requests refused ({refused})"])
 
 
 def _rate(value: float | None) -> str:
@@ -339,7 +364,25 @@ def _speculation(summary: Summary) -> Iterator[str]:
             f"{name}: {human.percent(accepted)} of the drafts accepted",
             f"{human.digits(sum(per_step) / len(per_step))} tokens per sequence and step",
         ]
+        num_rounds = _total(group, "num_draft_rounds")
+        if num_rounds:
+            boards = " + ".join(sorted({engine["draft_devices"] for engine in group}))
+            wait_s = sum(engine["draft_round_s"] * engine["num_draft_rounds"] for engine in group) / num_rounds
+            parts.append(f"drafts of {boards} after {human.duration(wait_s)}")
+            ahead = _total(group, "num_pre_drafts")
+            if ahead:
+                share = human.percent(_total(group, "num_pre_drafts_right") / ahead)
+                parts.append(f"{share} of what they drafted ahead was of use")
         yield from _labelled("" if index else "speculation", parts)
+
+
+def _adapters(summary: Summary) -> Iterator[str]:
+    """Where low-rank adapters are loaded."""
+    groups = [group for group in _engine_groups(summary["engines"]) if _total(group[1], "num_adapter_loads")]
+    for index, (name, group) in enumerate(groups):
+        loads, hits = _total(group, "num_adapter_loads"), _total(group, "num_adapter_hits")
+        found = human.percent(hits / (hits + loads))
+        yield from _labelled("" if index else "adapters", [f"{name}: {found} found in a slot, {loads:,.0f} loaded"])
 
 
 def _total(group: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -380,6 +423,8 @@ def _energy_and_cost(summary: Summary) -> Iterator[str]:
     else:
         energy = f"{human.digits(numbers['energy_per_output_token_j'])} J/output token {pue}"
         cost = f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens"
+    if numbers["electricity_usd"] > 0.0:
+        cost += f" ({human.percent(numbers['electricity_usd'] / numbers['cost_usd'])} of it electricity)"
     carbon = f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request"
     yield from _labelled("energy and cost", [energy, cost, carbon])
 
@@ -422,6 +467,8 @@ def _bottleneck(summary: Summary) -> Iterator[str]:
             busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
     elif found["part"] == "transfer":
         what = f"moving the input of {found['stage']}"
+    elif found["part"] == DRAFT_PART:
+        what = f"{found['stage']}, waiting for drafts of other devices"
     else:
         what = f"{found['stage']}, limited by {RESOURCE_NAMES[found['part']]}"
     yield from _labelled("most time goes to", [f"{what}: {share} of all request time", busy])

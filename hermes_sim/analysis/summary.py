@@ -85,6 +85,7 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_measured": int(results.window.measured.sum()),
         **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_refused": int((requests["num_refusals"] > 0).sum()),
         "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
@@ -99,6 +100,10 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_saved_tokens": int(requests["num_saved_tokens"][is_finished(requests)].sum()),
         "num_probe_tokens": int(requests["num_probe_tokens"][is_finished(requests)].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
+        "num_images": int(requests["num_images"].sum()),
+        "num_cached_images": int(requests["num_cached_images"].sum()),
+        "num_drawn_images": int(requests["num_drawn_images"][is_finished(requests)].sum()),
+        "num_denoising_steps": int(requests["num_denoising_steps"][is_finished(requests)].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }
@@ -159,6 +164,7 @@ def _throughput(results: Results) -> dict[str, float]:
         "output_tokens_per_s": metrics.output_tokens_per_s(requests, window),
         "prompt_tokens_per_s": metrics.prompt_tokens_per_s(requests, window),
         "goodput_per_s": metrics.goodput_per_s(requests, window) if results.objectives else math.nan,
+        "drawn_images_per_s": metrics.drawn_images_per_s(requests, window),
     }
 
 
@@ -172,17 +178,20 @@ def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _energy_and_cost(results: Results) -> dict[str, float]:
     requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
-    pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    pue = cluster.pue
+    carbon_g = float(engines["carbon_g"].sum() + results.links["carbon_g"].sum())
     energy_j = metrics.facility_energy_j(engines, results.links, pue)
     return {
         "pue": pue,
-        "carbon_g_per_kwh": carbon,
+        "carbon_g_per_kwh": carbon_g / (energy_j / metrics.J_PER_KWH) if energy_j > 0.0 else cluster.carbon_g_per_kwh,
+        "carbon_g": carbon_g,
         "device_energy_j": float(engines["energy_j"].sum()),
         "link_energy_j": float(results.links["energy_j"].sum()),
         "facility_energy_j": energy_j,
         "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, energy_j),
-        "carbon_per_request_g": metrics.carbon_per_request_g(requests, energy_j, carbon),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, carbon_g),
         "cost_usd": float(engines["cost_usd"].sum()),
+        "electricity_usd": float(engines["electricity_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
     }

@@ -109,9 +109,40 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "image tokens",
-        "Tokens of a prompt that stand for images: computed and cached like others; no text repeats them.",
-        ("tokens",),
-        ("images", "multimodal"),
+        "Tokens of a prompt that stand for images or sound: computed and cached like others; no text repeats them.",
+        ("tokens", "encoder"),
+        ("multimodal",),
+    ),
+    Term(
+        "encoder",
+        "A network that turns images or sound into vectors that join a prompt (stage `encode`). num_images: images, or "
+        "clips of sound, that a request brings for it; num_cached_images: of these, found in its cache, so that they "
+        "are neither computed nor sent.",
+        ("image tokens", "transfer"),
+        ("encode", "images", "cached images", "vision encoder"),
+    ),
+    Term(
+        "adapter",
+        "A low-rank adapter (LoRA) that a request names: small matrices beside those of the model. An engine holds "
+        "some in slots; num_adapter_hits: sequences that joined the running ones and found theirs there; "
+        "num_adapter_loads: those for which it was copied there first, which their step waited for.",
+        ("engine",),
+        ("lora", "adapters", "adapter loads", "adapter hits", "adapter hit"),
+    ),
+    Term(
+        "refusal",
+        "A guard's verdict that a prompt must not be answered, or an answer not be given: num_refusals of a request "
+        "are the guards that said so. What the pipeline leaves out then takes no time; the request counts as finished.",
+        ("status", "stage"),
+        ("refusals", "guard", "refused"),
+    ),
+    Term(
+        "diffusion",
+        "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
+        "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
+        "found not counted.",
+        ("stage",),
+        ("drawn images", "denoising steps", "denoising"),
     ),
     Term(
         "step",
@@ -451,11 +482,33 @@ TERMS: dict[str, Term] = _terms(
          "speculation speedup"),
     ),
     Term(
+        "draft device",
+        "A device of its own that drafts for an engine, in the same box or at the client's (`on` of a draft model); "
+        "the engine verifies. draft_wait_s of a visit: from the end of each of its steps until the next drafts were "
+        "there, messages to and fro included. num_draft_rounds: such round trips; draft_round_s: their mean wait; "
+        "num_sent_drafts: what came with them. num_pre_drafts: rounds in which the device drafted ahead while the "
+        "engine verified; num_pre_drafts_right: those of use. draft_busy_s, draft_utilization_frac, draft_energy_j and "
+        "draft_devices are of all such devices of an engine; their energy and rent are part of the engine's.",
+        ("speculative decoding", "link"),
+        ("draft wait", "draft rounds", "draft round", "sent drafts", "pre drafts", "pre drafts right", "draft devices",
+         "draft busy", "draft utilization", "draft energy"),
+    ),
+    Term(
         "link",
-        "One direction of a connection between devices or nodes. The links table holds what was moved between engines "
-        "(KV caches); collectives inside a step are part of its network time.",
-        ("transfer", "network"),
+        "One direction of a connection between devices, nodes or switches. The links table holds what was moved "
+        "between engines and stores (KV caches): busy_s is the time that any transfer was on the link, bytes those "
+        "that went layer by layer beside a prompt's compute too. Collectives inside a step are part of its network "
+        "time; where they meet transfers on a link, both are slower.",
+        ("transfer", "network", "fabric"),
         ("links", "transfers"),
+    ),
+    Term(
+        "fabric",
+        "The switches between nodes, level by level: leaf-spine, fat tree, rail-optimised. oversubscription: what "
+        "comes into a switch from below over what it can send up. Flows take one of several equal paths (ECMP, "
+        "static) or a part of each (spray). Without one the network has full bisection bandwidth.",
+        ("link",),
+        ("oversubscription", "ecmp", "rails", "leaf spine", "fat tree", "uplink"),
     ),
     Term(
         "operator",
@@ -522,17 +575,19 @@ TERMS: dict[str, Term] = _terms(
     Term("PUE", "Power usage effectiveness: energy of the facility over that of its devices.", (), ("pue",)),
     Term(
         "carbon",
-        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power, per finished request. "
-        "Making the hardware is not counted.",
+        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power at that hour, per "
+        "finished request. A request's own carbon_g is that of its energy; all add up to the whole. Making the "
+        "hardware is not counted.",
         ("energy per output token",),
         ("gco2e", "gco2"),
     ),
     Term(
         "cost",
-        "Rent of the engines' devices for the time they were on, per million output tokens or per finished request. A "
-        "request's own cost_usd is its share by the engine time it used; all shares add up to the rent.",
+        "Rent of the engines' devices for the time they were on, or capital written off in that time and electricity "
+        "where devices are owned, per million output tokens or per finished request. A request's own cost_usd is its "
+        "share, of rent and capital by the engine time it used, of electricity by energy; all add up to the whole.",
         (),
-        ("price", "cost per million output tokens"),
+        ("price", "cost per million output tokens", "electricity"),
     ),
     Term(
         "replications",

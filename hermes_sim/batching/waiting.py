@@ -6,6 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import (
+    HEAD_IS_FINE,
+    NOBODY,
+    count_running_adapters,
+    first_that_may_join,
+    put_back,
+    use_adapter,
+)
 from hermes_sim.batching.batch import has_ended, note, tokens_to_do
 from hermes_sim.batching.packing import cost_tokens_with
 from hermes_sim.batching.preemption import num_host_blocks
@@ -87,6 +95,8 @@ def reserve_of_running(state: Any, e: int) -> int:
 @compiled
 def join(state: Any, e: int, row: int, slot: int, time_s: float) -> None:
     """Append to the running list; note when its service starts or goes on."""
+    if state.max_adapters[e] > 0:
+        use_adapter(state, e, row)
     for share in range(NUM_SHARES):
         state.slot_base[e, slot, share] = state.shares[e, share]
     state.running[e, state.num_running[e]] = slot
@@ -294,6 +304,9 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     to_come = reserve_of_running(state, e)
     num_prompts = np.int64(0)
     is_chosen = False
+    passed_over = np.int64(HEAD_IS_FINE)  # the last row in line that another adapter's sequence was brought before
+    if state.max_adapters[e] > 0:
+        count_running_adapters(state, e)
     while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
         # if all that ran have preempted themselves, those who hold blocks go first: the others would come back for ever
         if not is_chosen and not (
@@ -301,6 +314,12 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         ):
             choose_head(state, e, queue)
         is_chosen = False
+        if state.max_adapters[e] > 0:
+            passed_over = first_that_may_join(state, e, queue)
+            if passed_over == NOBODY:
+                break
+            if passed_over >= 0:
+                bring_forward(state, queue, passed_over)
         row = np.int64(state.queue_head[queue])
         if state.receive_every_steps[e] > 1 and state.row_arrival_s[row] > state.fetched_s[e]:
             break
@@ -318,6 +337,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                     is_chosen = True
                     continue
                 break
+            passed_over = np.int64(HEAD_IS_FINE)
             left -= num_tokens
             if state.output_reserve_frac[e] > 0.0:
                 to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, state.row_slot[row]]))
@@ -374,6 +394,9 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         state.steps_to_fetch[e] = 0  # a prompt is followed by a look at who has come meanwhile
         if state.output_reserve_frac[e] > 0.0:
             to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, slot]))
+        passed_over = np.int64(HEAD_IS_FINE)
         num_prompts += 1
         left -= num_tokens
+    if passed_over >= 0:
+        put_back(state, queue, passed_over)
     return left

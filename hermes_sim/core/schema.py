@@ -73,6 +73,8 @@ Watts = Annotated[float, *_quantity("power", "400 W")]
 Joules = Annotated[float, *_quantity("energy", "3.5 pJ")]
 Hertz = Annotated[float, Field(gt=0.0), *_quantity("frequency", "1.41 GHz")]
 UsdPerHour = Annotated[float, *_quantity("price", "2.10 USD/h")]
+Usd = Annotated[float, *_quantity("money", "25000 USD")]
+UsdPerKwh = Annotated[float, *_quantity("electricity price", "0.08 USD/kWh")]
 GramsPerKwh = Annotated[float, *_quantity("carbon", "400 g/kWh")]
 
 LARGEST_COUNT: Final = 2**53
@@ -96,9 +98,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 """Of an engine, a stage, a node, a pipeline: a word that can stand in a key path."""
 
 DTYPE_BYTES: dict[str, float] = {
-    "fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5,
+    "fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp6": 0.75, "int6": 0.75,
+    "int5": 0.625, "fp4": 0.5, "int4": 0.5, "int3": 0.375, "int2": 0.25,
 }  # fmt: skip
-Dtype = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4"]
+"""Packed, without scales."""
+Dtype = Literal[
+    "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp6", "int6", "int5", "fp4", "int4", "int3", "int2",
+]  # fmt: skip
 
 SourceKind = Literal["datasheet", "measured", "fitted", "estimate"]
 SOURCE_KINDS: Final[tuple[SourceKind, ...]] = ("measured", "fitted", "datasheet", "estimate")

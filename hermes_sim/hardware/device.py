@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from hermes_sim.core.schema import (
     Bytes,
@@ -20,10 +20,14 @@ from hermes_sim.core.schema import (
     UsdPerHour,
     Watts,
 )
+from hermes_sim.core.sparsity_pattern import kept_frac
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.ownership import Ownership
+from hermes_sim.hardware.processor import Processor
 from hermes_sim.hardware.residual import Residuals
+from hermes_sim.hardware.systolic import Systolic
 
 DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
 BY_CLASS: Final = "class"
@@ -82,6 +86,18 @@ class Device(Description):
     device_class: DeviceClass = Field(alias="class")
     peak_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(alias="peak", min_length=1)
     """Dense peak per dtype."""
+    vector_flops_per_s: FlopsPerSecond | None = Field(default=None, alias="vector_peak")
+    """Of the units that widen narrow weights, 2 a lane and cycle; the fp32 peak if not given, else a 16th of the
+    widest."""
+    lut_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(default={}, alias="lut_peak")
+    """Products with weights of these dtypes and wider activations by table look-up, without widening: dense FLOPs of
+    the whole device (T-MAC, arXiv 2407.00088: as many look-ups as bits; LUT Tensor Core, arXiv 2408.06003)."""
+    sparse_speedup: dict[str, float] = Field(default={})
+    """Pattern N:M of sparse weights that the matrix units skip -> dense peak times this."""
+    processor: Processor | None = None
+    """CPUs: NUMA nodes, bandwidth of a core, clocks; for engines on some of the cores."""
+    systolic: Systolic | None = None
+    """Arrays whose use follows from the shape of a product, in place of efficiencies of tiles."""
     memory: Memory
     cache: Cache | None = None
     num_cores: PositiveInt
@@ -90,14 +106,39 @@ class Device(Description):
     scan_rate_bytes_per_s_per_core: BytesPerSecond | None = Field(default=None, alias="scan_rate_per_core")
     """CPU: product-quantised codes of 4 bits that one core scans per second, in registers."""
     power: Power
-    price_usd_per_h: UsdPerHour = Field(alias="price")
-    """Rent of one device."""
+    price_usd_per_h: UsdPerHour | None = Field(default=None, alias="price")
+    """Rent of one device, electricity included; this or `ownership`."""
+    ownership: Ownership | None = None
+    """Bought instead: capital written off over a lifetime; electricity is paid for at the cluster's price."""
     cost_model: CostModel
     """Left out, or `class`: the coefficients of the device's class, scaled by this data sheet, as an estimate."""
     residuals: Residuals | None = None
     """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
+
+    @model_validator(mode="after")
+    def _rented_or_owned(self) -> Device:
+        if (self.price_usd_per_h is None) == (self.ownership is None):
+            raise ValueError("needs either a price (rent) or an ownership (capital and lifetime)")
+        return self
+
+    @property
+    def usd_per_h(self) -> float:
+        """Rent, or capital written off, of every hour."""
+        if self.ownership is not None:
+            return self.ownership.usd_per_h
+        assert self.price_usd_per_h is not None
+        return self.price_usd_per_h
+
+    @field_validator("sparse_speedup")
+    @classmethod
+    def _no_faster_than_the_zeros_allow(cls, speedups: dict[str, float]) -> dict[str, float]:
+        for pattern, speedup in speedups.items():
+            most = 1.0 / kept_frac(pattern)
+            if not 1.0 <= speedup <= most:
+                raise ValueError(f"{pattern} leaves out zeros for a speed-up of 1 to {most:g}, got {speedup:g}")
+        return speedups
 
     @model_validator(mode="wrap")
     @classmethod

@@ -6,7 +6,8 @@
   evenly and in order (GPU i of 8 hangs on CPU socket i * 2 // 8).
 - The NICs of a node hang on its root group (the CPUs), spread the same way; a device uses the NIC at its own share
   of the order, so that eight GPUs with eight NICs use one each. Data goes over the device's own port to the root and
-  on to the NIC, not through host memory (GPUDirect). The network between nodes has full bisection bandwidth.
+  on to the NIC, not through host memory (GPUDirect). The network between nodes has full bisection bandwidth, or the
+  switches that the cluster describes (hardware/switches.py): they are not in this graph, a NIC's link to them is.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from itertools import combinations
 import networkx as nx
 
 from hermes_sim.core.errors import HermesError
+from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.node import NodeGroup, NodeLink
+from hermes_sim.hardware.switches import Switch, Switches
 
 ROUTING_MESSAGE_BYTES = 2.0**20
 """Message whose time is the weight of an edge: long enough that a fast link is preferred to a near one."""
@@ -73,21 +76,34 @@ class PhysicalLink:
 class Topology:
     """Builds the graph. Edges carry `link_id` (None inside a NIC) and `seconds`, the weight of path search."""
 
-    def __init__(self, nodes: Sequence[NodeGroup], links: Mapping[str, Link], network_link: str | None) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[NodeGroup],
+        links: Mapping[str, Link],
+        network_link: str | None,
+        fabric: Fabric | None = None,
+    ) -> None:
         """`links`: by the name the node groups use; `network_link`: uplink of nodes that name none.
 
         Raises NetworkError for links that cannot be.
         """
         self.nodes = {group.name: group for group in nodes}
+        self.switches = Switches(fabric) if fabric is not None else None
         self.graph: nx.DiGraph[Vertex] = nx.DiGraph()
         self.links: list[PhysicalLink] = []
         self.ends: set[Vertex] = set()
         """Devices that forward nothing: all but those of root groups."""
         self._profiles = links
         self._network_link = network_link
+        self._node_numbers: dict[str, int] = {}
+        """In the order of the file, by which racks are filled."""
         for group in nodes:
             for node_index in range(group.count):
-                self._add_node(group, f"{group.name}[{node_index}]")
+                node = f"{group.name}[{node_index}]"
+                self._node_numbers[node] = len(self._node_numbers)
+                self._add_node(group, node)
+        if self.switches is not None:
+            self.switches.build(self._add_switch_link)
 
     def uplink(self, group: NodeGroup) -> Link | None:
         """What connects nodes of this group with the network between nodes."""
@@ -100,9 +116,17 @@ class Topology:
 
     def nic(self, endpoint: Endpoint) -> Vertex:
         """The NIC that a device sends and receives through."""
+        return f"{endpoint.node}.nic[{self.nic_index(endpoint)}]"
+
+    def nic_index(self, endpoint: Endpoint) -> int:
+        """Which of its node's."""
         group = self.nodes[endpoint.node_group]
-        index = endpoint.device_index * group.uplinks_per_node // group.devices[endpoint.device_group].count
-        return f"{endpoint.node}.nic[{index}]"
+        return endpoint.device_index * group.uplinks_per_node // group.devices[endpoint.device_group].count
+
+    def leaf(self, endpoint: Endpoint) -> Switch:
+        """The switch that the device's NIC hangs on, where the cluster describes its switches."""
+        assert self.switches is not None
+        return self.switches.leaf(self._node_numbers[endpoint.node], self.nic_index(endpoint))
 
     def is_switched(self, endpoint: Endpoint) -> bool:
         """The device has a port to a switch that its group shares."""
@@ -174,13 +198,34 @@ class Topology:
             for device in sorted(roots):
                 self.graph.add_edge(f"{node}.{root}[{device}]", f"{nic}.send", link_id=None, seconds=0.0)
                 self.graph.add_edge(f"{nic}.receive", f"{node}.{root}[{device}]", link_id=None, seconds=0.0)
-            self._add_link(f"{nic}.send", NETWORK_IN, f"{nic}->network", uplink, 1, 0.5)
+            leaf_s = 0.0
+            if self.switches is not None:
+                leaf_s = self.switches.fabric.levels[0].latency_s
+                peak = uplink.bandwidth_bytes_per_s
+                self.switches.plug_in(
+                    self._node_numbers[node], index, peak, peak * uplink.efficiency_frac, uplink.energy_per_byte_j
+                )
+            self._add_link(f"{nic}.send", NETWORK_IN, f"{nic}->network", uplink, 1, 0.5, leaf_s)
             self._add_link(NETWORK_OUT, f"{nic}.receive", f"network->{nic}", uplink, 1, 0.5)
 
+    def _add_switch_link(
+        self, name: str, level: str, peak: float, bandwidth: float, latency_s: float, energy_per_byte_j: float
+    ) -> int:
+        link = PhysicalLink(len(self.links), name, level, peak, bandwidth, latency_s, latency_s, energy_per_byte_j)
+        self.links.append(link)
+        return link.id
+
     def _add_link(
-        self, source: Vertex, target: Vertex, name: str, profile: Link, count: int, latency_share: float
+        self,
+        source: Vertex,
+        target: Vertex,
+        name: str,
+        profile: Link,
+        count: int,
+        latency_share: float,
+        switch_s: float = 0.0,
     ) -> None:
-        """Of several links between the same two parts the quickest is used."""
+        """Of several links between the same two parts the quickest is used. switch_s: of the switch it leads into."""
         peak = profile.bandwidth_bytes_per_s * count
         collective_latency_s = (
             profile.latency_s if profile.collective_latency_s is None else profile.collective_latency_s
@@ -191,8 +236,8 @@ class Topology:
             profile=profile.name,
             peak_bandwidth_bytes_per_s=peak,
             bandwidth_bytes_per_s=peak * profile.efficiency_frac,
-            latency_s=profile.latency_s * latency_share,
-            collective_latency_s=collective_latency_s * latency_share,
+            latency_s=profile.latency_s * latency_share + switch_s,
+            collective_latency_s=collective_latency_s * latency_share + switch_s,
             energy_per_byte_j=profile.energy_per_byte_j * latency_share,
         )
         self.links.append(link)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hermes_sim.core.schema import Description, Dtype, NonNegativeInt, PositiveInt, Source
+from hermes_sim.core.schema import Description, Dtype, Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Source
+from hermes_sim.models.sparsity import Sparsity
 
 Part = Literal["attention", "mlp", "experts", "shared_experts", "state_space", "lm_head"]
 """Groups of matrices that a quantised checkpoint treats alike; embedding, norms, routers and biases stay wide."""
@@ -108,6 +109,14 @@ class Quantization(Description):
     parts: tuple[Part, ...] = Field(min_length=1)
     scale_bytes_per_weight: float = Field(default=0.0, ge=0.0)
     """Scales and zero points, spread over the weights they belong to."""
+    sparsity: Sparsity | None = None
+    """Zeros in a fixed pattern, left out of memory; dense if not given."""
+    outlier_columns_frac: Fraction = 0.0
+    """Input channels that are multiplied apart in the activations' dtype, weights and all (LLM.int8)."""
+    outlier_weights_frac: Fraction = 0.0
+    """Single weights that are kept in 16 bits beside the others, each with a 16-bit index (SpQR)."""
+    online_rotation: bool = False
+    """Inputs of the output and down projections are rotated by a Hadamard matrix before each product (QuaRot)."""
 
 
 class ModelArchitecture(Description):
@@ -128,8 +137,8 @@ class ModelArchitecture(Description):
     head_dim: NonNegativeInt
     intermediate_size: NonNegativeInt
     """Width of the dense feed-forward layers; 0 where a model has none."""
-    vocab_size: PositiveInt
-    """Rows of the embedding table, padding included."""
+    vocab_size: NonNegativeInt
+    """Rows of the embedding table, padding included; 0: an encoder that is fed vectors, not tokens."""
     max_model_len: PositiveInt
     """Longest sequence: prompt and output."""
     gated_mlp: bool = True
@@ -179,6 +188,10 @@ class ModelArchitecture(Description):
     activation_dtype: Dtype = "bf16"
     kv_dtype: Dtype = "bf16"
     quantization: Quantization | None = None
+    quantization_by_part: dict[Part, Quantization] = Field(default={})
+    """Parts that are treated otherwise than `quantization` says."""
+    kv_scale_bytes_per_element: NonNegativeFloat = 0.0
+    """Scales and zero points of a quantised KV cache, spread over its numbers."""
     published_num_parameters: float | None = None
     """For the test: what the authors state."""
     sources: dict[str, Source]
@@ -189,6 +202,8 @@ class ModelArchitecture(Description):
             raise ValueError("num_encoder_layers and family 'encoder_decoder' belong together")
         if self.num_encoder_layers and (self.mla or self.moe or self.state_space or self.num_sliding_layers):
             raise ValueError("an encoder-decoder model has plain attention and plain feed-forward layers only")
+        if self.vocab_size == 0 and self.family != "encoder":
+            raise ValueError("vocab_size 0 is for encoders that are fed vectors: needs family 'encoder'")
         return self
 
     @property

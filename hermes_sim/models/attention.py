@@ -9,6 +9,7 @@ from hermes_sim.models.architecture import Mla, ModelArchitecture, SparseIndexer
 from hermes_sim.models.operator import Operator
 from hermes_sim.models.parameters import (
     indexer_bytes_per_token_per_layer,
+    kv_element_bytes,
     kv_elements_per_token_per_layer,
     state_bytes_per_sequence,
 )
@@ -85,7 +86,7 @@ def _attention(
         return _encoder_decoder_attention(model, batch, tp, kv_dtype)
     heads = share(model.num_heads, tp)
     flops_per_pair = 4.0 * heads * model.head_dim
-    kv_bytes = 2.0 * share(model.num_kv_heads, tp) * model.head_dim * DTYPE_BYTES[kv_dtype]
+    kv_bytes = 2.0 * share(model.num_kv_heads, tp) * model.head_dim * kv_element_bytes(model, kv_dtype)
     query_bytes = 2.0 * heads * model.head_dim * DTYPE_BYTES[model.activation_dtype]
     operators = []
     for phase, num_queries, num_pairs, num_keys in (
@@ -139,7 +140,7 @@ def _encoder_decoder_attention(model: ModelArchitecture, batch: Batch, tp: int, 
                 "attention",
                 count=model.num_layers,
                 flops=flops_per_pair * (batch.decode_pairs(batch.decode_context_sum) + batch.prefill_context_sum),
-                bytes=kv_bytes * DTYPE_BYTES[kv_dtype] * context + 2.0 * query_bytes * num_queries,
+                bytes=kv_bytes * kv_element_bytes(model, kv_dtype) * context + 2.0 * query_bytes * num_queries,
                 dtype=model.activation_dtype,
             )
         )
@@ -155,7 +156,7 @@ def _latent_attention(model: ModelArchitecture, mla: Mla, batch: Batch, tp: int,
     """
     heads, layers = share(model.num_heads, tp), model.num_attention_layers
     activation_bytes = DTYPE_BYTES[model.activation_dtype]
-    latent_bytes = kv_elements_per_token_per_layer(model) * DTYPE_BYTES[kv_dtype]
+    latent_bytes = kv_elements_per_token_per_layer(model) * kv_element_bytes(model, kv_dtype)
     latent_width = heads * (2 * mla.kv_lora_rank + mla.qk_rope_head_dim)
 
     def on_latent(phase: str, num_queries: int, num_pairs: float, num_keys: float) -> Operator:

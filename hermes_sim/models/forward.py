@@ -16,8 +16,8 @@ from hermes_sim.models.architecture import Mla, ModelArchitecture, Moe, StateSpa
 from hermes_sim.models.attention import Batch, context_operators
 from hermes_sim.models.encoder_decoder import encoder_stack
 from hermes_sim.models.operator import Operator
-from hermes_sim.models.parameters import bytes_per_weight, compute_dtype
-from hermes_sim.models.shards import elementwise, gemm, share
+from hermes_sim.models.parameters import bytes_per_weight, compute_dtype, part_quantization
+from hermes_sim.models.shards import elementwise, gemm, share, with_side_paths
 
 __all__ = [
     "Batch",
@@ -83,7 +83,7 @@ def token_operators(
         operators += _mlp(model, num_tokens, tp)
     if model.moe is not None:
         operators += _experts(model, model.moe, num_tokens, tp, ep, dp)
-    return (*operators, *_all_reduces(model, num_tokens, tp))
+    return (*with_side_paths(model, operators), *_all_reduces(model, num_tokens, tp))
 
 
 def sampling_operators(
@@ -99,10 +99,11 @@ def sampling_operators(
     logits = gemm(model, "logits", "lm_head", num_sampled, vocab, model.hidden_size, 1)
     bytes_per_logit = 3.0 * DTYPE_BYTES["fp32"] + sort_bytes_per_logit
     sampler = Operator("sampler", "elementwise", bytes=bytes_per_logit * num_sampled * model.vocab_size)
+    products = tuple(with_side_paths(model, [logits]))
     if tp == 1:
-        return logits, sampler
+        return *products, sampler
     message = float(num_sampled) * model.vocab_size * DTYPE_BYTES[model.activation_dtype]
-    return logits, Operator("logits_all_gather", "collective", bytes=message), sampler
+    return *products, Operator("logits_all_gather", "collective", bytes=message), sampler
 
 
 def encoder_pass_operators(model: ModelArchitecture, num_tokens: int, *, tp: int = 1) -> tuple[Operator, ...]:
@@ -153,10 +154,15 @@ def encoder_operators(model: ModelArchitecture, num_tokens: int, sequence_len: i
 
 
 def _embedding(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
-    """Rows looked up and written; each device holds a share of the vocabulary, and writes zeros for the rest."""
+    """Rows looked up and written; each device holds a share of the vocabulary, and writes zeros for the rest.
+
+    An encoder that is fed vectors looks none up.
+    """
     width = model.embedding_size or model.hidden_size
     moved = num_tokens * width * (1.0 + 1.0 / tp) * DTYPE_BYTES[model.activation_dtype]
-    operators = [Operator("embedding", "gather", bytes=moved, dtype=model.activation_dtype)]
+    operators = []
+    if model.vocab_size > 0:
+        operators.append(Operator("embedding", "gather", bytes=moved, dtype=model.activation_dtype))
     if model.learned_positions or model.token_types:
         tables = int(model.learned_positions > 0) + int(model.token_types > 0)
         operators.append(elementwise(model, "position_embedding", num_tokens * model.hidden_size * (2.0 + tables), 1))
@@ -332,18 +338,23 @@ def _grouped_gemm(
 ) -> Operator:
     """Weights of the distinct experts are read once, however few rows each has."""
     distinct = expected_distinct_experts(moe.num_experts, moe.num_experts_per_token, num_tokens) / ep
+    quantization = part_quantization(model, "experts")
+    sparsity = quantization.sparsity if quantization is not None else None
     weights = distinct * n * k * bytes_per_weight(model, "experts")
     activations = float(rows) * (n + k) * DTYPE_BYTES[model.activation_dtype]
     return Operator(
         name,
         "gemm",
         count=model.num_moe_layers,
-        flops=2.0 * rows * n * k,
+        flops=2.0 * rows * n * k * (sparsity.kept_frac if sparsity is not None else 1.0),
         bytes=weights + activations,
         m=rows,
         n=n,
         k=k,
         dtype=compute_dtype(model, "experts"),
+        weight_dtype=quantization.weight_dtype if quantization is not None else None,
+        sparsity=sparsity,
+        part="experts",
         num_groups=ceil(moe.num_experts / ep),
     )
 

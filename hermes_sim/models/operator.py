@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
+from hermes_sim.models.architecture import Part
 from hermes_sim.models.search import SearchWork
+from hermes_sim.models.sparsity import Sparsity
 
 OperatorKind = Literal["gemm", "attention", "elementwise", "scan", "collective", "gather"]
 
@@ -30,10 +32,18 @@ class Operator:
     k: int = 0
     dtype: Dtype = "bf16"
     """Of the arithmetic; weights stored narrower are in `bytes`."""
+    weight_dtype: Dtype | None = None
+    """Of the weights as stored, where that is not `dtype`: they are widened on the way."""
+    sparsity: Sparsity | None = None
+    """Zeros of the weights in a fixed pattern; `bytes` and `flops` are without them, m, n, k with them."""
+    part: Part | None = None
+    """Of a product with weights: the group of matrices that they belong to."""
     num_groups: int = 1
     """Independent parts of one call: experts held on this device, each with its own B[k, n] (m counts the rows of all);
     queries of one search.
     """
+    core_s: float = 0.0
+    """Of a call whose time on one core is stated (work on text): its num_groups parts run on as many cores."""
     search: SearchWork | None = None
     """Of a vector search: what one query does; num_groups is the number of queries."""
 

@@ -6,11 +6,14 @@ Multi-token-prediction modules and vision towers are not part of the architectur
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, Final, get_args
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
-from hermes_sim.models.architecture import Mla, ModelArchitecture, Part, StateSpace
+from hermes_sim.models.architecture import Mla, ModelArchitecture, Part, Quantization, StateSpace
 from hermes_sim.models.encoder_decoder import decoder_stack, encoder_stack
+
+OUTLIER_INDEX_BYTES: Final = 2.0
+"""Column of one weight that is kept apart (SpQR, arXiv 2306.03078, section 4.3: 16 bits of value, 16 of index)."""
 
 
 def part_parameters(model: ModelArchitecture) -> dict[str, int]:
@@ -75,16 +78,42 @@ def bytes_per_weight(model: ModelArchitecture, part: Part, dtype: Dtype | None =
     """Stored bytes of one weight of a part, scales included; `dtype` overrides the checkpoint's for every part."""
     if dtype is not None:
         return DTYPE_BYTES[dtype]
-    if model.quantization is not None and part in model.quantization.parts:
-        return DTYPE_BYTES[model.quantization.weight_dtype] + model.quantization.scale_bytes_per_weight
-    return DTYPE_BYTES[model.weight_dtype]
+    quantization = part_quantization(model, part)
+    if quantization is None:
+        return DTYPE_BYTES[model.weight_dtype]
+    stored = DTYPE_BYTES[quantization.weight_dtype]
+    if quantization.sparsity is not None:
+        stored = quantization.sparsity.stored_bytes(stored)
+    wide = DTYPE_BYTES[model.activation_dtype]
+    stored += outlier_column_bytes(model, part)
+    stored += quantization.outlier_weights_frac * (wide + OUTLIER_INDEX_BYTES)
+    return stored + quantization.scale_bytes_per_weight
+
+
+def outlier_column_bytes(model: ModelArchitecture, part: Part) -> float:
+    """Bytes of one weight that are those of the outlier columns' wide copies, spread over all weights of the part."""
+    quantization = part_quantization(model, part)
+    return 0.0 if quantization is None else quantization.outlier_columns_frac * DTYPE_BYTES[model.activation_dtype]
+
+
+def part_quantization(model: ModelArchitecture, part: Part) -> Quantization | None:
+    """How the matrices of a part are stored and multiplied; None where that is in `weight_dtype`."""
+    if part in model.quantization_by_part:
+        return model.quantization_by_part[part]
+    return model.quantization if model.quantization is not None and part in model.quantization.parts else None
 
 
 def compute_dtype(model: ModelArchitecture, part: Part) -> Dtype:
     """Dtype in which the matrices of a part are multiplied."""
-    if model.quantization is not None and part in model.quantization.parts:
-        return model.quantization.compute_dtype
-    return model.weight_dtype
+    quantization = part_quantization(model, part)
+    return model.weight_dtype if quantization is None else quantization.compute_dtype
+
+
+def kv_element_bytes(model: ModelArchitecture, dtype: Dtype | None = None) -> float:
+    """Bytes of one number in the KV cache, its share of the scales included; another `dtype` has no scales."""
+    if dtype is None or dtype == model.kv_dtype:
+        return DTYPE_BYTES[model.kv_dtype] + model.kv_scale_bytes_per_element
+    return DTYPE_BYTES[dtype]
 
 
 def weight_bytes(model: ModelArchitecture, dtype: Dtype | None = None) -> float:
@@ -105,7 +134,9 @@ def in_dtype(model: ModelArchitecture, dtype: Dtype | None) -> ModelArchitecture
     """The model with weights and activations cast to `dtype`, nothing quantised; as it is for None."""
     if dtype is None:
         return model
-    return model.model_copy(update={"weight_dtype": dtype, "activation_dtype": dtype, "quantization": None})
+    update: dict[str, Any] = {"weight_dtype": dtype, "activation_dtype": dtype}
+    update |= {"quantization": None, "quantization_by_part": {}}
+    return model.model_copy(update=update)
 
 
 def kv_elements_per_token_per_layer(model: ModelArchitecture) -> int:
@@ -134,7 +165,7 @@ def kv_bytes_per_token(model: ModelArchitecture, dtype: Dtype | None = None) -> 
     """
     if model.family == "encoder":
         return 0.0
-    per_layer = kv_elements_per_token_per_layer(model) * DTYPE_BYTES[dtype or model.kv_dtype]
+    per_layer = kv_elements_per_token_per_layer(model) * kv_element_bytes(model, dtype)
     return model.num_attention_layers * per_layer + _indexer_bytes_per_token(model)
 
 

@@ -16,10 +16,13 @@ import numpy.typing as npt
 from hermes_sim.core.schema import Dtype
 from hermes_sim.hardware.attention_efficiency import AttentionEfficiency, AttentionKernel
 from hermes_sim.hardware.device import Device
+from hermes_sim.hardware.narrow_weights import WIDENING_OPS
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.forward import Batch, context_operators, token_operators
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import gemm_efficiency, peak_flops_per_s
+from hermes_sim.models.parameters import kv_elements_per_token_per_layer
+from hermes_sim.models.shards import share
+from hermes_sim.perf.coefficients import gemm_efficiency, peak_flops_per_s, vector_ops_per_s
 from hermes_sim.perf.operators import attention as layer
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,6 +49,9 @@ EAGER: Final = "_eager"
 """After the name of an engine: its kernels of another version, called one by one and not in captured graphs."""
 FP8_MATH: Final = "_fmha"
 """After the name of an engine: its kernels that multiply queries, keys and values of fp8 in fp8."""
+
+MEASURED_KV: Final[tuple[Dtype, ...]] = ("fp8",)
+"""Formats of the cache that kernels were measured with: widening them is part of their coefficients."""
 
 TILE_HEAD_DIM = 128.0
 """Cycles of a tile are stated for this head dimension."""
@@ -87,6 +93,8 @@ class AttentionLayers:
     """Prompts attend both ways: n^2 pairs instead of n (n + 1) / 2."""
     num_decode_calls: int = 1
     """Kernels of one decode layer: self-attention, and cross-attention."""
+    kv_elements_per_token: float = 0.0
+    """Numbers of one token in the cache of one device, where they may have to be widened."""
 
     @property
     def head_dim(self) -> float:
@@ -141,9 +149,19 @@ def attention_layers(model: ModelArchitecture, *, tp: int, kv_dtype: Dtype) -> t
                 num_prompt_layers=prompt.count,
                 bidirectional=model.num_encoder_layers > 0,
                 num_decode_calls=2 if model.num_encoder_layers > 0 else 1,
+                kv_elements_per_token=_kv_elements(model, decode, tp),
             )
         )
     return tuple(found)
+
+
+def _kv_elements(model: ModelArchitecture, decode: Operator, tp: int) -> float:
+    """Of one token and layer on one device; an indexer's keys are not in the engine's format."""
+    if layer_kind(decode) == "indexer_scores":
+        return 0.0
+    if model.mla is not None:
+        return float(kv_elements_per_token_per_layer(model))
+    return 2.0 * share(model.num_kv_heads, tp) * model.head_dim
 
 
 def recurrent_layers(model: ModelArchitecture, *, tp: int) -> RecurrentLayers | None:
@@ -228,6 +246,7 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.DECODE_LAUNCH_S] = shape.decode_launch_s
     values[layer.DECODE_BYTE_S] = layers.decode_bytes_per_token / bytes_per_s
     values[layer.DECODE_FLOP_S] = layers.decode_flops_per_token / (peak * shape.decode_compute_frac)
+    values[layer.DECODE_FLOP_S] += kv_widening_s_per_token(layers, device)
     values[layer.DECODE_SEQUENCE_S] = values[layer.DECODE_QUERY_S] = query_bytes / bytes_per_s
     values[layer.DECODE_WAVES] = tiles / device.num_cores
     single = 1.0 if grouped and group > 1 else shape.decode_single_tile_frac
@@ -257,6 +276,17 @@ def _fill_decode(values: FloatArray, layers: AttentionLayers, device: Device, sh
     values[layer.REPEATED_SHARE] = 1.0 / shape.benchmark_cache_speedup
 
 
+def kv_widening_s_per_token(layers: AttentionLayers, device: Device) -> float:
+    """Seconds of all vector units that bring one token's quantised keys and values to the activations' dtype.
+
+    Once for all query heads of a KV head. fp8 is inside the coefficients of the kernels measured with it.
+    """
+    if layers.kv_dtype in MEASURED_KV:
+        return 0.0
+    ops = WIDENING_OPS.get(layers.kv_dtype, 0.0)
+    return ops * layers.kv_elements_per_token / vector_ops_per_s(device)
+
+
 def _fill_prefill(values: FloatArray, layers: AttentionLayers, device: Device, shape: AttentionEfficiency) -> None:
     bandwidth, peak = device.memory.bandwidth_bytes_per_s, peak_flops_per_s(device, layers.dtype)
     compute_frac = shape.prefill_compute_frac or device.cost_model.attention_prefill_compute_frac
@@ -277,7 +307,7 @@ def _fill_prefill(values: FloatArray, layers: AttentionLayers, device: Device, s
     values[layer.LONGEST_ROW_S] = shape.row_tokens * head_pair_s * device.num_cores
     values[layer.WINDOW_ROW_TOKENS] = shape.window_row_tokens
     values[layer.PREFILL_SERIAL_FRAC] = shape.prefill_serial_frac
-    values[layer.PREFILL_BYTE_S] = layers.prefill_bytes_per_token / bandwidth
+    values[layer.PREFILL_BYTE_S] = layers.prefill_bytes_per_token / bandwidth + kv_widening_s_per_token(layers, device)
     # own keys and values are read once more than written: to attend to them; a decoder's layers are written for all
     # prompt tokens, however many layers the encoder has
     written = layers.cache_write_bytes * layers.num_layers / layers.num_prompt_layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +12,11 @@ from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency, GemmKernel
+from hermes_sim.hardware.narrow_weights import EXPANDING_OPS, UNSTATED_VECTOR_SHARE, WIDENING_OPS
 from hermes_sim.hardware.residual import ResidualTable
-from hermes_sim.perf.operators import gemm
+from hermes_sim.hardware.systolic import Systolic
+from hermes_sim.models.sparsity import Sparsity
+from hermes_sim.perf.operators import gemm, systolic
 from hermes_sim.perf.residual import pack_residual, pad_residuals
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,8 +28,13 @@ WIDER: dict[Dtype, tuple[Dtype, ...]] = {
     "fp16": ("bf16", "tf32", "fp32"),
     "fp8": ("bf16", "fp16", "fp32"),
     "int8": ("bf16", "fp16", "fp32"),
+    "fp6": ("fp8", "bf16", "fp16", "fp32"),
+    "int6": ("int8", "bf16", "fp16", "fp32"),
+    "int5": ("int8", "bf16", "fp16", "fp32"),
     "fp4": ("fp8", "bf16", "fp16", "fp32"),
     "int4": ("int8", "bf16", "fp16", "fp32"),
+    "int3": ("int4", "int8", "bf16", "fp16", "fp32"),
+    "int2": ("int4", "int8", "bf16", "fp16", "fp32"),
 }
 """Where a device lacks a dtype: formats its kernels widen to, nearest first (weight-only kernels such as Marlin)."""
 
@@ -36,8 +45,21 @@ MEASURED_LIBRARY: KernelLibrary = "trtllm"
 """Whose kernels stand for formats of which no others are measured: fp8 by blocks (CUTLASS on Hopper, DeepGEMM on
 Blackwell, as in vLLM and SGLang) and integers (their own for CUTLASS and Marlin)."""
 
-Product = tuple[Dtype, GemmKernel | None]
-"""What a product multiplies in, and the kernel with coefficients of its own, if any."""
+
+class StoredWeights(NamedTuple):
+    """How the weights of a product lie in memory, where that is not as they are multiplied."""
+
+    dtype: Dtype
+    sparsity: Sparsity | None = None
+
+
+class Product(NamedTuple):
+    """What a product multiplies in, and the kernel with coefficients of its own, if any."""
+
+    dtype: Dtype
+    kernel: GemmKernel | None = None
+    stored: StoredWeights | None = None
+
 
 CACHE_SHARE_FRAC = 0.8
 """Share of the last-level cache that the activations of one small kernel find free."""
@@ -102,16 +124,66 @@ def gemm_efficiency(device: Device, dtype: Dtype, kernel: GemmKernel | None = No
     return next(iter(table.values()))
 
 
+def vector_ops_per_s(device: Device) -> float:
+    """Instructions of all lanes of the vector units per second: half of their FLOPs, a multiply-add being two."""
+    peaks = device.peak_flops_per_s
+    if device.vector_flops_per_s is not None:
+        return device.vector_flops_per_s / 2.0
+    widest = max(peaks, key=lambda held: DTYPE_BYTES[held])
+    return (peaks["fp32"] if "fp32" in peaks else peaks[widest] * UNSTATED_VECTOR_SHARE) / 2.0
+
+
+def widening_ops(
+    device: Device, dtype: Dtype, kernel: GemmKernel | None = None, stored: StoredWeights | None = None
+) -> float:
+    """Vector instructions per weight before a product in `dtype`; 0 where the units take weights as they are stored.
+
+    Coefficients of a kernel measured with such weights have them inside. Looked-up weights are not widened.
+    """
+    stored = stored or StoredWeights(dtype)
+    multiplied = supported_dtype(device, dtype) or dtype
+    is_measured = kernel is not None and kernel.removeprefix(f"{MEASURED_LIBRARY}_") not in DTYPE_BYTES
+    is_looked_up = is_measured or stored.dtype in device.lut_flops_per_s
+    ops = 0.0
+    if DTYPE_BYTES[stored.dtype] < DTYPE_BYTES[multiplied] and not is_looked_up:
+        ops = WIDENING_OPS.get(stored.dtype, 0.0)
+    if stored.sparsity is None:
+        return ops
+    held = (frac for pattern, frac in stored.sparsity.parts() if pattern and pattern not in device.sparse_speedup)
+    return ops + EXPANDING_OPS * sum(held)
+
+
+def product_peak_flops_per_s(device: Device, dtype: Dtype, stored: StoredWeights | None) -> float:
+    """Peak of a product, zeros of its weights counted: looked up, or dense, or skipping zeros.
+
+    Layers of several patterns: the peak at which all of them take as long as each at its own.
+    """
+    peak = peak_flops_per_s(device, dtype)
+    if stored is None:
+        return peak
+    if stored.dtype in device.lut_flops_per_s and DTYPE_BYTES[stored.dtype] < DTYPE_BYTES[dtype]:
+        peak = device.lut_flops_per_s[stored.dtype]
+    if stored.sparsity is None:
+        return peak
+    return peak / sum(frac / device.sparse_speedup.get(pattern or "", 1.0) for pattern, frac in stored.sparsity.parts())
+
+
 def gemm_coefficients(
-    device: Device, dtype: Dtype, kernel: GemmKernel | None = None, *, benchmark: bool = False
+    device: Device,
+    dtype: Dtype,
+    kernel: GemmKernel | None = None,
+    stored: StoredWeights | None = None,
+    *,
+    benchmark: bool = False,
 ) -> FloatArray:
     """[NUM_GEMM_COEFFICIENTS] of one dtype or kernel, for serving: weights always come from memory.
 
-    benchmark: of the measurement instead, which repeats one product.
+    stored: the weights' form in memory, where it is another. benchmark: of the measurement instead, which repeats one
+    product.
     """
     efficiency = gemm_efficiency(device, dtype, kernel)
     values = np.zeros(gemm.NUM_GEMM_COEFFICIENTS)
-    values[gemm.PEAK] = peak_flops_per_s(device, dtype)
+    values[gemm.PEAK] = product_peak_flops_per_s(device, dtype, stored)
     values[gemm.BANDWIDTH] = device.memory.bandwidth_bytes_per_s
     values[gemm.NUM_CORES] = device.num_cores
     values[gemm.COMPUTE_FRAC] = efficiency.compute_frac
@@ -131,17 +203,39 @@ def gemm_coefficients(
     values[gemm.WRITE_FRAC] = efficiency.write_frac
     values[gemm.RAMP_S] = efficiency.ramp_s
     values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
+    ops = widening_ops(device, dtype, kernel, stored)
+    values[gemm.WIDEN_S] = ops * device.num_cores / vector_ops_per_s(device)
+    if device.systolic is not None:
+        values[gemm.SYSTOLIC : gemm.NUM_GEMM_COEFFICIENTS] = systolic_coefficients(device.systolic)
     if benchmark and device.cache is not None:
         values[gemm.WARM_BYTES] = efficiency.benchmark_warm_frac * device.cache.capacity_bytes
         values[gemm.WARM_COST] = efficiency.benchmark_warm_cost
     return values
 
 
-def gemm_table(device: Device, products: Sequence[Product], *, benchmark: bool = False) -> FloatArray:
-    """[num_products, NUM_GEMM_COEFFICIENTS + longest residual table]: what `corrected_gemm_seconds` reads."""
-    residuals = [pack_residual(gemm_residual(device, *product)) for product in products]
-    coefficients = np.array([gemm_coefficients(device, *product, benchmark=benchmark) for product in products])
-    return np.hstack([coefficients.reshape(len(products), gemm.NUM_GEMM_COEFFICIENTS), pad_residuals(residuals)])
+def systolic_coefficients(arrays: Systolic) -> FloatArray:
+    """[NUM_SYSTOLIC_COEFFICIENTS]"""
+    values = np.zeros(systolic.NUM_SYSTOLIC_COEFFICIENTS)
+    values[systolic.SYSTOLIC_ROWS] = arrays.rows
+    values[systolic.SYSTOLIC_COLUMNS] = arrays.columns
+    values[systolic.NUM_ARRAYS] = arrays.num_arrays
+    values[systolic.OUTPUT_STATIONARY] = arrays.dataflow == "output_stationary"
+    values[systolic.PRELOADS] = arrays.preloads_weights
+    usable = 0.5 if arrays.double_buffering else 1.0
+    values[systolic.BUFFER_BYTES] = usable * (arrays.buffer_bytes or 0.0)
+    values[systolic.OVERLAPS] = arrays.double_buffering
+    return values
+
+
+def gemm_table(device: Device, products: Sequence[tuple[Any, ...]], *, benchmark: bool = False) -> FloatArray:
+    """[num_products, NUM_GEMM_COEFFICIENTS + longest residual table]: what `corrected_gemm_seconds` reads.
+
+    products: Product, or what it is made of.
+    """
+    named = [Product(*product) for product in products]
+    residuals = [pack_residual(gemm_residual(device, product.dtype, product.kernel)) for product in named]
+    coefficients = np.array([gemm_coefficients(device, *product, benchmark=benchmark) for product in named])
+    return np.hstack([coefficients.reshape(len(named), gemm.NUM_GEMM_COEFFICIENTS), pad_residuals(residuals)])
 
 
 def gemm_residual(device: Device, dtype: Dtype, kernel: GemmKernel | None = None) -> ResidualTable | None:

@@ -13,7 +13,15 @@ from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_efficiency import ExpertEfficiency, ExpertFormat
 from hermes_sim.hardware.expert_residual import ExpertResidual
-from hermes_sim.perf.coefficients import BLOCK_SCALE_BYTES, CACHE_SHARE_FRAC, gemm_efficiency, peak_flops_per_s
+from hermes_sim.perf.coefficients import (
+    BLOCK_SCALE_BYTES,
+    CACHE_SHARE_FRAC,
+    StoredWeights,
+    gemm_efficiency,
+    product_peak_flops_per_s,
+    vector_ops_per_s,
+    widening_ops,
+)
 from hermes_sim.perf.operators import experts
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,6 +49,10 @@ TRTLLM), the ones that FlashInfer hands to vLLM and SGLang; most of its tables t
 
 UNMEASURED_KERNELS: Final = 2.0
 """Launches of a layer of experts where nothing is known about its kernels: its two products."""
+
+
+TYPICAL_TILE_COLUMNS: Final = 128.0
+"""Columns of a tile of experts' products."""
 
 
 def expert_format(dtype: Dtype, bytes_per_weight: float) -> ExpertFormat:
@@ -77,11 +89,19 @@ def served_entry(device: Device, name: ExpertFormat, kernels: KernelLibrary) -> 
 
 
 def expert_coefficients(
-    device: Device, dtype: Dtype, name: ExpertFormat, kernels: KernelLibrary = "vllm"
+    device: Device,
+    dtype: Dtype,
+    name: ExpertFormat,
+    kernels: KernelLibrary = "vllm",
+    stored: StoredWeights | None = None,
 ) -> FloatArray:
-    """[NUM_EXPERT_COEFFICIENTS] of one format, for serving: weights always come from memory."""
+    """[NUM_EXPERT_COEFFICIENTS] of one format, for serving: weights always come from memory.
+
+    stored: the weights' form in memory, where it is another.
+    """
     efficiency = expert_efficiency(device, served_entry(device, name, kernels))
-    return pack(device, peak_flops_per_s(device, dtype), efficiency or _as_dense(device, dtype))
+    peak = product_peak_flops_per_s(device, dtype, stored)
+    return pack(device, peak, efficiency or _as_dense(device, dtype, stored))
 
 
 def expert_residual(device: Device, name: ExpertFormat, kernels: KernelLibrary = "vllm") -> ExpertResidual | None:
@@ -114,13 +134,18 @@ def pack(device: Device, peak: float, efficiency: ExpertEfficiency) -> FloatArra
     return values
 
 
-def _as_dense(device: Device, dtype: Dtype) -> ExpertEfficiency:
-    """What dense products of the dtype and small kernels reach, with nothing for routing."""
+def _as_dense(device: Device, dtype: Dtype, stored: StoredWeights | None) -> ExpertEfficiency:
+    """What dense products of the dtype and small kernels reach, with nothing for routing.
+
+    A core widens the weights of a tile's columns before it multiplies them.
+    """
     dense = gemm_efficiency(device, dtype)
+    widen_s = widening_ops(device, dtype, None, stored) * device.num_cores / vector_ops_per_s(device)
     return ExpertEfficiency.model_construct(
         compute_frac=dense.compute_frac,
         memory_frac=dense.memory_frac,
         launch_s=UNMEASURED_KERNELS * (dense.launch_s + device.cost_model.elementwise_launch_s),
         serial_frac=dense.serial_frac,
+        depth_s=TYPICAL_TILE_COLUMNS * widen_s,
         stream_frac=device.cost_model.elementwise_memory_frac,
     )

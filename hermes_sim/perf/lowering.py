@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.core.schema import DTYPE_BYTES
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.expert_residual import ExpertLayer, ExpertResidual
@@ -24,7 +25,7 @@ from hermes_sim.models.forward import (
     token_operators,
 )
 from hermes_sim.models.operator import Operator
-from hermes_sim.perf.coefficients import Product, gemm_kernel, gemm_table
+from hermes_sim.perf.coefficients import Product, StoredWeights, gemm_kernel, gemm_table
 from hermes_sim.perf.elementwise_coefficients import stream_coefficients
 from hermes_sim.perf.expert_coefficients import expert_coefficients, expert_format, expert_residual
 from hermes_sim.perf.expert_residual import layer_correction
@@ -183,7 +184,8 @@ def _lower(
         assert first.name == second.name
         _fill_row(row, first, second, 64 * ep)
         if row[KIND] == GEMM and first.name not in GROUPED_PRODUCTS:
-            row[COEFFICIENTS] = _place(products, (first.dtype, _kernel(device, row, first, kernels)))
+            kernel = _kernel(device, row, first, kernels)
+            row[COEFFICIENTS] = _place(products, Product(first.dtype, kernel, stored_weights(first)))
         if row[KIND] == STREAM:
             row[STREAM_BYTES_PER_S:NUM_COLUMNS] = stream_coefficients(device, first.name, row[TOKEN_BYTES])
         if first.name in GROUPED_PRODUCTS:
@@ -201,7 +203,22 @@ def _lower(
 
 
 def _kernel(device: Device, row: FloatArray, operator: Operator, kernels: KernelLibrary) -> GemmKernel | None:
-    return gemm_kernel(device, operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k), kernels)
+    return gemm_kernel(device, operator.dtype, dense_bytes_per_weight(row, operator), kernels)
+
+
+def dense_bytes_per_weight(row: FloatArray, operator: Operator) -> float:
+    """Stored bytes of a weight that tell its format: zeros that are left out do not make it another one."""
+    if operator.sparsity is not None:
+        return DTYPE_BYTES[operator.weight_dtype or operator.dtype]
+    return float(row[WEIGHT_BYTES] / (operator.n * operator.k))
+
+
+def stored_weights(operator: Operator) -> StoredWeights | None:
+    """How the weights of a product lie in memory; None: as they are multiplied."""
+    stored = operator.weight_dtype or operator.dtype
+    if stored == operator.dtype and operator.sparsity is None:
+        return None
+    return StoredWeights(stored, operator.sparsity)
 
 
 def _place(products: list[Product], product: Product) -> int:
@@ -218,8 +235,10 @@ def _with_experts(
     settings, table = settings.copy(), None
     for row, operator in zip(rows, operators, strict=True):
         if row[KIND] == GROUPED_GEMM:
-            experts = expert_format(operator.dtype, row[WEIGHT_BYTES] / (operator.n * operator.k))
-            settings[EXPERTS:TP_ALL_REDUCE] = expert_coefficients(device, operator.dtype, experts, kernels)
+            experts = expert_format(operator.dtype, dense_bytes_per_weight(row, operator))
+            settings[EXPERTS:TP_ALL_REDUCE] = expert_coefficients(
+                device, operator.dtype, experts, kernels, stored_weights(operator)
+            )
             table = expert_residual(device, experts, kernels)
     return settings, table
 

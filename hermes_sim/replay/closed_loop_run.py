@@ -17,6 +17,7 @@ from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.files import read_description
 from hermes_sim.scenario.library import find
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.sim import simulate_scenario
 
@@ -103,7 +104,9 @@ def _scenario(
 def _require_memory(scenario: Scenario) -> None:
     for engine in scenario.cluster.engines:
         assert engine.model is not None
-        plan = plan_memory(engine, scenario.models[engine.model], None, _device(scenario, engine.name))
+        model = served_model(engine, scenario.models)
+        assert model is not None
+        plan = plan_memory(engine, model, None, _device(scenario, engine.name))
         if plan.num_blocks < 1 or plan.shortfall_bytes > 0.0:
             need, have = plan.weights_bytes, _device(scenario, engine.name).memory.capacity_bytes
             raise SetupError(f"weights of {need / 1e9:.0f} GB a device leave no room for KV in {have / 1e9:.0f} GB")

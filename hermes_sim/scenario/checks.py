@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hermes_sim.batching import TokenBatching
 from hermes_sim.core.errors import Problem
 from hermes_sim.core.words import did_you_mean, listed
+from hermes_sim.hardware.device import Device
 from hermes_sim.scenario.availability_checks import check_availability
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.engine_checks import Placed, check_engine, engine_notes
+from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.hosting_checks import check_hand_overs, check_hosting, check_stage_routing
 from hermes_sim.scenario.kv_store_checks import check_failing, check_kv_stores, check_retrievals
 from hermes_sim.scenario.names import Hardware
@@ -18,6 +21,7 @@ from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.policy_options import check_routing_options
 from hermes_sim.scenario.retrieval_notes import retrieval_notes
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.tree_checks import check_trees
 from hermes_sim.scenario.waiting_checks import check_waiting
 from hermes_sim.scenario.workload import WorkloadFile
@@ -39,6 +43,9 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
     of_workload += [workload.problem(path, message) for path, message in check_retrievals(scenario)]
     of_workload += [workload.problem(path, message) for path, message in check_trees(scenario)]
+    if scenario.workload.traffic.adapters is not None and not any(engine.lora for engine in scenario.cluster.engines):
+        message = "no engine of the cluster has slots for adapters (lora)"
+        of_workload.append(workload.problem(("traffic", "adapters"), message))
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]
@@ -87,12 +94,25 @@ def placed_engines(hardware: Hardware) -> list[Placed]:
 
 
 def _placed(hardware: Hardware, engine: Engine) -> Placed:
-    model = hardware.models[engine.model] if engine.model is not None else None
+    model = served_model(engine, hardware.models)
     drafting = engine.speculative.draft.model_names() if engine.speculative is not None else ()
     draft = hardware.models[drafting[0]] if drafting else None
     for node in hardware.cluster.nodes:
         if engine.node in (None, node.name) and all(name in node.devices for name in engine.placement):
             profiles = {name: node.devices[name].profile for name in engine.placement}
             devices = {name: hardware.devices[profile] for name, profile in profiles.items()}
-            return Placed(engine, model, devices, draft)
+            if isinstance(engine.batching, TokenBatching):
+                devices = {name: engine_device(whole, engine.placement[name]) for name, whole in devices.items()}
+            return Placed(engine, model, devices, draft, _draft_device(hardware, engine))
     return Placed(engine, model, {}, draft)
+
+
+def _draft_device(hardware: Hardware, engine: Engine) -> Device | None:
+    """What drafts for the engine, if devices of their own do; None where no node has them."""
+    on = engine.speculative.on if engine.speculative is not None else None
+    if on is None:
+        return None
+    for node in hardware.cluster.nodes:
+        if on.node in (None, node.name) and on.device in node.devices:
+            return hardware.devices[node.devices[on.device].profile]
+    return None

@@ -15,21 +15,29 @@ from hermes_sim.core.schema import (
     Fraction,
     GramsPerKwh,
     Name,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    UsdPerKwh,
     name_in,
     not_required,
     one_of,
 )
 from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
+from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
+from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
 from hermes_sim.scenario.availability import Autoscaling, Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
+from hermes_sim.scenario.kv_transfer import KvTransfer
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -51,6 +59,9 @@ class Placement(Description):
     devices: PositiveInt = 1
     cores: PositiveInt | None = None
     """CPU groups: cores of those devices together; all of them if not given."""
+    numa: NumaPolicy | None = None
+    """CPU groups, engines that serve prefill or decode: weights and KV on the NUMA nodes of the engine's own cores
+    (`bind`), or in turn on all of the socket (`interleave`, also if not given). `cores` come in whole nodes first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +83,9 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    collectives: Literal["auto", "ring", "tree", "direct", "in_switch", "hierarchical"] = "auto"
+    """Algorithm of all-reduces over the tensor-parallel group. auto: what is fitted to its links; else direct inside a
+    node, across nodes the quickest of ring, double binary tree, and hierarchical (inside, across, inside)."""
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
@@ -112,7 +126,11 @@ class KvCache(Description):
     needs the blocks; keep: held for it; drop: forgotten, and computed again; offload: to the host and back; auto:
     whichever of these wastes least memory x time at that moment (InferCept, arXiv 2402.01869)."""
     dtype: Dtype | None = None
-    """As the model says if not given."""
+    """As the engine's `quantization` says, else the model, if not given."""
+    scale_group: PositiveInt | None = None
+    """Numbers that share a scale: the key or value of one head if not given, for integers; fp8 has none of its own."""
+    scale_bits: NonNegativeFloat = 32.0
+    """Scale and zero point of such a group."""
     num_gpu_blocks: PositiveInt | None = None
     """Stated number of blocks instead of the memory model."""
     activation_reserve_bytes: Bytes | None = Field(default=None, alias="activation_reserve")
@@ -177,6 +195,9 @@ class Engine(Description):
     """Stage kinds."""
     model: str | None = None
     """Language model, for prefill and decode."""
+    quantization: ServedQuantization | None = None
+    """Formats of the served weights, activations and KV, whatever the checkpoint's: `w4a16`. As the checkpoint if not
+    given."""
     replicas: PositiveInt = 1
     node: str | None = None
     """Node group; may be left out when only one has the device groups of `placement`."""
@@ -194,6 +215,8 @@ class Engine(Description):
     """How tokens spread over the experts of a mixture-of-experts model."""
     speculative: Speculative | None = None
     """No drafts if not given."""
+    lora: Lora | None = None
+    """No adapters if not given: requests that name one get the model as it is."""
     host: Host = Host()
     autoscaling: Autoscaling | None = None
     """All replicas run all the time if not given."""
@@ -228,17 +251,44 @@ class ClusterFile(Description):
     nodes: tuple[NodeGroup, ...] = Field(min_length=1)
     network: str | None = None
     """Link profile between nodes where a node names no uplink."""
+    fabric: Fabric | None = None
+    """Switches between the nodes; the network has full bisection bandwidth if not given."""
     engines: tuple[Engine, ...] = Field(min_length=1)
     kv_stores: tuple[KvStore, ...] = ()
     """Where KV is kept beside the engines; stages of kind `kv_retrieval` name them."""
+    kv_transfer: KvTransfer = KvTransfer()
+    """From prefill to decode where they are served by engines of their own."""
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
+    """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
+    United States pays (EIA, Electric Power Monthly, 2024)."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
+    """Carbon intensity of the electricity."""
+    carbon_by_hour: CarbonByHour | None = None
+    """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_rack(cls, data: Any) -> Any:
+        """KV stores of a rack have the racks of the fabric where they state none of their own."""
+        stores = data.get("kv_stores") if isinstance(data, dict) else None
+        fabric = data.get("fabric") if isinstance(data, dict) else None
+        levels = fabric.get("levels") if isinstance(fabric, dict) else None
+        if not isinstance(stores, list | tuple) or not isinstance(levels, list | tuple) or not levels:
+            return data
+        nodes = levels[0].get("nodes") if isinstance(levels[0], dict) else None
+        if nodes is None:
+            return data
+        of_rack = {"nodes_per_rack": nodes}
+        is_open = [isinstance(one, dict) and one.get("shared_by") == "rack" for one in stores]
+        filled = [{**of_rack, **one} if wide else one for one, wide in zip(stores, is_open, strict=True)]
+        return {**data, "kv_stores": filled}
 
     @property
     def can_change(self) -> bool:

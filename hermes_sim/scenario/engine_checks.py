@@ -13,7 +13,7 @@ from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import GivenLoad, UniformLoad
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
-from hermes_sim.scenario.engine_memory import check_memory
+from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
 from hermes_sim.stages import STAGES
 
 LARGEST_STEP_TOKENS = 1_000_000
@@ -32,6 +32,8 @@ class Placed:
     """By device group of the placement."""
     draft: ModelArchitecture | None = None
     """Language model that drafts, for speculative decoding."""
+    draft_device: Device | None = None
+    """What it runs on, where that is not the engine's own devices."""
 
     @property
     def takes_tokens(self) -> bool:
@@ -46,7 +48,7 @@ class Placed:
 
 def check_engine(placed: Placed) -> Iterator[Finding]:
     """All that is wrong with one engine; memory last, and only where the rest is right."""
-    found = [*_serves(placed), *_batching(placed)]
+    found = [*_serves(placed), *_batching(placed), *_numa(placed)]
     if placed.takes_tokens:
         found += [*_model(placed), *_parallel(placed), *_experts(placed), *_draft(placed), *_dtypes(placed)]
         if isinstance(placed.engine.batching, TokenBatching):
@@ -133,7 +135,8 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    for key, is_set in (("engine_preset", engine.engine_preset), ("speculative", engine.speculative)):
+    token_keys = ("engine_preset", "speculative", "quantization", "lora")
+    for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
     if engine.parallel.dp > 1:
@@ -167,6 +170,21 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
             f"tp {parallel.tp} x pp {parallel.pp}{ranks} makes {parallel.num_devices} devices, "
             f"placement gives a replica {placed.num_devices} {group}",
         )
+
+
+def _numa(placed: Placed) -> Iterator[Finding]:
+    """NUMA nodes are those of a CPU that states them, and of an engine that serves tokens."""
+    for name, placement in placed.engine.placement.items():
+        device = placed.devices.get(name)
+        if placement.numa is None or device is None:
+            continue
+        path = ("placement", name, "numa")
+        if device.kind != "cpu":
+            yield path, f"is for CPUs, {device.name} is a {device.kind}"
+        elif not placed.takes_tokens:
+            yield path, f"is for engines that serve prefill or decode, this one serves {listed(placed.engine.serves)}"
+        elif device.processor is None:
+            yield path, f"{device.name} states no NUMA nodes (processor.numa_nodes)"
 
 
 def _layers(model: ModelArchitecture, parallel: Parallel) -> Iterator[Finding]:
@@ -227,6 +245,8 @@ def _draft(placed: Placed) -> Iterator[Finding]:
     if placed.draft is not None and placed.draft.family in ("encoder", "encoder_decoder"):
         has = "is an encoder" if placed.draft.family == "encoder" else "has an encoder"
         yield ("speculative", "draft", "model"), f"{placed.draft.name} {has}: it drafts no tokens"
+    elif placed.draft is not None and placed.draft_device is not None:
+        yield from check_draft_device(placed.draft, placed.draft_device)
 
 
 def _divisors(number: int) -> str:
@@ -250,5 +270,6 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
 
 def _compute_dtypes(model: ModelArchitecture) -> list[Dtype]:
     """Of the matrix multiplies, each once."""
-    quantization = model.quantization
-    return list(dict.fromkeys([model.weight_dtype, *([quantization.compute_dtype] if quantization else [])]))
+    quantizations = [model.quantization, *model.quantization_by_part.values()]
+    narrow = [quantization.compute_dtype for quantization in quantizations if quantization is not None]
+    return list(dict.fromkeys([model.weight_dtype, *narrow]))

@@ -33,6 +33,9 @@ def _store(cluster: ClusterFile, index: int, store: KvStore) -> Iterator[Finding
     if store.name in names[:index] or store.name in [engine.name for engine in cluster.engines]:
         yield (*path, "name"), f"a second engine or store named {store.name!r}"
     yield from (((*path, *key), message) for key, message in _place(cluster, store))
+    racks = cluster.fabric.nodes_per_rack if cluster.fabric is not None else None
+    if store.nodes_per_rack is not None and racks not in (None, store.nodes_per_rack):
+        yield (*path, "nodes_per_rack"), f"a rack has {racks} nodes in `fabric`, and {store.nodes_per_rack} here"
     if store.evict_to is None:
         return
     lower = next((other for other in cluster.kv_stores if other.name == store.evict_to), None)

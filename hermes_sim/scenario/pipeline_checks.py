@@ -154,8 +154,13 @@ def _retrievals(pipeline: Pipeline) -> Iterator[Finding]:
             name = visited.stage.name
             message = f"{name!r} needs one prefill behind it that waits for nothing else (after: [{name}])"
             yield paths[id(visited.stage)], message
-        elif isinstance(behind[0].stage, ReadBeams):
+            continue
+        if isinstance(behind[0].stage, ReadBeams):
             message = f"{visited.stage.name!r} fetches the prompt of a prefill, not of a search: put a prefill between"
+            yield paths[id(visited.stage)], message
+        encoders = [stages[before].stage.name for before in ancestors(stages)[place] if stages[before].kind == "encode"]
+        if encoders:
+            message = f"{visited.stage.name!r} reads prompts of text: no encoder ({listed(encoders)}) can be before it"
             yield paths[id(visited.stage)], message
 
 

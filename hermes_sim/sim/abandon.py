@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import forget_adapters
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.stretch import settle
@@ -81,6 +82,8 @@ def forget(state: Any, e: int) -> None:
             state.block_children[e, block] = 0
     for client in range(state.client_inside.shape[1]):
         state.client_inside[e, client] = 0
+    if state.max_adapters[e] > 0:
+        forget_adapters(state, e)
     state.num_swapped_blocks[e] = 0
     state.pending_swaps[e] = 0
     state.pending_copies[e] = 0

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
 from hermes_sim.batching.while_waiting import take_up
-from hermes_sim.core.compiled import compiled
+from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
-from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
+from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE
 from hermes_sim.sim.samples import fork_samples, push_branches
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
 from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
@@ -224,7 +224,7 @@ def add_load(state: Any, e: int, row: int) -> None:
 @compiled
 def wake(state: Any, e: int, time_s: float) -> None:
     """Something changed at time_s: the engine may be able to begin a step."""
-    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS:
+    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS or state.draft_devices[e] > 0:
         state.now_s[e] = max(state.now_s[e], time_s)
         set_next_start(state, e)
 
@@ -240,9 +240,26 @@ def next_action(state: Any, group: int) -> Any:
 
 
 @compiled
+def only_watched(state: Any) -> int:
+    """The one group that anybody outside waits for; -1 if there are none or several."""
+    found = -1
+    for group in range(state.group_first.size):
+        if is_watched(state, group):
+            if found >= 0:
+                return -1
+            found = group
+    return found
+
+
+@compiled
 def run_groups(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
     """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
     num_groups = state.group_first.size
+    if not everything:
+        lone = only_watched(state)
+        if lone >= 0:  # nobody else puts anything out: nothing limits it but the horizon
+            advance(state, lone, horizon_s, rank, np.inf, np.inf)
+            return state.outbox_count[0]
     progress = True
     while progress and state.outbox_count[0] == 0:
         progress = False
@@ -314,23 +331,84 @@ def launch_decided(state: Any, e: int, decisions: Any, time_s: float) -> int:
 
 @compiled
 def arrive(state: Any, first: int, last: int) -> None:
-    """Arrivals that were laid out before the run (sim/bulk_arrivals.py): route and push, one after the other."""
+    """Arrivals that were laid out before the run (sim/bulk_arrivals.py): route and push, one after the other.
+
+    Stages that wait for others begin in between, when those have ended.
+    """
     for number in range(first, last):
         time_s = state.bulk_time_s[number]
-        row = np.int64(state.bulk_row[number])
-        plan = state.bulk_plan[number]
-        candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
-        e = candidates[0]
-        if candidates.size > 1:
-            if state.plan_reads_loads[plan] != 0:
-                for engine in candidates:
-                    pull(state, engine, time_s, ARRIVAL)
-            turn = state.plan_turns[plan]
-            state.plan_turns[plan] += 1
-            draw = state.bulk_draw[number]
-            e = choose_by_number(state, state.plan_router[plan], candidates, row, turn, draw, state.plan_options[plan])
-        pull(state, e, time_s, ARRIVAL)
-        add_visit(state, e, state.first_queue[e], row, time_s)
+        plan = np.int64(state.bulk_plan[number])
+        if state.row_plan.size > 1:
+            hand_on(state, time_s, ARRIVAL)
+        begin_visit(state, plan, np.int64(state.bulk_row[number]), state.bulk_draw[number], time_s, ARRIVAL)
+
+
+@compiled
+def begin_visit(state: Any, plan: int, row: int, draw: float, time_s: float, rank: int) -> None:
+    """A visit is routed by the plan of its stage and joins the line there."""
+    candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
+    e = candidates[0]
+    if candidates.size > 1:
+        if state.plan_reads_loads[plan] != 0:
+            for engine in candidates:
+                pull(state, engine, time_s, rank)
+        turn = state.plan_turns[plan]
+        state.plan_turns[plan] += 1
+        e = choose_by_number(state, state.plan_router[plan], candidates, row, turn, draw, state.plan_options[plan])
+    pull(state, e, time_s, rank)
+    add_visit(state, e, state.plan_queues[plan, e], row, time_s)
+
+
+@compiled
+def hand_on(state: Any, horizon_s: float, rank: int) -> None:
+    """Begin the next stage of every visit that ends before (horizon_s, rank), in order of time, engine and row."""
+    while True:
+        first = first_hand_off(state)
+        head_s = horizon_s
+        head_rank = rank
+        if first >= 0 and (state.hand_off_time_s[first], HAND_OFF) < (horizon_s, rank):
+            head_s = state.hand_off_time_s[first]
+            head_rank = HAND_OFF
+        run_groups(state, head_s, head_rank, False)
+        if state.outbox_count[0] > 0:
+            keep_hand_offs(state)
+            continue
+        if head_rank != HAND_OFF or first < 0:
+            return
+        row = np.int64(state.hand_off_row[first]) + 1
+        last = state.num_hand_offs[0] - 1
+        state.hand_off_time_s[first] = state.hand_off_time_s[last]
+        state.hand_off_row[first] = state.hand_off_row[last]
+        state.num_hand_offs[0] = last
+        begin_visit(state, np.int64(state.row_plan[row]), row, state.row_draw[row], head_s, HAND_OFF)
+        keep_hand_offs(state)
+
+
+@compiled
+def first_hand_off(state: Any) -> int:
+    """Which of those that have ended comes first; -1: there is none."""
+    best = -1
+    for place in range(state.num_hand_offs[0]):
+        row = np.int64(state.hand_off_row[place])
+        if best < 0:
+            best = place
+            continue
+        other = np.int64(state.hand_off_row[best])
+        own = (state.hand_off_time_s[place], np.int64(state.row_engine[row]), row)
+        if own < (state.hand_off_time_s[best], np.int64(state.row_engine[other]), other):
+            best = place
+    return best
+
+
+@compiled
+def keep_hand_offs(state: Any) -> None:
+    """Visits that the engines have ended wait for their turn."""
+    for place in range(state.outbox_count[0]):
+        number = state.num_hand_offs[0]
+        state.hand_off_time_s[number] = state.outbox_time_s[place]
+        state.hand_off_row[number] = state.outbox_row[place]
+        state.num_hand_offs[0] = number + 1
+    state.outbox_count[0] = 0
 
 
 RUN_WATCHED = 0
@@ -343,9 +421,10 @@ ACT = 6
 APPLY = 7
 ARRIVE = 8
 ABANDON = 9
+HAND_ON = 10
 
 
-@compiled
+@compiled_entry
 def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> int:
     """The one way from Python into the engines, so that the step loop is compiled into one function only."""
     if operation <= RUN_ALL:
@@ -361,6 +440,9 @@ def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int
         return launch_decided(state, e, numbers, time_s)
     if operation == ARRIVE:
         arrive(state, e, row)
+        return 0
+    if operation == HAND_ON:
+        hand_on(state, time_s, rank)
         return 0
     pull(state, e, time_s, rank)
     if operation == ABANDON:
@@ -408,6 +490,11 @@ def fail(handle: Any, e: int, time_s: float, rank: int, num_rows: int) -> IntArr
 def push_arrivals(handle: Any, first: int, last: int) -> None:
     """Route and push the arrivals number `first` to `last` - 1 of those laid out in state.bulk_row."""
     enter(handle, ARRIVE, NO_ENGINES, first, 0, last, 0.0, 0)
+
+
+def hand_on_all(handle: Any) -> None:
+    """Begin all stages that wait for others, after the last arrival."""
+    enter(handle, HAND_ON, NO_ENGINES, 0, 0, 0, np.inf, SCHEDULING)
 
 
 def act(handle: Any, group: int) -> None:

@@ -11,6 +11,7 @@ from hermes_sim.sim.collect_kv_stores import kv_store_table
 from hermes_sim.sim.collect_links import link_table
 from hermes_sim.sim.collect_operators import operator_table
 from hermes_sim.sim.collect_requests import request_table
+from hermes_sim.sim.collect_speculation import book_messages
 from hermes_sim.sim.collect_stages import stage_rows
 from hermes_sim.sim.collect_timeline import timeline_of
 from hermes_sim.sim.collect_visits import visit_table
@@ -26,6 +27,7 @@ def collect(coordinator: Coordinator) -> RunTables:
     lowered, state = coordinator.lowered, coordinator.state
     duration_s = run_duration_s(coordinator)
     check_laws(coordinator)
+    book_messages(coordinator)
     timeline = timeline_of(lowered, duration_s)
     stages = stage_rows(lowered)
     visits = visit_table(coordinator, stages)

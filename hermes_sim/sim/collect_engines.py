@@ -7,8 +7,14 @@ import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
 from hermes_sim.hardware.device import Device
+from hermes_sim.sim.collect_costs import engine_costs
 from hermes_sim.sim.collect_numbers import mean_numbers
-from hermes_sim.sim.collect_speculation import speculation_speedup
+from hermes_sim.sim.collect_speculation import (
+    draft_columns,
+    drafting_cost_usd,
+    drafting_energy_j,
+    speculation_speedup,
+)
 from hermes_sim.sim.collect_timeline import Timeline, over, share
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
@@ -45,6 +51,9 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
     busy_j = (seconds * state.power_w).sum(axis=1)
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
+    energy_j = busy_j + idle_j + drafting_energy_j(lowered, on_s)
+    costs = engine_costs(lowered, timeline, energy_j, on_s)
+    costs["cost_usd"] = costs["cost_usd"] + drafting_cost_usd(lowered, on_s)
     drafted, accepted = state.total_drafted, state.total_accepted
     looked_up, hit = state.total_looked_up_blocks, state.total_hit_blocks
     decodes = (state.total_decode_tokens - drafted).astype(float)
@@ -82,6 +91,9 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "num_dropped_waits": state.total_dropped.copy(),
         "num_offloaded_waits": state.total_offloaded.copy(),
         "kept_block_s": state.kept_block_s.copy(),
+        "num_adapter_loads": state.total_adapter_loads.copy(),
+        "num_adapter_hits": state.total_adapter_hits.copy(),
+        "adapter_hit_frac": share(state.total_adapter_hits, state.total_adapter_hits + state.total_adapter_loads),
         "num_drafted_tokens": drafted.copy(),
         "num_accepted_tokens": accepted.copy(),
         "acceptance_frac": share(accepted, drafted),
@@ -93,8 +105,9 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "peak_kv_used_frac": over(state.peak_used_blocks.astype(float), state.num_blocks.astype(float)),
         "tokenizer_utilization_frac": tokenizers,
         "detokenizer_utilization_frac": detokenizers,
-        "energy_j": busy_j + idle_j,
-        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0,
+        **draft_columns(lowered, on_s),
+        "energy_j": energy_j,
+        **costs,
     }
 
 

@@ -102,7 +102,8 @@ def written(coordinator: Coordinator, stages: Sequence[StageRows], finish_s: Flo
     searched_s = np.full(number, np.nan)
     for one in language_model_passes(stages):
         requests = one.head.requests
-        head_end_s = finish_s[one.head.rows]
+        # the first token is there, or comes with the prompt's KV
+        head_end_s = finish_s[one.head.rows] + coordinator.hand_over.first_token_delay_s[one.head.rows]
         messages_s = message_s[state.row_engine[one.head.rows]]
         before = np.zeros(len(head_end_s), np.int64)
         starts_s = head_end_s

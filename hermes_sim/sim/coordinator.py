@@ -16,6 +16,7 @@ from hermes_sim.sim.bulk_arrivals import can_be_laid_out, push_all_arrivals
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.disaggregated import HandOver
 from hermes_sim.sim.dispatch import Dispatch
+from hermes_sim.sim.embeddings import Embeddings
 from hermes_sim.sim.ends import Ends
 from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
@@ -30,6 +31,7 @@ from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
 from hermes_sim.sim.retries import Retries
 from hermes_sim.sim.status import FAILED, REJECTED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
+from hermes_sim.sim.step_traffic import StepTraffic
 from hermes_sim.sim.tokenizing import Tokenizing
 from hermes_sim.sim.traffic import TrafficSource
 from hermes_sim.sim.visits import Visits
@@ -45,7 +47,9 @@ class Coordinator:
         self.state = lowered.state
         self.handle = lowered.state.handle
         self.clock = Clock()
-        self.flows = Flows(self.clock, lowered.network.links)
+        self.is_exact = lowered.scenario.exact_steps or steps
+        traffic = StepTraffic(lowered, self.clock, is_exact=self.is_exact) if lowered.shared_links.listeners else None
+        self.flows = Flows(self.clock, lowered.network.links, lowered.network, traffic)
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         """[num_requests] of sim/status.py."""
@@ -54,10 +58,11 @@ class Coordinator:
         self.step_log = StepLog(lowered) if steps else None
         self.traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self.traffic.arrival_s
-        self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
+        encodes = any(stage.encoded_by for plan in lowered.pipelines for stage in plan.stages)
+        self.embeddings = Embeddings(self, self.flows) if encodes else None
         stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
         self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
         self.admission = Admission(self)
@@ -71,10 +76,10 @@ class Coordinator:
         self._is_laid_out = False
         if self.is_exact:
             return
-        if self._is_watched():
-            self.clock.before_step = self._bring_up_to_head
-        elif self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
+        if self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
             self._is_laid_out = can_be_laid_out(lowered, self.admission.capacity)
+        if not self._is_laid_out and self._is_watched():
+            self.clock.before_step = self._bring_up_to_head
 
     # ----- the run
 
@@ -160,7 +165,7 @@ class Coordinator:
         if self.retrievals is not None and self.retrievals.waits(event.subject):
             self.retrievals.on_granted(event.subject)
         else:
-            self.hand_over.send(event.subject)
+            self.hand_over.on_granted(event.subject, float(self.clock.now))
 
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""

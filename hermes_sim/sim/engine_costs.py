@@ -8,6 +8,7 @@ from hermes_sim.batching import TokenBatching
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.network import GroupLink
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.perf.adapters import AdapterCost, adapter_cost
 from hermes_sim.perf.block_traffic import copy_block_seconds, num_swap_blocks, swap_block_seconds
 from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.drafts import DraftCost, DraftKind, build_draft_cost
@@ -15,7 +16,7 @@ from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost, build_llm_cost
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_memory import plan_memory
-from hermes_sim.scenario.speculative import DraftHeads, DraftModel, Speculative
+from hermes_sim.scenario.speculative import Draft, DraftHeads, DraftModel, MedusaHeads, Speculative
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Links:
     """All devices of the replica, every rank's."""
     host_bytes_per_s: float
     """Each device to the host's memory; 0 where nothing is swapped."""
+    adapters_bytes_per_s: float = 0.0
+    """From where the adapters lie to each device; 0 where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class EngineCosts:
     copy_block_s: float
     offload_blocks: int
     """Room on the host for the KV of requests that are away."""
+    adapters: AdapterCost | None
+    """None: the engine has no slots for any."""
+    adapter_load_s: float
+    memory_share_frac: float = 1.0
+    """Of its devices' bandwidth that the engine can draw alone."""
 
 
 def build_engine_costs(
@@ -63,8 +71,12 @@ def build_engine_costs(
     assert isinstance(engine.batching, TokenBatching)
     cost = build_cost(engine, model, device, links, longest_sequence)
     draft = None
-    if engine.speculative is not None:
+    if engine.speculative is not None and engine.speculative.on is None:
         draft = build_draft(engine, engine.speculative, cost, draft_model, device, links.tensor)
+    adapters = build_adapters(engine, model, device)
+    load_s = 0.0
+    if adapters is not None:  # every device gets its part at the same time
+        load_s = adapters.weight_bytes / engine.parallel.pp / links.adapters_bytes_per_s
     return EngineCosts(
         plan=plan,
         cost=cost,
@@ -73,7 +85,15 @@ def build_engine_costs(
         swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if uses_host(engine) else 0.0,
         copy_block_s=copy_block_seconds(plan.block_bytes, device),
         offload_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if offloads(engine) else 0,
+        adapters=adapters,
+        adapter_load_s=load_s,
     )
+
+
+def build_adapters(engine: Engine, model: ModelArchitecture, device: Device) -> AdapterCost | None:
+    """What low-rank adapters cost in a step."""
+    lora = engine.lora
+    return None if lora is None else adapter_cost(model, device, lora.targets, lora.rank, engine.parallel.tp)
 
 
 def swaps(engine: Engine) -> bool:
@@ -129,7 +149,7 @@ def build_cost(
         sort_bytes_per_logit=host.sort_bytes_per_logit if host.sampling == "top_p" else 0.0,
         sort_cycles_per_logit=host.sort_cycles_per_logit if host.sampling == "top_p" else 0.0,
         kernels=parallel.kernels,
-        collectives=group_collectives(links.tensor, links.experts, parallel.kernels),
+        collectives=group_collectives(links.tensor, links.experts, parallel.kernels, parallel.collectives),
         sequence_parallel=parallel.sequence_parallel,
         comm_overlap_frac=parallel.comm_overlap_frac,
     )
@@ -151,10 +171,11 @@ def build_draft(
         kind=draft_kind(speculative),
         draft_model=draft_model,
         layers_frac=layers_frac(speculative),
+        num_heads=speculative.num_draft_tokens,
         tp_bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
         tp_latency_s=link.latency_s,
         kernels=engine.parallel.kernels,
-        collectives=group_collectives(link, link, engine.parallel.kernels),
+        collectives=group_collectives(link, link, engine.parallel.kernels, engine.parallel.collectives),
         max_tokens=len(cost.linear) - 1,
         max_seqs=engine.batching.max_num_seqs,
         max_draft_tokens=max_draft_tokens(engine),
@@ -165,9 +186,8 @@ def build_draft(
 
 def draft_kind(speculative: Speculative) -> DraftKind:
     """As the cost model names it."""
-    if isinstance(speculative.draft, DraftModel):
-        return "model"
-    return "heads" if isinstance(speculative.draft, DraftHeads) else "ngram"
+    kinds: dict[type[Draft], DraftKind] = {DraftModel: "model", DraftHeads: "heads", MedusaHeads: "medusa"}
+    return kinds.get(type(speculative.draft), "ngram")
 
 
 def layers_frac(speculative: Speculative) -> float:
@@ -185,7 +205,7 @@ def draft_model_name(engine: Engine) -> str | None:
 def max_draft_tokens(engine: Engine) -> int:
     """Most drafts of one sequence in one step."""
     speculative = engine.speculative
-    return 0 if speculative is None else speculative.num_draft_tokens * speculative.tree_width
+    return 0 if speculative is None else speculative.nodes[-1]
 
 
 def most_blocks(engine: Engine, plan: MemoryPlan, num_tokens: int) -> int:

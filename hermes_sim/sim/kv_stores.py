@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.hardware.network import Endpoint, Network, PhysicalLink, Route
+from hermes_sim.hardware.network import Endpoint, Network, PhysicalLink, Route, through
 from hermes_sim.hardware.node import NodeGroup
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.sim.flows import Flows
@@ -127,17 +127,6 @@ class KvStores:
     def _count_written(instance: Instance, num_chunks: int, num_bytes: float) -> None:
         instance.num_written_chunks += num_chunks
         instance.written_bytes += num_bytes
-
-
-def through(route: Route, link: PhysicalLink) -> Route:
-    """The route and one more link, which all of the transfer crosses."""
-    return replace(
-        route,
-        link_ids=(*route.link_ids, link.id),
-        share_frac=(*route.share_frac, 1.0),
-        latency_s=route.latency_s + link.latency_s,
-        bandwidth_bytes_per_s=min(route.bandwidth_bytes_per_s, link.bandwidth_bytes_per_s),
-    )
 
 
 class Places:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
-from hermes_sim.sim.pricing import HOST, MEMORY, SHORTEST_STEP_S, total_s
+from hermes_sim.sim.pricing import COMPUTE, HOST, MEMORY, NETWORK, SHORTEST_STEP_S, total_s
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, TOKENS
 
 
@@ -90,9 +90,17 @@ def step_seconds(state: Any, e: int, lane: int) -> float:
         return total_s(seconds)
     duration_s = time_s - state.lane_start_s[e, lane] - state.lane_held_s[e, lane]
     if state.group_contended[state.group_of[e]] != 0 and state.lane_retimed[e, lane] != 0:
-        # what the others' traffic cost is time limited by memory
-        seconds[MEMORY] += duration_s - total_s(seconds)
+        seconds[bound_by(state, e, lane)] += duration_s - total_s(seconds)
     return duration_s
+
+
+@compiled
+def bound_by(state: Any, e: int, lane: int) -> int:
+    """What a step that others slowed waited for: the resource that slowed it last."""
+    column = state.lane_bound[e, lane]
+    if column >= state.group_first_link[state.group_of[e]]:
+        return NETWORK
+    return COMPUTE if column == state.device_column[e] else MEMORY
 
 
 @compiled

@@ -13,7 +13,8 @@ from hermes_sim.routing import RoutingConfig
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
-from hermes_sim.scenario.visited import Visited
+from hermes_sim.scenario.visited import Visited, ancestors
+from hermes_sim.sim.embeddings import encoders_before
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.sim.sequences import goes_on_as, sequence_from
 from hermes_sim.stages.decode import Decode
@@ -70,6 +71,8 @@ class StagePlan:
     """KV retrieval: the stage whose end is that of the pass which begins with that prefill."""
     written_by: tuple[int, int] | None = None
     """Last stage of a pass whose KV is written to stores then: the retrieval before the pass, and its prefill."""
+    encoded_by: tuple[int, ...] = ()
+    """Prefill: the encoders whose vectors it is the first to read."""
 
     @property
     def may_split(self) -> bool:
@@ -134,6 +137,7 @@ def plan_pipeline(
     """Successors, candidates and routers of every stage."""
     successors = [tuple(n for n, later in enumerate(stages) if place in later.after) for place in range(len(stages))]
     candidates = [candidates_of(scenario, visited.stage, replicas) for visited in stages]
+    before = ancestors(stages)
     plans = []
     for place, visited in enumerate(stages):
         stage = visited.stage
@@ -166,6 +170,7 @@ def plan_pipeline(
                 prefill=retrieved_for(stages, place),
                 last_of_pass=last_of_pass(stages, place),
                 written_by=written_by(stages, place),
+                encoded_by=encoders_before(stages, place, before),
             )
         )
     check_samples(name, plans)

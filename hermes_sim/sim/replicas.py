@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,14 @@ from hermes_sim.models.parameters import kv_bytes_per_token
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.engine_device import engine_device
+from hermes_sim.scenario.remote_drafts import DraftDevices
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.workload import stage_kind
 from hermes_sim.sim.engine_costs import EngineCosts, Links, build_engine_costs, draft_model_name, most_blocks, uses_host
 from hermes_sim.sim.lengths import Lengths
+from hermes_sim.sim.remote_drafts import RemoteDrafts, build_remote_drafts, drafting_cost
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,14 +57,23 @@ class Replica:
     model: ModelArchitecture | None
     costs: EngineCosts | None
     """Of a token engine."""
+    remote_drafts: RemoteDrafts | None
+    """Where devices of their own make its drafts."""
     idle_w: float
     power_w: FloatArray
     """[4] while limited by compute, memory, network, host."""
     price_usd_per_h: float
+    """Rent, or capital written off, of its devices."""
+    is_owned: bool
+    """Its electricity is paid for beside the price."""
 
     @property
     def num_devices(self) -> int:
         return len(self.endpoints)
+
+    @property
+    def num_draft_devices(self) -> int:
+        return 0 if self.remote_drafts is None else self.remote_drafts.num_devices
 
     @property
     def plan(self) -> MemoryPlan | None:
@@ -81,6 +94,8 @@ class ReplicaBuilder:
         self._nodes = {node.name: node for node in scenario.cluster.nodes}
         self._known: dict[tuple[str, Links, float], EngineCosts] = {}
         self._beside_bytes: dict[Endpoint, float] = {}
+        self._draft_endpoints: dict[str, list[list[Endpoint]]] = {}
+        self._draft_costs: dict[str, LlmCost] = {}
 
     def build(self) -> Iterator[Replica]:
         """All engine instances, in the order of the cluster file; the ranks of a replica one after the other."""
@@ -89,6 +104,9 @@ class ReplicaBuilder:
         for engine in self._scenario.cluster.engines:
             wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
             placed.append((engine, slots.allocate_replicas(engine.node, wants, engine.replicas)))
+            if (on := draft_devices(engine)) is not None:
+                drafting = slots.allocate_replicas(on.node, {on.device: (on.count, None)}, engine.replicas)
+                self._draft_endpoints[engine.name] = drafting
         self._beside_bytes = bytes_of_jobs(self._scenario, placed)
         for engine, replicas in placed:
             for number, endpoints in enumerate(replicas):
@@ -104,6 +122,7 @@ class ReplicaBuilder:
         cores = engine.placement[own[0].device_group].cores or device.num_cores * len(endpoints)
         share = cores / (device.num_cores * len(endpoints))
         costs = self._costs(engine, own, endpoints) if isinstance(engine.batching, TokenBatching) else None
+        drafts = self._remote_drafts(engine, number, own)
         power = device.power
         bound = np.array(
             [power.compute_bound_frac, power.memory_bound_frac, power.network_bound_frac, power.host_bound_frac]
@@ -117,12 +136,24 @@ class ReplicaBuilder:
             device=device,
             num_cores=cores // num_ranks,
             link=self._link(engine, own),
-            model=self._scenario.models[engine.model] if engine.model is not None else None,
+            model=served_model(engine, self._scenario.models),
             costs=costs,
+            remote_drafts=drafts,
             idle_w=power.idle_w * len(own) * share,
             power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
-            price_usd_per_h=device.price_usd_per_h * len(own) * share,
+            price_usd_per_h=device.usd_per_h * len(own) * share,
+            is_owned=device.ownership is not None,
         )
+
+    def _remote_drafts(self, engine: Engine, number: int, own: Sequence[Endpoint]) -> RemoteDrafts | None:
+        model = draft_model_name(engine)
+        if engine.name not in self._draft_endpoints or model is None:
+            return None
+        endpoints = self._draft_endpoints[engine.name][number]
+        device = self._device(endpoints[0])
+        if engine.name not in self._draft_costs:
+            self._draft_costs[engine.name] = drafting_cost(engine, self._scenario.models[model], device)
+        return build_remote_drafts(engine, self._draft_costs[engine.name], device, self._network, endpoints, own[0])
 
     def _link(self, engine: Engine, own: Sequence[Endpoint]) -> GroupLink:
         """Of a tensor-parallel group; of all devices of a job engine, which may also work each for itself, unlinked."""
@@ -134,7 +165,8 @@ class ReplicaBuilder:
             return self._network.tp_link(own[:1])
 
     def _costs(self, engine: Engine, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> EngineCosts:
-        if engine.model is None:
+        model = served_model(engine, self._scenario.models)
+        if model is None:
             raise SimulationError(f"engine '{engine.name}' serves tokens but names no model")
         assert isinstance(engine.batching, TokenBatching)
         tensor = self._network.tp_link(own[: engine.parallel.tp])
@@ -143,20 +175,25 @@ class ReplicaBuilder:
             pipeline=self._network.pp_link(own, engine.parallel.tp),
             experts=tensor if engine.parallel.dp == 1 else self._network.tp_link(endpoints),
             host_bytes_per_s=self._host_bandwidth(engine, own) if uses_host(engine) else 0.0,
+            adapters_bytes_per_s=self._adapters_bandwidth(engine, own),
         )
         beside_bytes = max(self._beside_bytes.get(endpoint, 0.0) for endpoint in own)
         key = (engine.name, links, beside_bytes)  # a replica over two nodes has other links than its twins
         if key not in self._known:
             draft = draft_model_name(engine)
-            self._known[key] = build_engine_costs(
+            whole = self._device(own[0])
+            device = engine_device(whole, engine.placement[own[0].device_group])
+            costs = build_engine_costs(
                 engine,
-                self._scenario.models[engine.model],
+                model,
                 self._scenario.models[draft] if draft is not None else None,
-                self._device(own[0]),
+                device,
                 links,
                 self._longest_sequence,
                 beside_bytes,
             )
+            share = device.memory.bandwidth_bytes_per_s / whole.memory.bandwidth_bytes_per_s
+            self._known[key] = replace(costs, memory_share_frac=share)
         costs = self._known[key]
         if beside_bytes > 0.0 and costs.plan.num_blocks < 1:
             kept = format_quantity(beside_bytes, "bytes")
@@ -166,16 +203,24 @@ class ReplicaBuilder:
     def _device(self, endpoint: Endpoint) -> Device:
         return self._scenario.devices[self._nodes[endpoint.node_group].devices[endpoint.device_group].profile]
 
+    def _adapters_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
+        """From where the adapters lie to each device [bytes/s]; the slowest's. 0 without adapters."""
+        if engine.lora is None:
+            return 0.0
+        group = engine.lora.adapters_on
+        return min(self._way_to_host(engine, endpoint, group) for endpoint in endpoints)
+
     def _host_bandwidth(self, engine: Engine, endpoints: Sequence[Endpoint]) -> float:
         """What each device reaches to the host's memory [bytes/s]: its best way to a CPU of its node; the slowest's."""
         return min(self._way_to_host(engine, endpoint) for endpoint in endpoints)
 
-    def _way_to_host(self, engine: Engine, endpoint: Endpoint) -> float:
+    def _way_to_host(self, engine: Engine, endpoint: Endpoint, wanted: str | None = None) -> float:
+        """To the best processor of its node, or device of the group `wanted`."""
         if self._device(endpoint).kind == "cpu":
             return self._device(endpoint).memory.bandwidth_bytes_per_s
         ways = []
         for name, group in self._nodes[endpoint.node_group].devices.items():
-            if self._scenario.devices[group.profile].kind != "cpu":
+            if name != wanted and (wanted is not None or self._scenario.devices[group.profile].kind != "cpu"):
                 continue
             for index in range(group.count):
                 host = Endpoint(endpoint.node_group, endpoint.node_index, name, index)
@@ -185,10 +230,15 @@ class ReplicaBuilder:
                     continue
         if not ways:
             raise SimulationError(
-                f"engine '{engine.name}' sends KV to the host, but no CPU of node '{endpoint.node_group}' is linked "
+                f"engine '{engine.name}' wants the host's memory, but no CPU of node '{endpoint.node_group}' is linked "
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
+
+
+def draft_devices(engine: Engine) -> DraftDevices | None:
+    """Devices of their own that make the drafts of an engine."""
+    return None if engine.speculative is None else engine.speculative.on
 
 
 def bytes_of_jobs(
@@ -225,17 +275,22 @@ def num_lanes(engine: Engine) -> int:
     return 2 if engine.batching.async_scheduling else engine.parallel.pp
 
 
-def engine_groups(replicas: Sequence[Replica]) -> list[list[int]]:
-    """Engines that move together: those that share a device compete for its memory bandwidth, ranks keep in step."""
+def engine_groups(replicas: Sequence[Replica], links: Sequence[Collection[int]] = ()) -> list[list[int]]:
+    """Engines that move together: those that share a device or a link compete for it, ranks keep in step.
+
+    links: [num_engines] that tie each to others; none if not given.
+    """
     owner: dict[Hashable, int] = {}
     members: dict[int, list[int]] = {}
     for e, replica in enumerate(replicas):
         ties: list[Hashable] = [*replica.endpoints, (replica.engine.name, replica.number)]
+        ties += links[e] if links else ()
         found = sorted({owner[tie] for tie in ties if tie in owner})
         target = found[0] if found else e
         for other in found[1:]:
             members[target] += members.pop(other)
-        owner.update((tie, target) for tie in owner if owner[tie] in found)
+        if len(found) > 1:
+            owner.update((tie, target) for tie in owner if owner[tie] in found)
         owner.update(dict.fromkeys(ties, target))
         members.setdefault(target, []).append(e)
     return [sorted(members[key]) for key in sorted(members)]

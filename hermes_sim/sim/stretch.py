@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import adapter_seconds, count_running_adapters
 from hermes_sim.batching.batch import (
     DECODE_CONTEXT_SUM,
     NUM_DECODE_TOKENS,
@@ -26,7 +27,7 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.step_kernel import decode_seconds
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
-from hermes_sim.sim.pricing import SHORTEST_STEP_S
+from hermes_sim.sim.pricing import SHORTEST_STEP_S, link_wait_s
 from hermes_sim.sim.ranks import STEP_DONE
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
@@ -108,6 +109,9 @@ def open_run(state: Any, e: int) -> None:
     state.stretch_charged[e] = 0
     state.stretch_ticks[e] = 0
     state.decodes_left_out[e] = 0
+    if state.max_adapters[e] > 0:
+        with_adapter = count_running_adapters(state, e)
+        state.stretch_adapter_s[e] = adapter_seconds(state, e, with_adapter, state.num_running_adapters[e])
 
 
 @compiled
@@ -166,6 +170,8 @@ def stretch(
         state.cost_decode_linear[kind, number, 2] + state.cost_sampled[kind, number, 2],
         state.cost_decode_linear[kind, number, 3] + state.cost_sampled[kind, number, 3],
     )
+    is_limited = state.links_limited[e] != 0
+    adapter_s = state.stretch_adapter_s[e]
     num_blocks = state.num_blocks[e]
     num_free = state.num_free_blocks[e]
     sums = read_sums(state, e)
@@ -183,9 +189,15 @@ def stretch(
         if num_needed > num_free:
             break
         step_s = decode_seconds(tokens_s, attention, number, context_sum, context_max)
+        if adapter_s > 0.0:
+            step_s = (step_s[0], step_s[1] + adapter_s, step_s[2], step_s[3])
         duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break
+        if is_limited:
+            wait_s = link_wait_s(state, e, number, duration_s)
+            step_s = (step_s[0], step_s[1], step_s[2] + wait_s, step_s[3])
+            duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         seconds = step_s
         end_s = time_s + duration_s
         num_free -= num_needed

@@ -50,7 +50,21 @@ class Visits:
         if plan.stage.runs_on == "tokens":
             if not coordinator.admission.admits(request, plan, engine, row, time_s):
                 return
-            if self._any_tokenizers and coordinator.tokenizing.is_first(engine, row, time_s):
+
+            def go_on(at_s: float, at_rank: int) -> None:
+                self._enter(plan, place, engine, row, at_s, at_rank)
+
+            if plan.may_split and coordinator.hand_over.waits_for_room(request, plan, row, time_s, rank, go_on):
+                return
+        self._enter(plan, place, engine, row, time_s, rank)
+
+    def _enter(self, plan: StagePlan, place: int, engine: int, row: int, time_s: float, rank: int) -> None:
+        """Into the line of the engine that was chosen, behind vectors of encoders or by way of its tokenisers."""
+        if plan.stage.runs_on == "tokens":
+            embeddings = self._coordinator.embeddings
+            if plan.encoded_by and embeddings is not None and embeddings.are_first(plan, place, engine, row, time_s):
+                return
+            if self._any_tokenizers and self._coordinator.tokenizing.is_first(engine, row, time_s):
                 return
         self.push(engine, plan.queues[engine], row, time_s, rank)
 

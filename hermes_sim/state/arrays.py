@@ -41,11 +41,11 @@ NUM_SHARES = 6
 ENERGY = 4
 ENGINE_TIME = 5
 
-NUM_RESOURCES = 3
-"""Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
-assigned, so only the memory column is ever above zero today."""
+DEVICE_COLUMNS = 2
+"""Columns of a demand vector for each set of devices that engines of a group share, compute and memory; after those of
+all sets, one for each link that engines of the group, or transfers beside them, share. Shares of what there is."""
 
-BATCH_SIZE = 16
+BATCH_SIZE = 19
 """Numbers that describe a batch (batching/batch.py)."""
 
 # Columns of the timeline: what an engine has done since the start.
@@ -145,9 +145,34 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "draft_cost_kind": (_I8, ("engines",), -1),
     "draft_step_s": (_F8, ("engines",), 0.0),
     "speculative_seed": (_I8, ("engines",), 0),
+    "draft_nodes": (_I8, ("engines", "tree_depths"), 0),  # of a tree without a width: nodes up to each depth
+    "draft_one_pass": (_I8, ("engines",), 0),  # all positions come from one pass
+    # -- drafts made on devices of their own (sim/draft_rounds.py)
+    "draft_devices": (_I8, ("engines",), 0),  # 0: the engine's own devices draft
+    "draft_chunk_tokens": (_I8, ("engines",), 1),  # of a prompt, in one pass
+    "draft_up_s": (_F8, ("engines",), 0.0),  # a message to the engine, and beside it
+    "draft_up_per_token_s": (_F8, ("engines",), 0.0),
+    "draft_down_s": (_F8, ("engines",), 0.0),
+    "draft_stop_wrong": (_F8, ("engines",), 0.0),  # drafting stops before a position that will be rejected
+    "draft_stop_right": (_F8, ("engines",), 0.0),  # before one that would be accepted
+    "pre_drafting": (_I8, ("engines",), 0),  # batching/speculation.py
+    "pre_draft_exit": (_F8, ("engines",), 1.0),  # share of a step after which its early result leaves
+    "pre_draft_right": (_F8, ("engines",), 0.0),  # share of early results that are final
+    "draft_power_w": (_F8, ("engines", "four"), 0.0),  # of one device
+    "max_adapters": (_I8, ("engines",), 0),  # slots for low-rank adapters; 0: none
+    "adapter_step_s": (_F8, ("engines",), 0.0),  # kernels of a step with adapters
+    "adapter_weight_s": (_F8, ("engines",), 0.0),  # reading one adapter's weights
+    "adapter_token_s": (_F8, ("engines",), 0.0),
+    "adapter_load_s": (_F8, ("engines",), 0.0),
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "device_column": (_I8, ("engines",), 0),  # compute; memory follows
+    "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
+    "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
+    "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
+    "link_share_frac": (_F8, ("engines", "resources"), 1.0),  # what transfers leave of a link
+    "links_limited": (_I8, ("engines",), 0),  # they take some of one
     "max_batch_size": (_I8, ("engines",), 1),
     "max_wait_s": (_F8, ("engines",), 0.0),
     "first_queue": (_I8, ("engines",), 0),
@@ -157,6 +182,9 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "group_size": (_I8, ("groups",), 1),
     "group_members": (_I8, ("engines",), 0),
     "group_contended": (_I8, ("groups",), 0),
+    "group_first_link": (_I8, ("groups",), DEVICE_COLUMNS),  # column of a demand vector
+    "group_num_columns": (_I8, ("groups",), DEVICE_COLUMNS),  # those that steps of the group compete for
+    "group_num_links": (_I8, ("groups",), 0),  # theirs, and after them those shared with transfers only
     "group_lockstep": (_I8, ("groups",), 0),  # data-parallel ranks: all begin and end together
     "feeds": (np.uint8, ("groups", "groups"), 0),
     # -- cost tables
@@ -189,6 +217,14 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "pending_swaps": (_I8, ("engines",), 0),
     "num_kept": (_I8, ("engines",), 0),  # ended sequences whose KV is kept for the next pass of their requests
     "pending_copies": (_I8, ("engines",), 0),
+    "draft_free_s": (_F8, ("engines", "draft_devices"), 0.0),  # when each is through with what it has to draft
+    "pending_adapter_loads": (_I8, ("engines",), 0),
+    "num_running_adapters": (_I8, ("engines",), 0),  # at the last count, and those that have joined since
+    "adapter_count": (_I8, ("engines",), 0),  # number of the last count
+    "adapter_mark": (_I8, ("engines", "adapters"), 0),  # number of the last count that has met the adapter
+    "adapter_slot": (_I4, ("engines", "adapters"), 0),  # 1 + its slot; 0: not loaded
+    "adapter_used_s": (_F8, ("engines", "adapters"), 0.0),  # when a sequence with it last stopped running
+    "slot_adapter": (_I4, ("engines", "adapter_slots"), 0),  # 1 + the adapter in it; 0: empty
     "client_counter": (_I8, ("engines", "clients"), 0),
     "client_inside": (_I8, ("engines", "clients"), 0),
     "load_requests": (_I8, ("engines",), 0),
@@ -211,6 +247,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_remaining_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_updated_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_retimed": (_I8, ("engines", "lanes"), 0),
+    "lane_bound": (_I8, ("engines", "lanes"), 1),  # column of the resource that slowed it last
     "lane_num_tokens": (_I8, ("engines", "lanes"), 0),
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
@@ -229,6 +266,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "stretch_charged": (_I8, ("engines",), 0),
     "stretch_context_sum": (_I8, ("engines",), 0),
     "stretch_context_max": (_I8, ("engines",), 0),
+    "stretch_adapter_s": (_F8, ("engines",), 0.0),  # what adapters add to each of its steps
     "stretch_crossing": (_I4, ("engines", "phases"), 0),  # members that need a block in step k, k + block, ...
     "stretch_offsets": (_I4, ("engines", "phases"), 0),  # their end in stretch_order
     "stretch_order": (_I4, ("engines", "slots"), 0),
@@ -248,6 +286,17 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "slot_extras": (_I4, ("engines", "slots"), 0),
     "slot_gone": (np.uint8, ("engines", "slots"), 0),  # leaves the running list at the end of this step
     "slot_drafts": (_I4, ("engines", "slots"), 0),
+    "slot_ready_s": (_F8, ("engines", "slots"), 0.0),  # when its drafts are here
+    "slot_ready_drafts": (_I4, ("engines", "slots"), 0),
+    "slot_round_s": (_F8, ("engines", "slots"), 0.0),  # end of the step before them
+    "slot_sent_s": (_F8, ("engines", "slots"), 0.0),  # when they left; before the first: when the prompt came
+    "slot_pass_s": (_F8, ("engines", "slots"), 0.0),  # of the last drafting pass it was in
+    "slot_pass_seqs": (_I4, ("engines", "slots"), 1),  # in that pass
+    "slot_pass_j": (_F8, ("engines", "slots"), 0.0),  # its share of that pass
+    "slot_pre_draft": (_I4, ("engines", "slots"), 0),  # 0: none; 1: of no use; 2: goes on from what was accepted
+    "slot_passes_left": (_I4, ("engines", "slots"), 0),
+    "slot_carry_s": (_F8, ("engines", "slots"), 0.0),  # of its next pass, spent already
+    "slot_beside": (_I4, ("engines", "slots"), -1),  # next one that drafts on the same device
     "slot_hash": (np.uint64, ("engines", "slots"), 0),
     "slot_last_end_s": (_F8, ("engines", "slots"), 0.0),  # of its steps
     "slot_base": (_F8, ("engines", "slots", "shares"), 0.0),
@@ -284,12 +333,20 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "total_looked_up_blocks": (_I8, ("engines",), 0),
     "total_drafted": (_I8, ("engines",), 0),
     "total_accepted": (_I8, ("engines",), 0),
+    "total_rounds": (_I8, ("engines",), 0),
+    "total_sent_drafts": (_I8, ("engines",), 0),
+    "total_pre_drafts": (_I8, ("engines",), 0),  # rounds in which was drafted ahead
+    "total_pre_drafts_right": (_I8, ("engines",), 0),
+    "draft_busy_s": (_F8, ("engines",), 0.0),  # all devices added up
+    "draft_energy_j": (_F8, ("engines",), 0.0),
     "total_swapped_blocks": (_I8, ("engines",), 0),
     "total_copied_blocks": (_I8, ("engines",), 0),
     "total_kept": (_I8, ("engines",), 0),
     "total_dropped": (_I8, ("engines",), 0),
     "total_offloaded": (_I8, ("engines",), 0),
     "kept_block_s": (_F8, ("engines",), 0.0),
+    "total_adapter_loads": (_I8, ("engines",), 0),
+    "total_adapter_hits": (_I8, ("engines",), 0),
     "timeline": (_F8, ("engines", "timeline_points", "timeline_columns"), 0.0),
     "timeline_filled": (_I8, ("engines",), 0),
     "timeline_next_s": (_F8, ("engines",), 0.0),
@@ -311,6 +368,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_order": (_I8, ("rows",), 0),
     "row_key": (_F8, ("rows",), 0.0),
     "row_client": (_I4, ("rows",), 0),
+    "row_adapter": (_I4, ("rows",), 0),  # 1 + the number of its adapter; 0: none
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
@@ -320,6 +378,9 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
     "row_seconds": (_F8, ("rows",), 0.0),
+    "row_draft_wait_s": (_F8, ("draft_rows",), 0.0),
+    "row_rounds": (_I4, ("draft_rows",), 0),
+    "row_sent_drafts": (_I4, ("draft_rows",), 0),
     "row_continues_as": (_I4, ("rows",), -1),
     # one entry only where all engines have while_waiting WAIT_LRU
     "row_returns_as": (
@@ -362,6 +423,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "plan_num_candidates": (_I8, ("plans",), 0),
     "plan_candidates": (_I8, ("plans", "engines"), 0),
     "plan_options": (_F8, ("plans", "router_options"), 0.0),
+    "plan_queues": (_I8, ("plans", "engines"), 0),
+    "row_plan": (_I4, ("chain_rows",), 0),  # one only, where no stage begins after another's end
+    "row_draw": (_F8, ("chain_rows",), 0.0),
+    "num_hand_offs": (_I8, ("one",), 0),  # visits that have ended, and whose next stage has not begun
+    "hand_off_time_s": (_F8, ("hand_offs",), 0.0),
+    "hand_off_row": (_I4, ("hand_offs",), 0),
     # -- outward events and scratch space
     "outbox_count": (_I8, ("one",), 0),
     "outbox_time_s": (_F8, ("outbox",), 0.0),
@@ -371,6 +438,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "scratch_room": (_I8, ("slots",), 0),
     "scratch_seconds": (_F8, ("four",), 0.0),
     "scratch_batch": (_I8, ("batch",), 0),
+    "scratch_device": (_I4, ("draft_devices",), -1),
     "record_decisions": (_I8, ("one",), 0),
     "decision_count": (_I8, ("one",), 0),
     "decision_engine": (_I4, ("decisions",), 0),
@@ -400,7 +468,7 @@ FIXED_SIZES = {
     "four": 4,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
-    "resources": NUM_RESOURCES,
+    "resources": DEVICE_COLUMNS,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,

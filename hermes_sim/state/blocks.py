@@ -251,6 +251,10 @@ def take_slot(state: Any, e: int, row: int) -> int:
     state.slot_first[e, slot] = 0
     state.slot_extras[e, slot] = 0
     state.slot_drafts[e, slot] = state.draft_tokens[e]
+    state.slot_ready_s[e, slot] = 0.0
+    state.slot_ready_drafts[e, slot] = 0
+    state.slot_round_s[e, slot] = 0.0
+    state.slot_pre_draft[e, slot] = 0
     state.slot_last_end_s[e, slot] = 0.0
     state.slot_hash[e, slot] = np.uint64(ROOT_HASH)
     state.slot_full[e, slot] = 0

@@ -46,6 +46,25 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             traffic=s.traffic(rate="200 /s", num_requests=24, prompt=40, output=20),
         ),
     ),
+    "drafts of other devices, ahead, samples": (
+        s.cluster(
+            s.llm(
+                kv_cache={"num_gpu_blocks": 40, "block_tokens": 4},
+                batching={**SMALL, "full_sequence_gate": False},
+                speculative={
+                    "num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.8}, "adaptive": True,
+                    "draft": {
+                        "kind": "model", "model": "vicuna_68m", "on": {"device": "gpu", "count": 2},
+                        "pre_drafting": {"kind": "all_accepted"}, "early_stop": {"wrong_caught": 0.5},
+                    },
+                },
+            ),
+        ),
+        s.workload(
+            s.PREFILL, {**s.DECODE, "num_samples": 2},
+            traffic=s.traffic(rate="200 /s", num_requests=16, prompt=40, output=16),
+        ),
+    ),
     "disaggregated, with a pipeline": (
         s.cluster(
             s.llm("prefiller", serves=["prefill"], parallel={"pp": 2}, placement={"gpu": 2}, batching=SMALL),

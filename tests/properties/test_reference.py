@@ -142,6 +142,9 @@ class Pair:
             arrays = self.compiled.arrays
             assert [int(each) for each in arrays.total_preemptions] == [rank.num_preemptions for rank in self.ranks]
             assert int(arrays.total_swapped_blocks.sum()) == self.num_swapped_blocks
+            slots = [rank.scheduler.adapters for rank in self.ranks]
+            assert [int(each) for each in arrays.total_adapter_loads] == [one.num_loads for one in slots]
+            assert [int(each) for each in arrays.total_adapter_hits] == [one.num_hits for one in slots]
 
     def _end(self, clock_s: float) -> None:
         assert self.compiled.next_end_s == pytest.approx(clock_s, rel=1e-12)
@@ -196,6 +199,7 @@ class Pair:
         for row, num_output in zip(rows, outputs, strict=True):
             arrays.row_prompt[row], arrays.row_output[row] = arrival.num_prompt, num_output
             arrays.row_priority[row], arrays.row_client[row] = arrival.priority, arrival.client
+            arrays.row_adapter[row] = arrival.adapter
             arrays.row_key[row] = order_key(self.options.queue_order, arrival)
         for row, _ in arrival.samples:
             arrays.row_parent[row] = arrival.row

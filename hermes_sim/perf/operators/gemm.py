@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.compiled import compiled
+from hermes_sim.perf.operators.systolic import NUM_SYSTOLIC_COEFFICIENTS, SYSTOLIC_ROWS, systolic_gemm_seconds
 from hermes_sim.perf.residual import residual_log_ratio
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +41,9 @@ WRITE_FRAC = 18  # bandwidth of writing C over that of reading
 DISPATCH = 19  # index into DISPATCHES
 RAMP_S = 20  # seconds until the memory streams at full bandwidth
 WARM_COST = 21  # time of weights from that cache over that from memory
-NUM_GEMM_COEFFICIENTS = 22
+WIDEN_S = 22  # seconds that one core takes to widen one weight before it is multiplied; 0: multiplied as stored
+SYSTOLIC = 23  # systolic arrays (perf/operators/systolic.py); 0 rows: none
+NUM_GEMM_COEFFICIENTS = SYSTOLIC + NUM_SYSTOLIC_COEFFICIENTS
 
 TILE_M = (16, 32, 64, 64, 128, 128, 192, 256, 64)
 TILE_N = (64, 64, 64, 128, 128, 256, 128, 128, 256)
@@ -102,6 +105,12 @@ def gemm_seconds(
     expected values of a grouped product. Non-decreasing in m, num_products and bytes; never below the dense roofline
     of the memory level that holds the operands.
     """
+    if coefficients[SYSTOLIC + SYSTOLIC_ROWS] > 0.0:
+        array_s, array_is_compute = systolic_gemm_seconds(
+            m, n, k, num_products, weight_bytes, activation_bytes, coefficients[PEAK],
+            coefficients[BANDWIDTH] * coefficients[MEMORY_FRAC], coefficients[SYSTOLIC:],
+        )  # fmt: skip
+        return coefficients[LAUNCH_S] + array_s, array_is_compute
     core_flops_per_s = coefficients[PEAK] * coefficients[COMPUTE_FRAC] / coefficients[NUM_CORES]
     stream_bytes_per_s = coefficients[BANDWIDTH] * coefficients[MEMORY_FRAC]
     operand_s = 0.0  # per row and column of a tile
@@ -133,6 +142,7 @@ def gemm_seconds(
             tile_m, tile_n = STEPS[dispatch - 1, step, 2], STEPS[dispatch - 1, step, 3]
             cluster_m, cluster_n = STEPS[dispatch - 1, step, 4], STEPS[dispatch - 1, step, 5]
         tile_s = 2.0 * tile_m * tile_n / core_flops_per_s + coefficients[DEPTH_S]
+        tile_s += min(tile_n, n) * coefficients[WIDEN_S]  # each row of tiles widens the weights again
         num_columns = num_products * math.ceil(n / (tile_n * cluster_n)) * cluster_n
         num_tiles = math.ceil(m / (tile_m * cluster_m)) * cluster_m * num_columns
         tiles_s = num_tiles * (tile_m + tile_n) * operand_s

@@ -14,6 +14,7 @@ from hermes_sim.scenario.check import check_file
 from hermes_sim.scenario.cluster import ClusterFile, Engine
 from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.library import find
+from hermes_sim.scenario.served_model import served_model
 from hermes_sim.scenario.yaml_reader import read_yaml
 from tests.unit.hardware.shipped import devices, files, links
 
@@ -39,7 +40,9 @@ def plan(cluster: ClusterFile, engine: Engine) -> MemoryPlan:
     endpoint = placed(cluster)[engine.name][0][0]
     node = next(node for node in cluster.nodes if node.name == endpoint.node_group)
     assert engine.model is not None
-    model = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
+    checkpoint = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
+    model = served_model(engine, {engine.model: checkpoint})
+    assert model is not None
     return plan_memory(engine, model, None, devices()[node.devices[endpoint.device_group].profile])
 
 

@@ -72,8 +72,8 @@ SMALL = ("model: llama_3_70b", "model: llama_3_8b")
         (
             [("[prefill, decode]", "[prefill, decod]")],
             (
-                "cluster.yaml:11 engines[0].serves[1]: 'decod' is not a stage kind (decode, embed, prefill, "
-                "rerank, retrieve, timed). Did you mean 'decode'?"
+                "cluster.yaml:11 engines[0].serves[1]: 'decod' is not a stage kind (decode, diffusion, embed, encode, "
+                "prefill, rerank, retrieve, timed). Did you mean 'decode'?"
             ),
         ),
         (

@@ -30,7 +30,7 @@ def test_as_they_should_be() -> None:
     [
         ({"attached_to": "cpus"}, r"attached_to: node 'node' has no 'cpus' \(gpu, cpu\). Did you mean 'cpu'\?"),
         ({"attached_to": None}, "engines share it over links: give `attached_to`"),
-        ({"shared_by": "rack"}, "nodes_per_rack goes with shared_by: rack"),
+        ({"shared_by": "rack"}, "goes with shared_by: rack"),
         ({"shared_by": "cluster"}, "what a cluster shares stands somewhere: give `node` and `attached_to`"),
         ({"shared_by": "cluster", "node": "nod"}, r"node: there is no node 'nod' \(node\). Did you mean 'node'\?"),
         ({"node": "node"}, "stands in its own node: leave `node` out"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hermes_sim.scenario.cluster import ClusterFile
 from tests.unit.scenario.files import Folder
 
 
@@ -28,6 +29,20 @@ def test_values_are_set(folder: Folder) -> None:
     assert scenario.workload.pipelines[0].stages[1].model_dump()["index"]["num_vectors"] == 100_000
     assert scenario.workload.slo.limits() == []
     assert scenario.workload.name == "12:30"
+
+
+def test_an_entry_is_put_behind_the_others(folder: Folder) -> None:
+    small = "{name: small, serves: [embed], placement: {cpu: {devices: 1, cores: 2}}, batching: {kind: dynamic}}"
+    scenario = folder.load(
+        overrides=(
+            f"cluster.engines[+]={small}",
+            "cluster.engines.small.batching.max_batch_size=3",
+            "cluster.availability.outages[+]={engine: llm, replica: 0, at: 1 s, lasts: 1 s}",
+        )
+    )
+    assert [engine.name for engine in scenario.cluster.engines] == ["llm", "retriever", "small"]
+    assert scenario.cluster.engines[2].batching.model_dump()["max_batch_size"] == 3
+    assert scenario.cluster.availability.outages[0].engine == "llm"
 
 
 def test_the_last_one_wins(folder: Folder) -> None:
@@ -82,8 +97,8 @@ def test_the_last_one_wins(folder: Folder) -> None:
         ),
         (
             "cluster.zzz.y=1",
-            "--set cluster.zzz.y=1 zzz: unknown key; known here: name, title, nodes, network, engines, kv_stores, "
-            "routing, routing_per_stage, availability, carbon, pue",
+            "--set cluster.zzz.y=1 zzz: unknown key; known here: "
+            + ", ".join(field.alias or name for name, field in ClusterFile.model_fields.items()),
         ),
         (
             "workload.traffic.trace={format: azure}",
