@@ -110,13 +110,13 @@ ENGINES: dict[str, str] = {
     "prefix_hit_frac": "float64",  # hit / looked up
     "num_swapped_blocks": "int64",  # KV blocks copied to the host and back, each way counted
     "num_copied_blocks": "int64",  # copied on write, for samples that share a prompt
+    "num_adapter_loads": "int64",  # low-rank adapters copied into a slot
+    "num_adapter_hits": "int64",  # sequences that joined the running ones and found theirs in a slot
+    "adapter_hit_frac": "float64",  # hits / (hits + loads)
     "num_kept_waits": "int64",  # times that a request was away between two passes and its KV was kept for it
     "num_dropped_waits": "int64",  # the same, dropped
     "num_offloaded_waits": "int64",  # the same, sent to the host and back
     "kept_block_s": "float64",  # KV blocks times the seconds they were kept for requests that were away
-    "num_adapter_loads": "int64",  # low-rank adapters copied into a slot
-    "num_adapter_hits": "int64",  # sequences that joined the running ones and found theirs in a slot
-    "adapter_hit_frac": "float64",  # hits / (hits + loads)
     "num_drafted_tokens": "int64",  # proposed by speculative decoding
     "num_accepted_tokens": "int64",  # of these, kept
     "acceptance_frac": "float64",  # accepted / drafted

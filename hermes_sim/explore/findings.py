@@ -87,7 +87,7 @@ def _best_words(finding: Best, points: Points) -> str:
             text += f", {lead} {second[of]} ({value_words(by, second[by])})"
         if len(frame) > 2:
             last = frame.iloc[-1]
-            text += f" and {factor_words(_factor(by, first[by], last[by]))} of the last, {last[of]}"
+            text += f" and {factor_words(_factor(by, first[by], last[by]))} ahead of the last, {last[of]}"
         return text
     wins = Counter(str(frame.iloc[0][of]) for frame in cases)
     leads = [_factor(by, frame.iloc[0][by], frame.iloc[1][by]) for frame in cases if len(frame) > 1]

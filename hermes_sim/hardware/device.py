@@ -29,7 +29,7 @@ from hermes_sim.hardware.processor import Processor
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.hardware.systolic import Systolic
 
-DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
+DeviceKind = Literal["gpu", "cpu", "tpu", "npu", "fpga", "cim"]
 BY_CLASS: Final = "class"
 """In place of a cost model: the coefficients of the device's class."""
 

@@ -23,7 +23,7 @@ from hermes_sim.models.parameters import (
 from hermes_sim.perf.kv_layout import kv_layout
 from hermes_sim.perf.pipeline import stage_layers
 
-RUNTIME_BYTES = {"gpu": 1.0e9, "tpu": 1.0e9, "cpu": 1.0e9, "cim": 0.0}
+RUNTIME_BYTES = {"gpu": 1.0e9, "tpu": 1.0e9, "npu": 0.0, "fpga": 0.0, "cpu": 1.0e9, "cim": 0.0}
 """Driver context, library workspaces and captured graphs per device. An estimate: about 0.5 GB of CUDA context and as
 much of workspaces and graphs."""
 

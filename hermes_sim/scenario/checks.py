@@ -42,10 +42,10 @@ def check_scenario(scenario: Scenario, cluster: Document, workload: Document) ->
     of_workload = check_pipelines(scenario.workload, workload)
     of_workload += [workload.problem(path, message) for path, message in check_hosting(scenario, engines)]
     of_workload += [workload.problem(path, message) for path, message in check_retrievals(scenario)]
-    of_workload += [workload.problem(path, message) for path, message in check_trees(scenario)]
     if scenario.workload.traffic.adapters is not None and not any(engine.lora for engine in scenario.cluster.engines):
         message = "no engine of the cluster has slots for adapters (lora)"
         of_workload.append(workload.problem(("traffic", "adapters"), message))
+    of_workload += [workload.problem(path, message) for path, message in check_trees(scenario)]
     if not problems and not of_workload:
         found = check_hand_overs(scenario, engines, layout)
         of_workload = [workload.problem(path, message) for path, message in found]

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES, TokenBatching
 from hermes_sim.core.schema import Dtype
+from hermes_sim.core.units import format_quantity
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import GivenLoad, UniformLoad
+from hermes_sim.models.parameters import weight_bytes
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
 from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
@@ -68,6 +70,7 @@ def engine_notes(placed: Placed) -> Iterator[str]:
     if placed.model is None or not placed.takes_tokens:
         return
     yield from _without_effect(placed.engine, placed.model)
+    yield from _served_format(placed.engine, placed.model)
     for device in placed.devices.values():
         for dtype in _compute_dtypes(placed.model):
             computed = supported_dtype(device, dtype)
@@ -76,6 +79,14 @@ def engine_notes(placed: Placed) -> Iterator[str]:
                     f"engine '{placed.engine.name}': {device.name} does not multiply {dtype}; "
                     f"{placed.model.name} is computed in {computed}"
                 )
+
+
+def _served_format(engine: Engine, model: ModelArchitecture) -> Iterator[str]:
+    """What the engine's quantisation makes of the model."""
+    if engine.quantization is not None:
+        name = engine.quantization.scheme or "formats of its own"
+        weights = format_quantity(weight_bytes(model), "bytes")
+        yield f"engine '{engine.name}': {model.name} is served in {name}, {weights} of weights in all"
 
 
 def _without_effect(engine: Engine, model: ModelArchitecture) -> Iterator[str]:

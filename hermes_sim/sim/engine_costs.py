@@ -84,9 +84,9 @@ def build_engine_costs(
         swap_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if swaps(engine) else 0,
         swap_block_s=swap_block_seconds(plan.block_bytes, links.host_bytes_per_s) if uses_host(engine) else 0.0,
         copy_block_s=copy_block_seconds(plan.block_bytes, device),
-        offload_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if offloads(engine) else 0,
         adapters=adapters,
         adapter_load_s=load_s,
+        offload_blocks=num_swap_blocks(engine.kv_cache.swap_space_bytes, plan.block_bytes) if offloads(engine) else 0,
     )
 
 

@@ -182,7 +182,7 @@ def array_sizes(
         "curve_points": CURVE_POINTS,
         "rows": num_rows,
         "draft_rows": num_rows if any(replica.num_draft_devices for replica in replicas) else 1,
-        "returning_rows": num_rows if any(keeps_for_later(replica.engine) for replica in replicas) else 1,
+        "returning_rows": num_rows if any(keeps_for_later(r.engine) for r in replicas) else 1,
         "requests": max(requests.num_requests, 1),
         "requests_and_one": max(requests.num_requests, 1) + 1,
         "hash_ids": max(len(requests.hash_ids), 1),
@@ -196,11 +196,6 @@ def array_sizes(
     }
 
 
-def keeps_for_later(engine: Engine) -> bool:
-    """Whether an engine does anything of its own with the KV of requests that are away."""
-    return isinstance(engine.batching, TokenBatching) and engine.kv_cache.while_waiting != "lru"
-
-
 def adapter_sizes(replicas: Sequence[Replica], requests: RequestTable) -> dict[str, int]:
     """Dimensions that low-rank adapters set."""
     slots = max((one.engine.lora.max_loras for one in replicas if one.engine.lora is not None), default=0)
@@ -212,6 +207,11 @@ def lanes_of_jobs(replicas: Sequence[Replica]) -> list[int]:
     """Jobs that each job engine may end at once."""
     found = [replica.engine.batching for replica in replicas]
     return [one.num_workers * one.max_batch_size for one in found if isinstance(one, DynamicBatching)]
+
+
+def keeps_for_later(engine: Engine) -> bool:
+    """Whether an engine does anything of its own with the KV of requests that are away."""
+    return isinstance(engine.batching, TokenBatching) and engine.kv_cache.while_waiting != "lru"
 
 
 def token_sizes(replicas: Sequence[Replica], longest_sequence: int) -> dict[str, int]:

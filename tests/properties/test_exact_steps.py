@@ -319,6 +319,15 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         s.cluster(s.llm(speculative=from_elsewhere(pre_drafting={"kind": "early_exit", "agreement": 0.7}))),
         s.workload(s.PREFILL, TWO_SAMPLES),
     ),
+    "drafts of another device, replicas that fail": (
+        s.cluster(
+            s.llm(replicas=2, speculative=from_elsewhere()),
+            availability={
+                "outages": [{"engine": "llm", "replica": 0, "at": "1 s", "lasts": "1 s"}], "detection": "50 ms",
+            },
+        ),
+        BUSY,
+    ),
     "drafts of another device, decode apart, prompts first": (
         s.cluster(
             s.llm("prefill", serves=["prefill"]),

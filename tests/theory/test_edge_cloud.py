@@ -14,6 +14,7 @@ from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim.lower import Lowered, lower
 from hermes_sim.workload.generate import generate_requests
+from tests import scenarios as s
 
 PROMPT, OUTPUT, DRAFTS = 300, 61, 4
 
@@ -115,6 +116,30 @@ def test_a_lone_request_that_is_drafted_ahead(board: str) -> None:
     )
     (found_s,) = decode_s(simulate(cluster, workload()))
     assert found_s == pytest.approx(closed_form_s(cluster, DRAFTS, ahead=True), rel=1e-12)
+
+
+def test_beside_each_other_the_slower_of_drafting_and_verifying_sets_the_pace() -> None:
+    """PEARL (arXiv 2408.11850): all accepted, none waits for the other's end: a round is the longer of the passes and
+    of the wait. Two GPUs of one box; 70B and 8B."""
+    engine = s.llm(model="llama_3_70b", placement={"gpu": 4}, parallel={"tp": 4})
+    for drafts in (2, 12):
+        model = {"kind": "model", "model": "llama_3_8b", "on": {"device": "gpu", "host_per_pass": "0 s"},
+                 "pre_drafting": {"kind": "all_accepted", "bonus": "skipped"}}  # fmt: skip
+        keys = {"num_draft_tokens": drafts, "acceptance": {"kind": "constant", "rate": 1.0}, "draft": model}
+        cluster = s.cluster({**engine, "speculative": keys})
+        replica = lowered_of(cluster).replicas[0]
+        assert replica.cost is not None
+        assert replica.remote_drafts is not None
+        beside = replica.remote_drafts
+        context = PROMPT + OUTPUT // 2
+        passes_s = drafts * decode_step_s(beside.cost, context)
+        way_s = beside.up_s + drafts * beside.up_s_per_draft + beside.down_s
+        verify_s = decode_step_s(replica.cost, context + drafts, drafts)
+        (found_s,) = decode_s(simulate(cluster, workload()))
+        num_rounds = (OUTPUT - 1) / drafts
+        first_s = passes_s + way_s + verify_s
+        pace_s = max(passes_s, way_s + verify_s)
+        assert found_s == pytest.approx(first_s + (num_rounds - 1) * pace_s, rel=0.01)
 
 
 def test_tokens_a_round_are_those_of_leviathan() -> None:

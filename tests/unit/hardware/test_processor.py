@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from hermes_sim.core.errors import ConfigError
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.processor import memory_bytes_per_s, nodes_used, share_of_processor
 from hermes_sim.scenario.cluster import Placement
 from hermes_sim.scenario.engine_device import engine_device
+from hermes_sim.scenario.load import load_scenario
+from tests import scenarios as s
 from tests.unit.perf.engines import plain_device
 
 
@@ -76,3 +79,16 @@ def test_more_cores_are_never_slower() -> None:
 def test_a_licence_above_the_boost_is_refused() -> None:
     with pytest.raises(ValueError, match="licence_clock of bf16 is above"):
         socket(boost_clock="3 GHz", licence_clock={"bf16": "3.5 GHz"})
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (s.llm(placement={"gpu": {"devices": 1, "numa": "bind"}}), "is for CPUs"),
+        (s.workers(["embed"]) | {"placement": {"cpu": {"cores": 8, "numa": "bind"}}}, "serve prefill or decode"),
+        (s.workers(["embed"]) | {"quantization": "w4a16"}, "is for engines that serve prefill or decode"),
+    ],
+)
+def test_what_is_refused(engine: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_scenario(s.cluster(s.llm(), engine | {"name": "other"}), s.workload())
