@@ -87,7 +87,7 @@ class TreeRows:
         """Into the arrays, when they have what is known of all visits."""
         rows, parent = slice(self.first, self.first + self.number), self.parent
         state.row_parent[rows] = parent
-        for column in (state.row_request, state.row_priority, state.row_client):
+        for column in (state.row_request, state.row_priority, state.row_client, state.row_adapter):
             column[rows] = column[parent]
         for name, changed, values in self._values:
             getattr(state, name)[changed] = values

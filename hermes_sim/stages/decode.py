@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from hermes_sim.core.schema import Fraction, PositiveInt, one_of
 from hermes_sim.stages.count import COUNTS, Count, number_or_law
-from hermes_sim.stages.early_exit import EarlyExit, Reduction
+from hermes_sim.stages.early_exit import Reduction, ThoughtExit
 from hermes_sim.stages.stage import Stage
 
 Writes = Literal["answer", "thought", "note"]
@@ -30,7 +30,7 @@ class Decode(Stage):
     """At least one. If not given: the request's, less what other decodes take of them by `output_share`."""
     reduction: Reduction | None = None
     """Of the tokens drawn, those that are written; the others are saved, not left to other decodes."""
-    early_exit: EarlyExit | None = None
+    early_exit: ThoughtExit | None = None
     """Of the tokens that a reduction leaves."""
     writes: Writes = "answer"
     """answer; thought: reasoning that the client sees but that is not the answer; note: text for the system's own use

@@ -27,7 +27,7 @@ class Reduction(Description):
         return np.asarray(np.clip(kept, 1, self.max_num_tokens), np.int64)
 
 
-class EarlyExit(Description):
+class ThoughtExit(Description):
     """Checkpoints at which a trial answer is written, and the reasoning ends if the model is sure of it (DEER, Yang et
     al., arXiv 2504.15895)."""
 

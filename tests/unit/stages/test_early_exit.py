@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from hermes_sim.stages.early_exit import EarlyExit, Reduction
+from hermes_sim.stages.early_exit import Reduction, ThoughtExit
 
 UNIFORMS = (np.arange(20000) + 0.5) / 20000
 
 
-def exits(**keys: float) -> EarlyExit:
-    return EarlyExit.model_validate({"every_num_tokens": 100, "exit_probability": 0.2, "num_probe_tokens": 7, **keys})
+def exits(**keys: float) -> ThoughtExit:
+    return ThoughtExit.model_validate({"every_num_tokens": 100, "exit_probability": 0.2, "num_probe_tokens": 7, **keys})
 
 
 def test_by_hand() -> None:
