@@ -90,14 +90,18 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "stages",
             "retreive",
+<<<<<<< HEAD
             f"'retreive' is not a stage kind ({', '.join(sorted(STAGES))}). Did you mean 'retrieve'?",
+=======
+            f"'retreive' is not a stage kind ({', '.join(STAGES)}). Did you mean 'retrieve'?",
+>>>>>>> encode
         ),
         (
             "device_files",
             "x",
             "'device_files' is not one of: devices, links, clusters, models, encoders, diffusion_models, "
             "workloads, pipelines, classes, "
-            "residuals, policies, stages, presets. Did you mean 'devices'?",
+            "residuals, studies, policies, stages, presets. Did you mean 'devices'?",
         ),
     ],
 )
