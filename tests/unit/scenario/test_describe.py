@@ -90,11 +90,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "stages",
             "retreive",
-<<<<<<< HEAD
             f"'retreive' is not a stage kind ({', '.join(sorted(STAGES))}). Did you mean 'retrieve'?",
-=======
-            f"'retreive' is not a stage kind ({', '.join(STAGES)}). Did you mean 'retrieve'?",
->>>>>>> encode
         ),
         (
             "device_files",
