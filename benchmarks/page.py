@@ -59,7 +59,7 @@ def twin_table(twins: Sequence[tuple[str, Twin]]) -> str:
     """The slow ways to the same answer: us per request, and how many times production's on the same requests."""
     names = list(dict.fromkeys(twin.name for _, twin in twins))
     rows = []
-    for benchmark in BENCHMARKS:
+    for benchmark in (one for one in BENCHMARKS if one.has_twins):
         mine = {twin.name: twin for name, twin in twins if name == benchmark.name}
         cells = [
             f"{figure(mine[name].us_per_request)} us, {figure(mine[name].times_slower)}x" if name in mine else "-"
@@ -88,7 +88,7 @@ def main() -> None:
     write("start-up", startup.render(startup.measure()))
     timeouts_per_s = simpy_timeouts_per_s()
     write("speed", speed_table([measure(benchmark, repeats=3) for benchmark in BENCHMARKS], timeouts_per_s))
-    write("twins", twin_table([(one.name, twin) for one in BENCHMARKS for twin in measure_twins(one)]))
+    write("twins", twin_table([(one.name, twin) for one in BENCHMARKS if one.has_twins for twin in measure_twins(one)]))
     timeouts_per_s = simpy_timeouts_per_s()
     points = [scaling.measure(curve, value) for curve in scaling.CURVES for value in curve.values]
     write("scaling", scaling.render(points, timeouts_per_s))

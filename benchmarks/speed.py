@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -91,6 +91,17 @@ def misses(benchmark: Benchmark, figures: Figures, timeouts_per_s: float) -> lis
     if most is not None and figures.peak_memory_bytes > most:
         found.append(f"{benchmark.name}: {figures.peak_memory_bytes / 1e9:.2f} GB of memory, more than {most / 1e9:g}")
     return found
+
+
+def behind(benchmark: Benchmark, measured: Mapping[str, Figures]) -> list[str]:
+    """What is wrong with these figures beside those of another benchmark on the same machine."""
+    if benchmark.least_of is None or benchmark.least_of[0] not in measured:
+        return []
+    other, least_frac = benchmark.least_of
+    own_per_s, other_per_s = measured[benchmark.name].requests_per_s, measured[other].requests_per_s
+    if own_per_s >= least_frac * other_per_s:
+        return []
+    return [f"{benchmark.name}: {own_per_s:,.0f} requests/s, less than {least_frac:g} of {other_per_s:,.0f} in {other}"]
 
 
 COLUMNS = (
@@ -172,7 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     in_order = sorted(chosen, key=lambda benchmark: benchmark.max_memory_bytes is not None)
     measured = {one.name: measure(one, repeats=options.repeats, exact_steps=options.exact) for one in in_order}
     figures = [measured[benchmark.name] for benchmark in chosen]
-    twins = [(one.name, twin) for one in chosen for twin in measure_twins(one)] if options.gate else []
+    with_twins = [benchmark for benchmark in chosen if benchmark.has_twins and options.gate]
+    twins = [(one.name, twin) for one in with_twins for twin in measure_twins(one)]
     if options.json:
         result = {
             "simpy_timeouts_per_s": timeouts_per_s,
@@ -185,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if twins:
             sys.stdout.write("\n" + render_twins(twins) + "\n")
     missed = [line for one in chosen for line in misses(one, measured[one.name], timeouts_per_s)]
+    missed += [line for one in chosen for line in behind(one, measured)]
     if options.gate and missed:
         sys.stderr.write("\n".join(["", "missed:", *missed]) + "\n")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What is measured: five workloads at fixed rates on frozen hardware, and the bars they are held to.
+"""What is measured: seven workloads at fixed rates on frozen hardware, and the bars they are held to.
 
 Rates are fixed at about 75% of what each system can serve (W4: at the busiest hour 62%; W5: a full batch). Device,
 links, number of KV blocks and host times are stated in the files beside this one, so that better cost models and
@@ -42,13 +42,20 @@ class Benchmark:
     """Requests run through the reference engine."""
     reference_overrides: tuple[str, ...] = ()
     max_memory_bytes: float | None = None
+    workload: str | None = None
+    """Its file, where it is not named as the cluster's."""
+    least_of: tuple[str, float] | None = None
+    """Another benchmark, and how much of its requests per second this one has to reach on the same machine."""
+    has_twins: bool = True
+    """The slow ways know one engine, or equal ones, that do prefill and decode."""
 
     def scenario(self, *, exact_steps: bool = False, limit: int | None = None, more: tuple[str, ...] = ()) -> Scenario:
         """limit: only so many requests. more: overrides beside the benchmark's own."""
         overrides = [*self.overrides, *more]
         if limit is not None:
             overrides.append(f"workload.traffic.num_requests={limit}")
-        cluster, workload = (FOLDER / f"{self.files}_{part}.yaml" for part in ("cluster", "workload"))
+        cluster = FOLDER / f"{self.files}_cluster.yaml"
+        workload = FOLDER / f"{self.workload or self.files}_workload.yaml"
         return load_scenario(cluster, workload, overrides=overrides, exact_steps=exact_steps)
 
     @property
@@ -89,5 +96,18 @@ BENCHMARKS = (
         "W5", "Llama-3.1-8B TP8, 2,000 requests of 1,024 in, 16,384 out, batch 256", "w5",
         bar_requests_per_s=2_000 / 2.0, moonshot_requests_per_s=2_000 / 0.3, busy_frac=1.0,
         num_exact=500, num_reference=8, reference_overrides=("workload.traffic.lengths.num_output_tokens=512",),
+    ),
+    Benchmark(
+        "W6 llm", "W6 without its retrieval, as many tokens", "w6", workload="w6_alone",
+        bar_requests_per_s=16_000, moonshot_requests_per_s=50_000, busy_frac=0.8, has_twins=False,
+    ),
+    Benchmark(
+        "W6 rag", "RAG: embed and retrieve on cores that share memory, 8 replicas, 20,000 requests", "w6",
+        bar_requests_per_s=14_000, moonshot_requests_per_s=50_000, busy_frac=0.81, has_twins=False,
+        least_of=("W6 llm", 0.5),
+    ),
+    Benchmark(
+        "W7", "Prefill and decode apart, collectives and transfers over the same links, 5,000 requests", "w7",
+        bar_requests_per_s=3_000, moonshot_requests_per_s=15_000, busy_frac=0.66, has_twins=False,
     ),
 )  # fmt: skip

@@ -29,6 +29,15 @@ Report = Callable[..., None]
 _DONE, _FAILED, _REPORT = range(3)
 
 
+class WorkerEnded(SimulationError):
+    """A worker process ended by itself: killed for its memory, or by a fault in a library."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+        """The item that it was at."""
+
+
 def can_fork() -> bool:
     """Whether workers are copies of this process. Not on macOS, whose libraries do not outlive a fork."""
     return sys.platform != "darwin" and "fork" in multiprocessing.get_all_start_methods()
@@ -50,7 +59,7 @@ def map_in_processes(
 
     What a function passes to `report` reaches `on_report(index, ...)` here. An exception is raised when it is its
     item's turn; no item after it is begun. Workers ignore Ctrl-C: they are ended when this generator is closed or
-    fails. Raises SimulationError if a worker process dies.
+    fails. Raises WorkerEnded if a worker process dies.
     """
     pool = _Pool(function, items, num_workers=min(jobs, len(items)))
     try:
@@ -63,7 +72,7 @@ def map_in_processes(
 def begin_in_process(function: Callable[[Item, Report], Outcome], item: Item) -> Callable[[], Outcome]:
     """Begins `function(item, report)` in a process of its own, and returns what waits for its outcome.
 
-    An exception is raised there. Raises SimulationError if the process dies.
+    An exception is raised there. Raises WorkerEnded if the process dies.
     """
     pool = _Pool(function, [item], num_workers=1)
     pool.begin()
@@ -140,7 +149,7 @@ class _Pool(Generic[Item, Outcome]):
             try:
                 kind, value = worker.connection.recv()
             except (EOFError, ConnectionError):
-                raise SimulationError(_death(worker)) from None
+                raise WorkerEnded(_death(worker), worker.index) from None
             if kind != _REPORT:
                 self.finished[worker.index] = (kind, value)
                 self._hand_out(worker)

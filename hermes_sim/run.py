@@ -48,7 +48,7 @@ def run_scenario(scenario: Scenario, *, steps: bool = False, progress: Progress 
     from hermes_sim.analysis.results import Results
 
     unloaded = None
-    if needs_unloaded(objectives_of(scenario.workload.slo)):
+    if needs_unloaded(objectives_of(scenario.workload.promises())):
         unloaded = unloaded_latencies(scenario, run_frames(tables)["requests"])
     wall_time_s = perf_counter() - started_s
     return Results.from_tables(tables, scenario, version=__version__, unloaded=unloaded, wall_time_s=wall_time_s)

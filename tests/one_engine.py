@@ -63,8 +63,10 @@ def make_arrays(
         "blocks_and_sentinel": options.num_blocks + 1, "hash_slots": hash_slots, "rows": num_rows,
         "requests": num_rows, "requests_and_one": num_rows + 1,
         "outbox": num_engines * (4 * num_slots + 8), "phases": options.block_tokens + 1,
-        "clients": num_clients, "accept_table": max(len(options.acceptance_values), 1),
+        "clients": num_clients, "adapters": 8, "adapter_slots": 8,
+        "accept_table": max(len(options.acceptance_values), 1),
         "window_entries": max(options.window_blocks * options.window_groups, 1),
+        "draft_rows": num_rows, "draft_devices": num_slots, "tree_depths": options.draft_tokens + 1,
         "radix_blocks": options.num_blocks if options.prefix_cache == "radix" else 1,
         "decisions": num_engines * (8 * num_slots + LARGEST_LOG),
     })  # fmt: skip
@@ -91,6 +93,7 @@ def _fill(arrays: EngineArrays, e: int, options: Options, num_slots: int) -> Non
     arrays.num_lanes[e] = options.num_lanes
     arrays.max_num_seqs[e] = options.max_num_seqs
     arrays.max_num_batched_tokens[e] = options.max_num_batched_tokens
+    arrays.max_adapters[e] = options.max_adapters
     arrays.prefill_threshold[e] = options.long_prefill_token_threshold
     arrays.block_tokens[e] = options.block_tokens
     arrays.watermark_blocks[e] = int(options.watermark_frac * options.num_blocks)

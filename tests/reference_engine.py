@@ -6,6 +6,7 @@ after every act.
 
     reference_records      options, arrivals, sequences, what a step has decided
     reference_line         the waiting line in its orders
+    reference_adapters     slots for low-rank adapters
     reference_blocks       KV blocks, prefix cache, swap space, windows, forks
     reference_scheduler    who runs in a step
     reference_speculation  which drafts are accepted
@@ -155,7 +156,7 @@ class ReferenceEngine:
     def decide(self, start_s: float) -> Batch | None:
         """The next batch, if there can be one."""
         assert len(self.lanes) < self.options.num_lanes
-        self.now_s = max(self.now_s, start_s)
+        self.now_s = self.scheduler.now_s = max(self.now_s, start_s)
         batch = self.scheduler.schedule()
         self._note_ended(start_s)
         if batch is not None:
@@ -218,7 +219,7 @@ class ReferenceEngine:
     def end_step(self) -> list[int]:
         """The step that began first ends: progress, tokens, completions. Returns the rows that have finished."""
         lane = self.lanes.pop(0)
-        self.now_s = max(self.now_s, lane.end_s)
+        self.now_s = self.scheduler.now_s = max(self.now_s, lane.end_s)
         assert self.scheduler.in_flight.pop(0) is lane.batch
         for sequence in list(self.scheduler.running):
             work = lane.batch.works.get(sequence.row)
@@ -301,6 +302,7 @@ class ReferenceEngine:
             sequence.is_done = True
             return
         self.scheduler.running.remove(sequence)
+        self.scheduler.adapters.leave(sequence, self.now_s)
         self.scheduler.ended.append(sequence)
         if sequence.row in self.rows_to_hold:
             self.held[sequence.row] = sequence
@@ -318,7 +320,14 @@ class ReferenceEngine:
         siblings = []
         for row, num_output in parent.samples:
             sample = Sequence(
-                row, parent.num_prompt, num_output, parent.key, parent.client, parent.arrival_order, num_generated=1
+                row,
+                parent.num_prompt,
+                num_output,
+                parent.key,
+                parent.client,
+                parent.arrival_order,
+                adapter=parent.adapter,
+                num_generated=1,
             )
             if self.scheduler.num_free_slots > 0:
                 self.scheduler.take_slot(sample)
@@ -345,7 +354,7 @@ class ReferenceEngine:
     def _sequence(self, arrival: Arrival) -> Sequence:
         return Sequence(
             arrival.row, arrival.num_prompt, arrival.num_output, order_key(self.options.queue_order, arrival),
-            arrival.client, samples=arrival.samples,
+            arrival.client, samples=arrival.samples, adapter=arrival.adapter,
         )  # fmt: skip
 
     def _grant_reservations(self) -> None:

@@ -79,6 +79,9 @@ class Options:
     layer_group_tokens: int = 512
     num_layers: int = 32
 
+    max_adapters: int = 0
+    """Slots for low-rank adapters; 0: nobody needs one."""
+
     async_scheduling: bool = False
     num_stages: int = 1
     """Stages of the pipeline: as many steps in flight."""
@@ -133,6 +136,8 @@ class Arrival:
     transfer_s: float | None = None
     """The prompt's KV and first token come from elsewhere: blocks are reserved, and so much later the KV is here."""
     rank: int = 0
+    adapter: int = 0
+    """0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,7 @@ class Sequence:
     client: int = 0
     arrival_order: int = 0
     samples: tuple[tuple[int, int], ...] = ()
+    adapter: int = 0
     num_drafts: int = 0
     """Positions it may draft ahead."""
 

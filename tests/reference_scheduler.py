@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from tests.reference_adapters import AdapterSlots
 from tests.reference_blocks import KvCache
 from tests.reference_counts import padded_tokens
 from tests.reference_line import WaitingLine
@@ -50,6 +51,8 @@ class Scheduler:
         self.switches = options.switches
         self.cache = cache
         self.line = WaitingLine(options.queue_order)
+        self.adapters = AdapterSlots(options.max_adapters)
+        self.now_s = 0.0
         self.running: list[Sequence] = []
         self.in_flight: list[Batch] = []
         self.wave: Wave | None = None
@@ -108,6 +111,7 @@ class Scheduler:
             return False
         for sequence in self.running:
             self.release(sequence)
+            self.adapters.leave(sequence, self.now_s)
         self.ended += self.running
         self.running = []
         return True
@@ -264,6 +268,7 @@ class Scheduler:
         batch.has_evicted = True
         self._take_back(batch, sequence)
         self.running.remove(sequence)
+        self.adapters.leave(sequence, self.now_s)
         self._lose_kv(batch, sequence, can_swap=self.options.preemption == "swap")
         self.line.put_in_front([sequence])
 
@@ -301,8 +306,13 @@ class Scheduler:
         prompts: dict[int, int] = {}
         has_made_way = False
         while self.line.line and len(self.running) < self.options.max_num_seqs and batch.left > 0:
-            sequence = self.line.line[0] if has_made_way else self._first_in_line(batch)
+            if not has_made_way:
+                self._first_in_line(batch)
             has_made_way = False
+            fitting = (one for one in self.line.line if self.adapters.may_join(one, self.running))
+            sequence = next(fitting, None)
+            if sequence is None:
+                break
             if not self._admit(batch, sequence, prompts):
                 has_made_way = not self.running and self._make_way(batch)
                 if not has_made_way:
@@ -393,6 +403,7 @@ class Scheduler:
     def _enter(self, batch: Batch, sequence: Sequence) -> None:
         """From the line to the tail of the running list."""
         self.line.remove(sequence)
+        self.adapters.join(sequence, self.running)
         self.running.append(sequence)
         batch.admitted.append((sequence.row, sequence.num_computed))
 

@@ -10,7 +10,7 @@ import pandas as pd
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.metrics import RESOURCES, limiting_resource
 
-PARTS = ("queue", "transfer", *RESOURCES)
+PARTS = ("queue", "transfer", "draft_wait", *RESOURCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Bottleneck:
 
     stage: str
     part: str
-    """queue, transfer, or the resource that limits the stage's service."""
+    """queue, transfer, draft_wait, or the resource that limits the stage's service."""
     share_frac: float
     """Of the time of all visits together."""
     engine: str

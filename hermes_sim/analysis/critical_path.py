@@ -20,7 +20,8 @@ def ttft_parts(requests: pd.DataFrame, visits: pd.DataFrame) -> pd.DataFrame:
     The critical path is walked backwards: from the last visit that ended by the first token to the visit that ended
     when this one's input set out (`arrival_s - transfer_s - tokenize_s`), and so on to the request's arrival. On every
     visit of the path `queue` is its time in no step (preempted time included), `host` the host's share of its steps,
-    `transfer` the moving of its input, and the rest of its steps goes to its stage kind (`retrieve`, `prefill` ...).
+    `transfer` the moving of its input, or of the KV that brings the decode side the first token, and the rest of its
+    steps goes to its stage kind (`retrieve`, `prefill` ...).
     `front_end` is tokenising, waiting for a tokeniser included, and sending the first token to the client. `other` is
     what no visit covers: pauses between stages.
     """
@@ -32,9 +33,22 @@ def ttft_parts(requests: pd.DataFrame, visits: pd.DataFrame) -> pd.DataFrame:
     parts = {part: np.zeros(len(ids)) for part in ["queue", *kinds, "transfer", "host", "front_end", "other"]}
     left_engine_s = floats(with_token, "engine_first_token_s")
     parts["front_end"] += floats(with_token, "first_token_s") - left_engine_s
-    _walk(path, ids, floats(with_token, "arrival_s"), left_engine_s, parts)
+    with_kv_s = _came_with_kv_s(path, ids, left_engine_s)
+    parts["transfer"] += with_kv_s
+    _walk(path, ids, floats(with_token, "arrival_s"), left_engine_s - with_kv_s, parts)
     left_out = set(kinds) - set(path["kind"].unique()) | ({"front_end"} if not parts["front_end"].any() else set())
     return pd.DataFrame({name: parts[name] for name in parts if name not in left_out}, index=ids)
+
+
+def _came_with_kv_s(path: pd.DataFrame, ids: IntArray, first_token_s: FloatArray) -> FloatArray:
+    """[num_requests] the transfer of a prompt's KV at whose end the first token was sent; 0 where none was."""
+    arrival_s, transfer_s = floats(path, "arrival_s"), floats(path, "transfer_s")
+    place = np.searchsorted(ids, path["request"].to_numpy(dtype=np.int64))
+    token_s = first_token_s[place]
+    came = (transfer_s > 0.0) & (np.abs(arrival_s - token_s) <= _TOLERANCE * np.maximum(1.0, np.abs(token_s)))
+    found = np.zeros(len(ids))
+    found[place[came]] = transfer_s[came]
+    return found
 
 
 def _walk(

@@ -67,17 +67,33 @@ def saturated(visits: pd.DataFrame, requests: pd.DataFrame) -> Finding | None:
     return Finding("saturated", text)
 
 
+WHY = {
+    "too_long": "they can never fit the engine's memory or limits",
+    "rate_limit": "more than the rate limit lets in",
+    "queue_full": "max_outstanding requests were inside",
+    "shed": "turned out for a higher class",
+    "too_late": "their first token would have come too late",
+    "no_first_token": "no token in time",
+    "no_end": "not ended in time",
+}
+"""Reason of a request -> in words."""
+
+
 def failed(requests: pd.DataFrame) -> Iterable[Finding]:
-    """Rejected and unfinished requests, clipped prompts, preemptions."""
+    """Requests that were not served, clipped prompts, preemptions."""
     num = len(requests)
     for status, why in (
-        ("rejected", "they can never fit the engine's memory or limits; every SLO counts them as missed"),
+        ("rejected", "every SLO counts them as missed"),
+        ("left", "their clients hung up; every SLO counts them as missed"),
         ("failed", "failures lost them more often than they may be retried; every SLO counts them as missed"),
         ("unfinished", "still inside when the run ended; every SLO counts them as missed"),
     ):
-        num_such = int((requests["status"] == status).sum())
-        if num_such:
-            yield Finding(status, f"{status}: {count(num_such)} of {count(num)} requests: {why}")
+        such = requests[requests["status"] == status]
+        if len(such):
+            reasons = such["reason"].value_counts()
+            because = ", ".join(f"{WHY[str(name)]} ({count(n)})" for name, n in reasons.items() if n and name in WHY)
+            why = f"{because}; {why}" if because else why
+            yield Finding(status, f"{status}: {count(len(such))} of {count(num)} requests: {why}")
     clipped = requests[requests["num_clipped_tokens"] > 0]
     if len(clipped):
         lost = f"{count(float(clipped['num_clipped_tokens'].sum()))} tokens lost"

@@ -12,7 +12,7 @@ from hermes_sim.core.errors import HermesError
 __all__ = ["TERMS", "Term", "define", "definition_text", "glossary_markdown"]
 
 _BY_ALIAS = {key_of(alias): key for key, term in TERMS.items() for alias in term.aliases} | {key: key for key in TERMS}
-_COLUMN = re.compile(r"(num )?(.*?)( (s|frac|j|usd|bytes))?")
+_COLUMN = re.compile(r"(num )?(.*?)( (s|frac|j|usd|g|bytes))?")
 """Names of columns say what is counted, or the unit, around the word."""
 
 

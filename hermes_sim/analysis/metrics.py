@@ -18,6 +18,7 @@ J_PER_KWH = 3.6e6
 RESOURCES = ("compute", "memory", "network", "host")
 VISIT_PARTS = (
     "tokenize_s", "transfer_s", "queue_s", "service_s", "compute_s", "memory_s", "network_s", "host_s", "preempted_s",
+    "draft_wait_s",
 )  # fmt: skip
 
 
@@ -68,6 +69,11 @@ def itl_mean_s(requests: pd.DataFrame) -> float:
     has_gap = ~np.isnan(tpot_s)
     num_gaps = (floats(requests, "num_longest_sample_tokens") - floats(requests, "num_passes"))[has_gap]
     return _per(float((tpot_s[has_gap] * num_gaps).sum()), float(num_gaps.sum()))
+
+
+def drawn_images_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:
+    """Images of requests that finished inside the measured window, per second of it."""
+    return _rate(float(floats(requests, "num_drawn_images")[_finished_inside(requests, window)].sum()), window)
 
 
 def requests_per_s(requests: pd.DataFrame, window: MeasuredWindow) -> float:
@@ -139,21 +145,21 @@ def facility_energy_j(engines: pd.DataFrame, links: pd.DataFrame, pue: float) ->
     return float(engines["energy_j"].sum() + links["energy_j"].sum()) * pue
 
 
-def carbon_per_request_g(requests: pd.DataFrame, energy_j: float, carbon_g_per_kwh: float) -> float:
-    """Grams of CO2 equivalent per finished request: facility energy times the carbon intensity of its power.
+def carbon_per_request_g(requests: pd.DataFrame, carbon_g: float) -> float:
+    """Grams of CO2 equivalent per finished request: facility energy times the carbon intensity while it was used.
 
     Operation only; making the hardware is not counted.
     """
-    return _per(energy_j / J_PER_KWH * carbon_g_per_kwh, float(is_finished(requests).sum()))
+    return _per(carbon_g, float(is_finished(requests).sum()))
 
 
 def cost_per_million_output_tokens_usd(requests: pd.DataFrame, engines: pd.DataFrame) -> float:
-    """Rent of all engines' devices for the whole run, per million output tokens of finished requests."""
+    """What all engines' devices cost for the time they were on, per million output tokens of finished requests."""
     return _per(float(engines["cost_usd"].sum()) * 1e6, _num_output_tokens(requests))
 
 
 def cost_per_request_usd(requests: pd.DataFrame, engines: pd.DataFrame) -> float:
-    """Rent of all engines' devices for the whole run, per finished request."""
+    """What all engines' devices cost for the time they were on, per finished request."""
     return _per(float(engines["cost_usd"].sum()), float(is_finished(requests).sum()))
 
 

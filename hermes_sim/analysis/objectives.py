@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,14 @@ class Objective:
     latency: LatencyName
     statistic: Statistic
     limit: LatencyLimit
+    service_class: str | None = None
+    """Whose requests it is for; None: all."""
+
+    def is_for(self, requests: pd.DataFrame) -> BoolArray:
+        """[num_requests]"""
+        if self.service_class is None:
+            return np.ones(len(requests), bool)
+        return (requests["service_class"] == self.service_class).to_numpy(dtype=np.bool_)
 
     @property
     def bound(self) -> float:
@@ -57,9 +65,9 @@ class Verdict:
         return self.observed / self.objective.bound - 1.0
 
 
-def objectives_of(slo: Slo) -> tuple[Objective, ...]:
-    """All objectives of a workload, in the order of its file."""
-    return tuple(Objective(*limit) for limit in slo.limits())
+def objectives_of(promises: Iterable[tuple[str | None, Slo]]) -> tuple[Objective, ...]:
+    """All objectives of a workload's classes (None: it has none), in the order of its file."""
+    return tuple(Objective(*limit, name) for name, slo in promises for limit in slo.limits())
 
 
 def needs_unloaded(objectives: Sequence[Objective]) -> bool:
@@ -77,12 +85,17 @@ def meets_every_objective(
     single value per request, so its objective is judged over all gaps only.
     """
     met = is_finished(requests)
-    by_latency: dict[str, list[FloatArray]] = {}
+    by_latency: dict[str, list[Objective]] = {}
     for objective in objectives:
         if objective.latency != "itl":
-            by_latency.setdefault(objective.latency, []).append(bounds_s(requests, objective, unloaded))
-    for latency, bounds in by_latency.items():
-        met = met & ~(floats(requests, f"{latency}_s") > np.max(bounds, axis=0))
+            by_latency.setdefault(objective.latency, []).append(objective)
+    for latency, bounding in by_latency.items():
+        loosest_s = np.full(len(requests), -np.inf)
+        for objective in bounding:
+            concerned = objective.is_for(requests)
+            found_s = bounds_s(requests, objective, unloaded)
+            loosest_s = np.where(concerned, np.maximum(loosest_s, found_s), loosest_s)
+        met = met & ~((floats(requests, f"{latency}_s") > loosest_s) & (loosest_s > -np.inf))
     return met
 
 
@@ -100,6 +113,8 @@ def judge(objective: Objective, requests: pd.DataFrame, itl: pd.DataFrame, unloa
     """
     if objective.latency == "itl":
         return _judge_gaps(objective, requests, itl, unloaded)
+    if objective.service_class is not None:
+        requests = requests[objective.is_for(requests)]
     failed = ~is_finished(requests)
     values = floats(requests, f"{objective.latency}_s")
     if objective.is_multiple:
@@ -113,7 +128,7 @@ def judge(objective: Objective, requests: pd.DataFrame, itl: pd.DataFrame, unloa
 def _judge_gaps(
     objective: Objective, requests: pd.DataFrame, itl: pd.DataFrame, unloaded: pd.DataFrame | None
 ) -> Verdict:
-    """ITL over all gaps; a multiple is one of the mean unloaded TPOT."""
+    """ITL over all gaps, those of other classes too; a multiple is one of the mean unloaded TPOT."""
     counts = itl["num_gaps"].to_numpy(dtype=np.int64)
     lower_s, upper_s = floats(itl, "from_s"), floats(itl, "to_s")
     total = int(counts.sum())

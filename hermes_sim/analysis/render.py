@@ -17,6 +17,8 @@ WIDTH = 100
 LABEL_WIDTH = 19
 COLUMNS = ("mean", "p50", "p90", "p99")
 STAGE_PARTS = ("queue", "compute", "memory", "network", "host", "transfer")
+DRAFT_PART = "draft_wait"
+"""Shown where devices of their own draft."""
 INTERVAL_WIDTH = 20
 HALF_WIDTH_DIGITS = 2
 """Significant digits: a half-width of few runs is not known better."""
@@ -57,11 +59,18 @@ def render(summary: Summary) -> str:
         _written(summary),
         _stages(summary),
         _throughput(summary),
+        _classes(summary),
+        _images(summary),
         _engines(summary),
         _availability(summary),
         _over_time(summary),
+        _shortened(summary),
+        _searches(summary),
+        _waits(summary),
         _speculation(summary),
+        _adapters(summary),
         _links(summary),
+        _device_groups(summary),
         _kv_stores(summary),
         _energy_and_cost(summary),
         _trust(summary),
@@ -111,6 +120,8 @@ def _objective(line: Mapping[str, Any]) -> str:
     multiple = line["limit_multiple"]
     limit = human.as_written(line["limit_s"]) if multiple is None else f"{multiple:g} x unloaded"
     text = f"{line['statistic']} <= {limit}"
+    if line["service_class"] is not None:
+        text = f"{line['service_class']}: {text}"
     if line["met"] is None:
         return f"{text} no such request"
     if multiple is not None and line["observed_multiple"] is not None:
@@ -171,9 +182,12 @@ def _written(summary: Summary) -> Iterator[str]:
 def _stages(summary: Summary) -> Iterator[str]:
     if not summary["stages"]:
         return
-    yield f"{'time per visit':<{LABEL_WIDTH}}{'visits':>8}" + "".join(f"{part:>11}" for part in STAGE_PARTS)
+    waits_for_drafts = any(stage[f"{DRAFT_PART}_s"] for stage in summary["stages"])
+    parts = (*STAGE_PARTS, DRAFT_PART) if waits_for_drafts else STAGE_PARTS
+    names = (part.removesuffix("_wait") for part in parts)
+    yield f"{'time per visit':<{LABEL_WIDTH}}{'visits':>8}" + "".join(f"{name:>11}" for name in names)
     for stage in summary["stages"]:
-        times_s = [stage[f"{part}_s"] for part in STAGE_PARTS]
+        times_s = [stage[f"{part}_s"] for part in parts]
         times_s = [time_s if time_s is not None and time_s >= LEAST_SHOWN_S else None for time_s in times_s]
         unit = human.time_unit([max((time_s for time_s in times_s if time_s is not None), default=None)])
         cells = [_cell(time_s, unit) for time_s in times_s]
@@ -196,10 +210,51 @@ def _throughput(summary: Summary) -> Iterator[str]:
         f"{_rate(rates['requests_per_s'])} requests/s",
         f"{_rate(rates['output_tokens_per_s'])} output tokens/s",
     ]
+    if rates["drawn_images_per_s"]:
+        parts.append(f"{_rate(rates['drawn_images_per_s'])} images/s")
     if rates["goodput_per_s"] is not None:
         met = human.percent(slo["met_frac"])
         parts.append(f"goodput {_rate(rates['goodput_per_s'])} requests/s ({met} met the SLO)")
     yield from _labelled("throughput", parts)
+
+
+def _classes(summary: Summary) -> Iterator[str]:
+    """One row a class: what became of its requests, how fast they were."""
+    records = summary["classes"]
+    if not records:
+        return
+    titles = ("requests", "finished", "rejected", "left", "TTFT p50", "TTFT p99", "goodput", "in the SLO")
+    widths = (10, 10, 10, 7, 11, 11, 12, 12)
+    yield f"{'classes':<{LABEL_WIDTH}}" + _cells(titles, widths)
+    for record in records:
+        ttft = record["ttft"]
+        cells = (
+            human.count(record["num"]),
+            human.count(record["num_finished"]),
+            human.count(record["num_rejected"]),
+            human.count(record["num_left"]),
+            human.duration(ttft["p50_s"]),
+            human.duration(ttft["p99_s"]),
+            f"{_rate(record['goodput_per_s'])} /s",
+            human.percent(record["slo_met_frac"]),
+        )
+        yield f"  {record['service_class']:<{LABEL_WIDTH - 2}}" + _cells(cells, widths)
+
+
+def _images(summary: Summary) -> Iterator[str]:
+    """What encoders and diffusion models have done."""
+    requests, parts = summary["requests"], []
+    if requests["num_images"]:
+        found = human.percent(requests["num_cached_images"] / requests["num_images"])
+        parts.append(f"{requests['num_images']:,} encoded, {found} found in a cache")
+    if requests["num_drawn_images"]:
+        steps = requests["num_denoising_steps"] / requests["num_drawn_images"]
+        parts.append(f"{requests['num_drawn_images']:,} drawn in {human.digits(steps)} steps on average")
+    if parts:
+        yield from _labelled("images", parts)
+    if requests["num_refused"]:
+        refused = human.percent(requests["num_refused"] / requests["num"])
+        yield from _labelled("guards", [f"{requests['num_refused']:,} requests refused ({refused})"])
 
 
 def _rate(value: float | None) -> str:
@@ -267,7 +322,7 @@ def _engine_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _over_time(summary: Summary) -> Iterator[str]:
-    """Three lines of bars for the busiest engine: batch, line, KV use."""
+    """Lines of bars for the busiest engine: batch, line, KV use, and replicas that take requests where some do not."""
     found = summary["over_time"]
     if found is None:
         return
@@ -280,6 +335,9 @@ def _over_time(summary: Summary) -> Iterator[str]:
         words = human.percent(highest) if column.endswith("_frac") else human.digits(highest)
         yield f"{title:<{LABEL_WIDTH}}{name:<9}{bars(values)}  up to {words}"
         title = ""
+    up = found["num_up"]
+    if min(up) < max(up):
+        yield f"{title:<{LABEL_WIDTH}}{'up':<9}{bars(up)}  {human.digits(min(up))} to {human.digits(max(up))}"
 
 
 def bars(values: Sequence[float]) -> str:
@@ -288,6 +346,43 @@ def bars(values: Sequence[float]) -> str:
     return "".join(
         BARS[min(int(value / highest * len(BARS)), len(BARS) - 1)] if value > 0 else NO_BAR for value in values
     )
+
+
+def _shortened(summary: Summary) -> Iterator[str]:
+    """Reasoning that was not written, and what looking for its end has cost."""
+    requests = summary["requests"]
+    if requests["num_saved_tokens"] == 0 and requests["num_probe_tokens"] == 0:
+        return
+    written, saved = requests["num_output_tokens"], requests["num_saved_tokens"]
+    shares = (saved / max(written + saved, 1), requests["num_probe_tokens"] / max(written, 1))
+    of_all, of_written = (human.percent(share) for share in shares)
+    yield from _labelled("cut short", [f"{of_all} of the output saved", f"{of_written} of the rest trial answers"])
+
+
+def _searches(summary: Summary) -> Iterator[str]:
+    """What verifiers have scored, and how much of what was written no path has kept."""
+    requests = summary["requests"]
+    if requests["num_candidates"] == 0:
+        return
+    each = human.digits(requests["num_candidates"] / requests["num"])
+    lost = human.percent(requests["num_discarded_tokens"] / max(requests["num_output_tokens"], 1))
+    yield from _labelled("search", [f"{each} candidates a request scored", f"{lost} of the output discarded"])
+
+
+def _waits(summary: Summary) -> Iterator[str]:
+    """What became of the KV of requests that were away between two passes."""
+    ways = ("kept", "dropped", "offloaded")
+    label = "KV while away"
+    for name, group in _engine_groups(summary["engines"]):
+        counts = {way: _total(group, f"num_{way}_waits") for way in ways}
+        if not any(counts.values()):
+            continue
+        parts = [f"{human.count(number)} times {way}" for way, number in counts.items() if number]
+        if counts["kept"]:
+            block_s = sum(engine["num_blocks"] * engine["duration_s"] for engine in group)
+            parts.append(f"{human.percent(_total(group, 'kept_block_s') / block_s)} of its memory held")
+        yield from _labelled(label, [f"{name}: {parts[0]}", *parts[1:]])
+        label = ""
 
 
 def _speculation(summary: Summary) -> Iterator[str]:
@@ -299,7 +394,25 @@ def _speculation(summary: Summary) -> Iterator[str]:
             f"{name}: {human.percent(accepted)} of the drafts accepted",
             f"{human.digits(sum(per_step) / len(per_step))} tokens per sequence and step",
         ]
+        num_rounds = _total(group, "num_draft_rounds")
+        if num_rounds:
+            boards = " + ".join(sorted({engine["draft_devices"] for engine in group}))
+            wait_s = sum(engine["draft_round_s"] * engine["num_draft_rounds"] for engine in group) / num_rounds
+            parts.append(f"drafts of {boards} after {human.duration(wait_s)}")
+            ahead = _total(group, "num_pre_drafts")
+            if ahead:
+                share = human.percent(_total(group, "num_pre_drafts_right") / ahead)
+                parts.append(f"{share} of what they drafted ahead was of use")
         yield from _labelled("" if index else "speculation", parts)
+
+
+def _adapters(summary: Summary) -> Iterator[str]:
+    """Where low-rank adapters are loaded."""
+    groups = [group for group in _engine_groups(summary["engines"]) if _total(group[1], "num_adapter_loads")]
+    for index, (name, group) in enumerate(groups):
+        loads, hits = _total(group, "num_adapter_loads"), _total(group, "num_adapter_hits")
+        found = human.percent(hits / (hits + loads))
+        yield from _labelled("" if index else "adapters", [f"{name}: {found} found in a slot, {loads:,.0f} loaded"])
 
 
 def _total(group: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -315,6 +428,17 @@ def _links(summary: Summary) -> Iterator[str]:
     ]
     if parts:
         yield from _labelled("links", parts)
+
+
+def _device_groups(summary: Summary) -> Iterator[str]:
+    """Of engines that span several, or compute in arrays: how busy each was, and what it drew."""
+    parts = [
+        f"{one['engine']} {one['group']} ({one['operators']}) {human.percent(one['utilization_frac'])} busy, "
+        f"{human.digits(one['energy_j'])} J"
+        for one in summary["device_groups"]
+    ]
+    if parts:
+        yield from _labelled("device groups", parts)
 
 
 def _kv_stores(summary: Summary) -> Iterator[str]:
@@ -340,6 +464,8 @@ def _energy_and_cost(summary: Summary) -> Iterator[str]:
     else:
         energy = f"{human.digits(numbers['energy_per_output_token_j'])} J/output token {pue}"
         cost = f"{human.usd(numbers['cost_per_million_output_tokens_usd'])} per million output tokens"
+    if numbers["electricity_usd"] > 0.0:
+        cost += f" ({human.percent(numbers['electricity_usd'] / numbers['cost_usd'])} of it electricity)"
     carbon = f"{human.digits(numbers['carbon_per_request_g'])} gCO2e per request"
     yield from _labelled("energy and cost", [energy, cost, carbon])
 
@@ -382,6 +508,8 @@ def _bottleneck(summary: Summary) -> Iterator[str]:
             busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
     elif found["part"] == "transfer":
         what = f"moving the input of {found['stage']}"
+    elif found["part"] == DRAFT_PART:
+        what = f"{found['stage']}, waiting for drafts of other devices"
     else:
         what = f"{found['stage']}, limited by {RESOURCE_NAMES[found['part']]}"
     yield from _labelled("most time goes to", [f"{what}: {share} of all request time", busy])

@@ -59,6 +59,8 @@ class Results:
     """What was decided in each step, request by request, where recording was asked for."""
     kv_stores: pd.DataFrame | None = None
     """One row per instance of a KV store, where a stage of the workload asks one."""
+    device_groups: pd.DataFrame | None = None
+    """One row per device group of an engine that spans several, or computes in arrays."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -81,7 +83,7 @@ class Results:
         """Results of a run that has just ended."""
         frames = run_frames(tables)
         requests = frames.pop("requests")
-        met = meets_every_objective(requests, objectives_of(scenario.workload.slo), unloaded)
+        met = meets_every_objective(requests, objectives_of(scenario.workload.promises()), unloaded)
         measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
         provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
@@ -103,6 +105,7 @@ class Results:
             steps=frames.get("steps"),
             decisions=frames.get("decisions"),
             kv_stores=frames.get("kv_stores"),
+            device_groups=frames.get("device_groups"),
         )
 
     @property
@@ -111,7 +114,7 @@ class Results:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        return objectives_of(self.scenario.workload.slo)
+        return objectives_of(self.scenario.workload.promises())
 
     @property
     def measured_requests(self) -> pd.DataFrame:

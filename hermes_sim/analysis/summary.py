@@ -11,6 +11,7 @@ import pandas as pd
 
 from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
+from hermes_sim.analysis.classes import ENDINGS, class_records
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.engine_findings import engine_findings
 from hermes_sim.analysis.frames import floats, is_finished
@@ -42,12 +43,16 @@ def summarize(results: Results) -> dict[str, Any]:
         "requests": _requests(results),
         "latency": _latency(results),
         "slo": _slo(results, verdicts),
+        "classes": class_records(results.measured_requests, results.requests, results.window),
         "ttft_parts": _ttft_parts(results),
         "stages": _records(metrics.stage_times(results.measured_visits)),
         "throughput": _throughput(results),
         "engines": _engines(results.engines),
         "over_time": over_time(results.timeline),
         "links": [_record(row) for _, row in results.links.iterrows()],
+        "device_groups": []
+        if results.device_groups is None
+        else [_record(row) for _, row in results.device_groups.iterrows()],
         "kv_stores": [] if results.kv_stores is None else [_record(row) for _, row in results.kv_stores.iterrows()],
         "energy_and_cost": _energy_and_cost(results),
         "trust": {
@@ -83,8 +88,10 @@ def _requests(results: Results) -> dict[str, Any]:
     return {
         "num": len(requests),
         "num_measured": int(results.window.measured.sum()),
-        **{f"num_{name}": int(status.get(name, 0)) for name in ("finished", "rejected", "unfinished", "failed")},
+        **{f"num_{name}": int(status.get(name, 0)) for name in ENDINGS},
         "num_clipped": int((requests["num_clipped_tokens"] > 0).sum()),
+        "num_hedges": int(requests["num_hedges"].sum()),
+        "num_refused": int((requests["num_refusals"] > 0).sum()),
         "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
@@ -94,7 +101,15 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_passes": int(requests["num_passes"][is_finished(requests)].sum()),
         "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
         "num_samples": int(requests["num_samples"].sum()),
+        "num_candidates": int(requests["num_candidates"].sum()),
+        "num_discarded_tokens": int(requests["num_discarded_tokens"][is_finished(requests)].sum()),
+        "num_saved_tokens": int(requests["num_saved_tokens"][is_finished(requests)].sum()),
+        "num_probe_tokens": int(requests["num_probe_tokens"][is_finished(requests)].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
+        "num_images": int(requests["num_images"].sum()),
+        "num_cached_images": int(requests["num_cached_images"].sum()),
+        "num_drawn_images": int(requests["num_drawn_images"][is_finished(requests)].sum()),
+        "num_denoising_steps": int(requests["num_denoising_steps"][is_finished(requests)].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }
@@ -105,7 +120,8 @@ def _latency(results: Results) -> dict[str, Any]:
     finished = measured[is_finished(measured)]
     latency = {name: metrics.latency_percentiles(floats(finished, f"{name}_s")) for name in LATENCIES}
     latency["itl"] = metrics.itl_percentiles(results.itl, measured)
-    if not measured["num_thought_tokens"].any() and not results.scenario.workload.slo.ttfat:
+    comes_later = measured["num_thought_tokens"].any() or measured["num_candidates"].any()
+    if not comes_later and not any(one.latency == "ttfat" for one in results.objectives):
         del latency["ttfat"]  # the first token is the answer's
     latency["engine_ttft"] = metrics.latency_percentiles(floats(finished, "engine_ttft_s"))
     return {name: latency[name] for name in LATENCY_ORDER if name in latency}
@@ -126,6 +142,7 @@ def _objective(verdict: Verdict) -> dict[str, Any]:
     multiple = objective.is_multiple
     return {
         "latency": objective.latency,
+        "service_class": objective.service_class,
         "statistic": objective.statistic,
         "limit_s": None if multiple else objective.bound,
         "limit_multiple": objective.bound if multiple else None,
@@ -154,6 +171,7 @@ def _throughput(results: Results) -> dict[str, float]:
         "output_tokens_per_s": metrics.output_tokens_per_s(requests, window),
         "prompt_tokens_per_s": metrics.prompt_tokens_per_s(requests, window),
         "goodput_per_s": metrics.goodput_per_s(requests, window) if results.objectives else math.nan,
+        "drawn_images_per_s": metrics.drawn_images_per_s(requests, window),
     }
 
 
@@ -167,17 +185,20 @@ def _engines(engines: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _energy_and_cost(results: Results) -> dict[str, float]:
     requests, engines, cluster = results.requests, results.engines, results.scenario.cluster
-    pue, carbon = cluster.pue, cluster.carbon_g_per_kwh
+    pue = cluster.pue
+    carbon_g = float(engines["carbon_g"].sum() + results.links["carbon_g"].sum())
     energy_j = metrics.facility_energy_j(engines, results.links, pue)
     return {
         "pue": pue,
-        "carbon_g_per_kwh": carbon,
+        "carbon_g_per_kwh": carbon_g / (energy_j / metrics.J_PER_KWH) if energy_j > 0.0 else cluster.carbon_g_per_kwh,
+        "carbon_g": carbon_g,
         "device_energy_j": float(engines["energy_j"].sum()),
         "link_energy_j": float(results.links["energy_j"].sum()),
         "facility_energy_j": energy_j,
         "energy_per_output_token_j": metrics.energy_per_output_token_j(requests, energy_j),
-        "carbon_per_request_g": metrics.carbon_per_request_g(requests, energy_j, carbon),
+        "carbon_per_request_g": metrics.carbon_per_request_g(requests, carbon_g),
         "cost_usd": float(engines["cost_usd"].sum()),
+        "electricity_usd": float(engines["electricity_usd"].sum()),
         "cost_per_million_output_tokens_usd": metrics.cost_per_million_output_tokens_usd(requests, engines),
         "cost_per_request_usd": metrics.cost_per_request_usd(requests, engines),
     }

@@ -85,9 +85,39 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "status",
-        "What became of a request: finished, rejected, unfinished, or failed.",
-        ("rejected", "unfinished", "failure"),
-        ("finished",),
+        "What became of a request: finished, rejected (at the front door, or because no engine can hold it), failed "
+        "(lost to failures too often), left (its client hung up), or unfinished; `reason` says why not finished.",
+        ("rejected", "unfinished", "failure", "front door", "patience"),
+        ("finished", "reason"),
+    ),
+    Term(
+        "service class",
+        "A kind of requests with a priority, a promise (SLO) and a patience of its own, claimed by pipeline or drawn "
+        "by weight (`classes` of a workload). Each has its own goodput; objectives are judged over its own requests.",
+        ("SLO", "goodput", "front door", "patience"),
+        ("class", "classes", "priority"),
+    ),
+    Term(
+        "front door",
+        "Where a cluster takes requests in or rejects them (`admission`): a rate limit (reason rate_limit), places "
+        "inside (queue_full, or shed: turned out for a higher class), a first token that would come too late "
+        "(too_late).",
+        ("status", "service class", "rejected"),
+        ("admission", "rate limit", "early rejection", "shed"),
+    ),
+    Term(
+        "hedge",
+        "A copy of a visit that is sent to a second engine when the first has not answered in time; the first answer "
+        "counts, the other is taken back (`routing: {hedge: ...}`).",
+        ("visit", "status"),
+        ("hedges", "hedged request"),
+    ),
+    Term(
+        "patience",
+        "How long a client waits for its first token or its last one before it hangs up; its request is then taken "
+        "back from wherever it is, and its KV blocks are free (reasons no_first_token and no_end).",
+        ("status", "service class"),
+        ("left", "hang up"),
     ),
     Term(
         "timestamp",
@@ -109,9 +139,40 @@ TERMS: dict[str, Term] = _terms(
     ),
     Term(
         "image tokens",
-        "Tokens of a prompt that stand for images: computed and cached like others; no text repeats them.",
-        ("tokens",),
-        ("images", "multimodal"),
+        "Tokens of a prompt that stand for images or sound: computed and cached like others; no text repeats them.",
+        ("tokens", "encoder"),
+        ("multimodal",),
+    ),
+    Term(
+        "encoder",
+        "A network that turns images or sound into vectors that join a prompt (stage `encode`). num_images: images, or "
+        "clips of sound, that a request brings for it; num_cached_images: of these, found in its cache, so that they "
+        "are neither computed nor sent.",
+        ("image tokens", "transfer"),
+        ("encode", "images", "cached images", "vision encoder"),
+    ),
+    Term(
+        "adapter",
+        "A low-rank adapter (LoRA) that a request names: small matrices beside those of the model. An engine holds "
+        "some in slots; num_adapter_hits: sequences that joined the running ones and found theirs there; "
+        "num_adapter_loads: those for which it was copied there first, which their step waited for.",
+        ("engine",),
+        ("lora", "adapters", "adapter loads", "adapter hits", "adapter hit"),
+    ),
+    Term(
+        "refusal",
+        "A guard's verdict that a prompt must not be answered, or an answer not be given: num_refusals of a request "
+        "are the guards that said so. What the pipeline leaves out then takes no time; the request counts as finished.",
+        ("status", "stage"),
+        ("refusals", "guard", "refused"),
+    ),
+    Term(
+        "diffusion",
+        "Making images from noise, step by step (stage `diffusion`). num_drawn_images: images made for a request; "
+        "num_denoising_steps: the steps that they took together, those left out because a similar finished image was "
+        "found not counted.",
+        ("stage",),
+        ("drawn images", "denoising steps", "denoising"),
     ),
     Term(
         "step",
@@ -184,6 +245,31 @@ TERMS: dict[str, Term] = _terms(
         "- passes).",
         ("TPOT", "round", "thought"),
         ("passes", "decode time"),
+    ),
+    Term(
+        "early exit",
+        "A decode may end before the tokens that its law draws: a reduction writes fewer, a checkpoint writes a trial "
+        "answer and ends the reasoning if the model is sure. num_saved_tokens were left unwritten; num_probe_tokens, "
+        "part of num_output_tokens, are the trial answers.",
+        ("thought", "tokens"),
+        ("reduction", "checkpoint", "saved tokens", "probe tokens"),
+    ),
+    Term(
+        "wait",
+        "While a tool runs or a user thinks, a request is away from the engine between two passes. kv_cache."
+        "while_waiting says what becomes of its KV: left to the prefix cache, kept, dropped, offloaded to the host. "
+        "num_kept_waits, num_dropped_waits and num_offloaded_waits of an engine count what was done; kept_block_s adds "
+        "up blocks times the seconds that they were kept for somebody away.",
+        ("prefix hit", "swap", "round"),
+        ("waits", "while waiting", "kept waits", "dropped waits", "offloaded waits", "kept block"),
+    ),
+    Term(
+        "search",
+        "A `tree_search` writes several candidates of each step of a solution, a verifier scores them, and the best "
+        "are gone on from. num_candidates of a request counts those that were scored; num_discarded_tokens, part of "
+        "num_output_tokens, those of candidates that are not on the path kept at the end, and lookahead.",
+        ("sample", "thought", "round"),
+        ("tree search", "beam", "candidate", "candidates", "discarded tokens", "verifier"),
     ),
     Term(
         "round",
@@ -426,11 +512,56 @@ TERMS: dict[str, Term] = _terms(
          "speculation speedup"),
     ),
     Term(
+        "draft device",
+        "A device of its own that drafts for an engine, in the same box or at the client's (`on` of a draft model); "
+        "the engine verifies. draft_wait_s of a visit: from the end of each of its steps until the next drafts were "
+        "there, messages to and fro included. num_draft_rounds: such round trips; draft_round_s: their mean wait; "
+        "num_sent_drafts: what came with them. num_pre_drafts: rounds in which the device drafted ahead while the "
+        "engine verified; num_pre_drafts_right: those of use. draft_busy_s, draft_utilization_frac, draft_energy_j and "
+        "draft_devices are of all such devices of an engine; their energy and rent are part of the engine's.",
+        ("speculative decoding", "link"),
+        ("draft wait", "draft rounds", "draft round", "sent drafts", "pre drafts", "pre drafts right", "draft devices",
+         "draft busy", "draft utilization", "draft energy"),
+    ),
+    Term(
         "link",
-        "One direction of a connection between devices or nodes. The links table holds what was moved between engines "
-        "(KV caches); collectives inside a step are part of its network time.",
-        ("transfer", "network"),
+        "One direction of a connection between devices, nodes or switches. The links table holds what was moved "
+        "between engines and stores (KV caches): busy_s is the time that any transfer was on the link, bytes those "
+        "that went layer by layer beside a prompt's compute too. Collectives inside a step are part of its network "
+        "time; where they meet transfers on a link, both are slower.",
+        ("transfer", "network", "fabric"),
         ("links", "transfers"),
+    ),
+    Term(
+        "device group",
+        "Equal devices of a node under one name. An engine may span several, each with some of the model's operators "
+        "(operators_on); activations that go between them are network time. The device_groups table has the work, "
+        "energy and rent of each.",
+        ("operator", "sub-batch interleaving", "active energy"),
+        ("device groups", "operators on", "group", "device"),
+    ),
+    Term(
+        "sub-batch interleaving",
+        "Two halves of a batch take turns on two kinds of devices: one attends while the other has everything else, so "
+        "that the longer side counts instead of the sum (NeuPIMs, 2024). In a step with prompts, decodes attend beside "
+        "them.",
+        ("device group", "step"),
+        ("interleaving", "interleave sub batches", "side by side"),
+    ),
+    Term(
+        "active energy",
+        "Energy of a device above its idle power: by operation in arrays that count it, else seconds at work times the "
+        "power above idle while that limits. With the idle power of all groups it makes the engine's energy.",
+        ("energy per output token", "device group"),
+        ("active energy j",),
+    ),
+    Term(
+        "fabric",
+        "The switches between nodes, level by level: leaf-spine, fat tree, rail-optimised. oversubscription: what "
+        "comes into a switch from below over what it can send up. Flows take one of several equal paths (ECMP, "
+        "static) or a part of each (spray). Without one the network has full bisection bandwidth.",
+        ("link",),
+        ("oversubscription", "ecmp", "rails", "leaf spine", "fat tree", "uplink"),
     ),
     Term(
         "operator",
@@ -457,9 +588,10 @@ TERMS: dict[str, Term] = _terms(
     Term(
         "autoscaling",
         "Replicas that come and go with the load (`autoscaling` of an engine). on_s of an engine is the part of the "
-        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had.",
+        "run in which it was paid for and drew power: from the decision to start it until it has ended what it had; "
+        "up_frac the share in which it took requests.",
         ("failure", "cost"),
-        ("on", "on time", "cold start"),
+        ("on", "on time", "cold start", "up"),
     ),
     Term(
         "unfinished",
@@ -497,17 +629,19 @@ TERMS: dict[str, Term] = _terms(
     Term("PUE", "Power usage effectiveness: energy of the facility over that of its devices.", (), ("pue",)),
     Term(
         "carbon",
-        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power, per finished request. "
-        "Making the hardware is not counted.",
+        "Grams of CO2 equivalent of the facility's energy by the carbon intensity of its power at that hour, per "
+        "finished request. A request's own carbon_g is that of its energy; all add up to the whole. Making the "
+        "hardware is not counted.",
         ("energy per output token",),
         ("gco2e", "gco2"),
     ),
     Term(
         "cost",
-        "Rent of the engines' devices for the time they were on, per million output tokens or per finished request. A "
-        "request's own cost_usd is its share by the engine time it used; all shares add up to the rent.",
+        "Rent of the engines' devices for the time they were on, or capital written off in that time and electricity "
+        "where devices are owned, per million output tokens or per finished request. A request's own cost_usd is its "
+        "share, of rent and capital by the engine time it used, of electricity by energy; all add up to the whole.",
         (),
-        ("price", "cost per million output tokens"),
+        ("price", "cost per million output tokens", "electricity"),
     ),
     Term(
         "replications",

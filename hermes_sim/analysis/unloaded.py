@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis.frames import FloatArray, floats
+from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.workload.requests import RequestTable, request_table
 
@@ -65,9 +66,19 @@ def lone_requests(requests: RequestTable, spacing_s: float) -> RequestTable:
 
 
 def lone_scenario(scenario: Scenario) -> Scenario:
-    """The scenario without prefix caching: a lone request finds nothing that an earlier one has left."""
+    """The scenario without prefix caching (a lone request finds nothing that an earlier one has left), with all that
+    it has in place all the time."""
     engines = tuple(
-        engine.model_copy(update={"kv_cache": engine.kv_cache.model_copy(update={"prefix_caching": False})})
+        engine.model_copy(
+            update={"kv_cache": engine.kv_cache.model_copy(update={"prefix_caching": False}), "autoscaling": None}
+        )
         for engine in scenario.cluster.engines
     )
-    return scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update={"engines": engines})})
+    alone = {"engines": engines, "availability": Availability(), "admission": None, "power_caps": ()}
+    patient = tuple(one.model_copy(update={"patience": None}) for one in scenario.workload.classes)
+    return scenario.model_copy(
+        update={
+            "cluster": scenario.cluster.model_copy(update=alone),
+            "workload": scenario.workload.model_copy(update={"patience": None, "classes": patient}),
+        }
+    )

@@ -27,6 +27,9 @@ SWAPPED_BLOCKS = 12
 COPIED_BLOCKS = 13
 NUM_LAYER_GROUPS = 14  # 1: prompts run through all layers in this step
 NUM_SAMPLED_PROMPTS = 15
+ADAPTER_TOKENS = 16  # of sequences with a low-rank adapter
+NUM_ADAPTERS = 17  # different ones among them
+NUM_ADAPTER_LOADS = 18
 
 # Kinds of an entry of a lane.
 PART_OF_PROMPT = 0
@@ -71,6 +74,24 @@ def note(state: Any, e: int, kind: int, row: int, value: int) -> None:
 
 
 @compiled
+def count_adapters_of_step(state: Any, e: int, batch: Any) -> None:
+    """Tokens that go through low-rank adapters, how many different ones, and loads that the step waits for."""
+    state.adapter_count[e] += 1
+    for place in range(state.num_running[e]):
+        slot = np.int64(state.running[e, place])
+        num_tokens = np.int64(state.slot_scheduled[e, slot])
+        adapter = np.int64(state.row_adapter[state.slot_row[e, slot]]) - 1
+        if num_tokens == 0 or adapter < 0:
+            continue
+        batch[ADAPTER_TOKENS] += num_tokens
+        if state.adapter_mark[e, adapter] != state.adapter_count[e]:
+            state.adapter_mark[e, adapter] = state.adapter_count[e]
+            batch[NUM_ADAPTERS] += 1
+    batch[NUM_ADAPTER_LOADS] = state.pending_adapter_loads[e]
+    state.pending_adapter_loads[e] = 0
+
+
+@compiled
 def put_in_flight(state: Any, e: int, lane: int) -> None:
     """Move what was decided into a lane, in running order, and describe it by its sums (state.scratch_batch)."""
     batch = state.scratch_batch
@@ -78,6 +99,8 @@ def put_in_flight(state: Any, e: int, lane: int) -> None:
     batch[NUM_LAYER_GROUPS] = 1
     is_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
     number = 0
+    if state.max_adapters[e] > 0:
+        count_adapters_of_step(state, e, batch)
     for place in range(state.num_running[e]):
         slot = np.int64(state.running[e, place])
         num_tokens = np.int64(state.slot_scheduled[e, slot])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import leave_adapter
 from hermes_sim.batching.batch import has_ended, is_decoding, note
 from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import NUM_SHARES, PREEMPTED, SWAPPED_OUT
@@ -74,6 +75,8 @@ def preempt(state: Any, e: int, place: int, time_s: float) -> None:
         if np.isnan(state.row_last_token_s[row]):
             state.row_last_token_s[row] = time_s
     drop_from_flight(state, e, slot)
+    if state.max_adapters[e] > 0:
+        leave_adapter(state, e, row, time_s)
     done = np.int64(state.slot_done[e, slot])
     num_blocks = num_host_blocks(state, e, done)
     state.row_interrupted_s[row] = time_s

@@ -8,6 +8,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import has_ended, is_decoding, note, tokens_to_do
 from hermes_sim.batching.preemption import find_victim, preempt
+from hermes_sim.batching.speculation import num_nodes, waits_for_drafts
 from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import SCHEDULED
 from hermes_sim.state.blocks import drop_out_of_window, grow, num_missing_blocks, seal
@@ -38,7 +39,9 @@ def num_drafts_of(state: Any, e: int, slot: int, left: int) -> int:
     """Draft tokens to be verified with the next decode of a sequence."""
     if state.draft_tokens[e] == 0 or (0 < state.draft_max_seqs[e] < state.num_running[e]):
         return np.int64(0)
-    return max(min(np.int64(state.slot_drafts[e, slot]) * state.tree_width[e], left - 1), np.int64(0))
+    if state.draft_devices[e] > 0:
+        return max(min(np.int64(state.slot_ready_drafts[e, slot]), left - 1), np.int64(0))
+    return max(min(num_nodes(state, e, np.int64(state.slot_drafts[e, slot])), left - 1), np.int64(0))
 
 
 @compiled
@@ -63,6 +66,7 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
     block_tokens = state.block_tokens[e]
     threshold = state.prefill_threshold[e]
     plain = state.draft_tokens[e] == 0 and state.full_layers[e] != 0 and state.record_decisions[0] == 0
+    drafts_come = state.draft_devices[e] > 0
     preempted = False
     place = 0
     while place < state.num_running[e]:
@@ -76,6 +80,9 @@ def schedule_running(state: Any, e: int, left: int, which: int, time_s: float) -
             place += 1
             continue
         if (which == DECODES and not decoding) or (which == PROMPTS and decoding):
+            place += 1
+            continue
+        if drafts_come and waits_for_drafts(state, e, slot, time_s):
             place += 1
             continue
         num_tokens = min(tokens_to_do(state, e, slot), left)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import is_decoding
 from hermes_sim.batching.running import ALL, DECODES, PROMPTS, schedule_running
+from hermes_sim.batching.speculation import waits_for_drafts
 from hermes_sim.batching.waiting import fetch_requests, schedule_waiting
 from hermes_sim.core.compiled import compiled
 
@@ -66,7 +67,8 @@ def prompts_beside_decodes(state: Any, e: int, time_s: float) -> Any:
     state.decodes_left_out[e] = 0
     for place in range(state.num_running[e]):
         slot = np.int64(state.running[e, place])
-        if state.slot_scheduled[e, slot] == 0 and is_decoding(state, e, slot):
+        is_left_out = state.slot_scheduled[e, slot] == 0 and is_decoding(state, e, slot)
+        if is_left_out and not waits_for_drafts(state, e, slot, time_s):
             state.decodes_left_out[e] = 1
     return left, preempted
 

@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import (
+    HEAD_IS_FINE,
+    NOBODY,
+    count_running_adapters,
+    first_that_may_join,
+    put_back,
+    use_adapter,
+)
 from hermes_sim.batching.batch import has_ended, note, tokens_to_do
 from hermes_sim.batching.packing import cost_tokens_with
 from hermes_sim.batching.preemption import num_host_blocks
 from hermes_sim.batching.running import give_tokens, num_drafts_of
+from hermes_sim.batching.while_waiting import let_one_go, own_again
 from hermes_sim.core.compiled import compiled
 from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, LOADED, NUM_SHARES, PREEMPTED, SWAPPED_IN
 from hermes_sim.state.blocks import (
@@ -86,6 +95,8 @@ def reserve_of_running(state: Any, e: int) -> int:
 @compiled
 def join(state: Any, e: int, row: int, slot: int, time_s: float) -> None:
     """Append to the running list; note when its service starts or goes on."""
+    if state.max_adapters[e] > 0:
+        use_adapter(state, e, row)
     for share in range(NUM_SHARES):
         state.slot_base[e, slot, share] = state.shares[e, share]
     state.running[e, state.num_running[e]] = slot
@@ -107,11 +118,14 @@ def missing_with_kv(state: Any, e: int, row: int) -> int:
 
 
 @compiled
-def make_way(state: Any, e: int, queue: int) -> bool:
+def make_way(state: Any, e: int, queue: int, time_s: float) -> bool:
     """Nothing runs and the head of the line does not fit: blocks are held by others that wait. False: not even that.
 
-    The first of them that fits becomes the head; if none does, the last one gives its KV up and computes it again.
+    KV that is kept for requests which are away goes first. Else the first of those that fits becomes the head; if none
+    does, the last one gives its KV up and computes it again.
     """
+    if let_one_go(state, e, time_s):
+        return True
     before = np.int64(-1)
     row = np.int64(state.queue_head[queue])
     last = np.int64(-1)
@@ -215,6 +229,9 @@ def swap_in(state: Any, e: int, row: int) -> bool:
     state.pending_swaps[e] += number
     state.total_swapped_blocks[e] += number
     state.row_flags[row] |= np.uint8(HAS_KV)
+    if state.row_generated[row] == 0:  # not preempted: its request was away
+        own_again(state, e, slot, row)
+        state.row_loaded[row] = computed
     note(state, e, SWAPPED_IN, row, number)
     return True
 
@@ -287,6 +304,9 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     to_come = reserve_of_running(state, e)
     num_prompts = np.int64(0)
     is_chosen = False
+    passed_over = np.int64(HEAD_IS_FINE)  # the last row in line that another adapter's sequence was brought before
+    if state.max_adapters[e] > 0:
+        count_running_adapters(state, e)
     while state.queue_head[queue] >= 0 and state.num_running[e] < state.max_num_seqs[e] and left > 0:
         # if all that ran have preempted themselves, those who hold blocks go first: the others would come back for ever
         if not is_chosen and not (
@@ -294,12 +314,18 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         ):
             choose_head(state, e, queue)
         is_chosen = False
+        if state.max_adapters[e] > 0:
+            passed_over = first_that_may_join(state, e, queue)
+            if passed_over == NOBODY:
+                break
+            if passed_over >= 0:
+                bring_forward(state, queue, passed_over)
         row = np.int64(state.queue_head[queue])
         if state.receive_every_steps[e] > 1 and state.row_arrival_s[row] > state.fetched_s[e]:
             break
         total = np.int64(state.row_prompt[row]) + state.row_generated[row]
         if state.row_swapped[row] > 0 and not swap_in(state, e, row):
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break
@@ -307,10 +333,11 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.row_flags[row] & HAS_KV and not is_loaded:
             num_tokens = admit_with_kv(state, e, queue, left, time_s)
             if num_tokens < 0:
-                if state.num_running[e] == 0 and make_way(state, e, queue):
+                if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                     is_chosen = True
                     continue
                 break
+            passed_over = np.int64(HEAD_IS_FINE)
             left -= num_tokens
             if state.output_reserve_frac[e] > 0.0:
                 to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, state.row_slot[row]]))
@@ -320,7 +347,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.reserve_head[e] >= 0 and not is_loaded and waits_longer(state, e, row):
             break
         if state.num_free_slots[e] == 0 and not is_loaded:
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break
@@ -356,7 +383,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if is_loaded:
             num_missing = num_missing_blocks(state, e, slot, num_blocks)
         if num_missing > available:
-            if state.num_running[e] == 0 and make_way(state, e, queue):
+            if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
             break
@@ -367,6 +394,9 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         state.steps_to_fetch[e] = 0  # a prompt is followed by a look at who has come meanwhile
         if state.output_reserve_frac[e] > 0.0:
             to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, slot]))
+        passed_over = np.int64(HEAD_IS_FINE)
         num_prompts += 1
         left -= num_tokens
+    if passed_over >= 0:
+        put_back(state, queue, passed_over)
     return left

@@ -42,6 +42,16 @@ def compiled(function: Function) -> Function:
     return cast(Function, Part(function, functools.partial(_entry, function)))
 
 
+def compiled_entry(function: Function) -> Function:
+    """The same for what Python calls often, always with arguments of the types of the first call."""
+    numba = _numba()
+    if numba.config.DISABLE_JIT:
+        return cast(Function, numba.njit(error_model="numpy")(function))
+    from hermes_sim.core.parts import Entry
+
+    return cast(Function, Entry(function, functools.partial(_entry, function)))
+
+
 def _entry(function: Callable[..., object]) -> Callable[..., object]:
     """The function with machine code of its own, from the cache if it was made before."""
     numba = _numba()

@@ -77,6 +77,23 @@ class Part(CPUDispatcher):
         return super().get_call_template(wide, {name: _widened(argument) for name, argument in kws.items()})
 
 
+class Entry(Part):
+    """A function that Python calls often, with arguments of the same types every time: the first call settles them.
+
+    Numba looks up the type of each argument of each call, of a struct of arrays by way of Python; this is left out.
+    """
+
+    def __init__(self, function: Callable[..., object], entry: Callable[[], Callable[..., object]]) -> None:
+        super().__init__(function, entry)
+        self._machine_code: Callable[..., object] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._machine_code is None:
+            dispatcher: Any = self._make_entry()
+            self._machine_code = dispatcher.compile(tuple(map(dispatcher.typeof_pyval, arguments)))
+        return self._machine_code(*arguments)
+
+
 def _widened(argument: Any) -> Any:
     plain = types.unliteral(argument)
     return types.int64 if plain in (types.int32, types.uint8) else plain

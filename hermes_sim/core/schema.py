@@ -73,6 +73,8 @@ Watts = Annotated[float, *_quantity("power", "400 W")]
 Joules = Annotated[float, *_quantity("energy", "3.5 pJ")]
 Hertz = Annotated[float, Field(gt=0.0), *_quantity("frequency", "1.41 GHz")]
 UsdPerHour = Annotated[float, *_quantity("price", "2.10 USD/h")]
+Usd = Annotated[float, *_quantity("money", "25000 USD")]
+UsdPerKwh = Annotated[float, *_quantity("electricity price", "0.08 USD/kWh")]
 GramsPerKwh = Annotated[float, *_quantity("carbon", "400 g/kWh")]
 
 LARGEST_COUNT: Final = 2**53

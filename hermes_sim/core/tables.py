@@ -17,9 +17,13 @@ Table = dict[str, Column]
 REQUESTS: dict[str, str] = {
     "request": "int64",
     "pipeline": "category",
-    "status": "category",  # finished | rejected | unfinished | failed
+    "status": "category",  # finished | rejected | unfinished | failed | left
+    "reason": "category",  # why not finished: too_long | lost | rate_limit | queue_full | shed | too_late |
+    # no_first_token | no_end; "" else
+    "service_class": "category",  # "" where the workload has none
     "session": "int64",  # -1: none
     "client": "int64",  # -1: unknown
+    "adapter": "int64",  # low-rank adapter that it names, -1: none
     "arrival_s": "float64",
     "first_token_s": "float64",  # absolute, as the client receives it
     "engine_first_token_s": "float64",  # absolute, end of the engine's step
@@ -27,24 +31,35 @@ REQUESTS: dict[str, str] = {
     "finish_s": "float64",  # absolute, as the client receives the last token
     "decode_s": "float64",  # from first to last token of every pass whose tokens the client sees, added up
     "num_prompt_tokens": "int64",  # longest that a language model read: documents and images included, after clipping
-    "num_image_tokens": "int64",  # of these, tokens that stand for images
+    "num_image_tokens": "int64",  # of these, tokens that stand for images or sound
+    "num_images": "int64",  # images or clips of sound that it brought for an encoder
+    "num_cached_images": "int64",  # of these, found in the encoder's cache
+    "num_drawn_images": "int64",  # images that were made for it
+    "num_denoising_steps": "int64",  # that they took, those that a cache saved left out
     "num_output_tokens": "int64",  # that the client sees, thoughts included, of all samples together
     "num_thought_tokens": "int64",  # of these, reasoning before the answer
     "num_note_tokens": "int64",  # generated for the system's own use, beside them
     "num_passes": "int64",  # passes of a language model whose tokens the client sees
     "num_samples": "int64",  # answers generated from the one prompt
     "num_longest_sample_tokens": "int64",  # output tokens of the longest of them
+    "num_candidates": "int64",  # steps and answers that verifiers have scored
+    "num_discarded_tokens": "int64",  # of the output, those of candidates that are not on the path kept, and lookahead
+    "num_saved_tokens": "int64",  # that a reduction or an early exit has left unwritten
+    "num_probe_tokens": "int64",  # of the output, trial answers at the checkpoints of early exits
     "num_cached_tokens": "int64",  # prompt tokens found in the prefix cache
-    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent
+    "num_reloaded_tokens": "int64",  # prompt tokens whose KV a store has sent, or the host has sent back
+    "num_refusals": "int64",  # guards that have refused it
     "num_clipped_tokens": "int64",  # cut off because of the model's limit
     "num_retries": "int64",  # passes and jobs that a failure lost and that began anew
+    "num_hedges": "int64",  # copies of it that were sent to a second engine
     "num_preemptions": "int64",
     "energy_j": "float64",  # share of the energy of the steps it was in, by tokens
     "idle_energy_j": "float64",  # share of what else its engines used, by engine_s: idle time, dummy steps
     "link_energy_j": "float64",  # of its transfers between engines
     "engine_s": "float64",  # share of the time of the steps it was in, by tokens
     "quality": "float64",  # proxy that the model which gave the answer states; NaN: none
-    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s
+    "cost_usd": "float64",  # share of all engines' rent over the whole run, by engine_s, and of their electricity
+    "carbon_g": "float64",  # of its energy, idle and on links too, at the facility: CO2 equivalent
 }
 """Metrics derived in analysis: ttft_s, engine_ttft_s, tpot_s, e2e_s, slo_met, measured."""
 
@@ -66,6 +81,7 @@ VISITS: dict[str, str] = {
     "network_s": "float64",
     "host_s": "float64",
     "preempted_s": "float64",  # from a preemption to the step that scheduled it again
+    "draft_wait_s": "float64",  # while other devices drafted for it, messages to and fro included
     "energy_j": "float64",  # share of the energy of its steps, by tokens
 }
 
@@ -83,6 +99,7 @@ ENGINES: dict[str, str] = {
     "host_s": "float64",
     "duration_s": "float64",  # of the run
     "on_s": "float64",  # of the run, that it was paid for
+    "up_frac": "float64",  # of the run, in which it took requests
     "utilization_frac": "float64",  # busy / (duration x lanes)
     "flops": "float64",
     "bytes": "float64",
@@ -98,11 +115,28 @@ ENGINES: dict[str, str] = {
     "prefix_hit_frac": "float64",  # hit / looked up
     "num_swapped_blocks": "int64",  # KV blocks copied to the host and back, each way counted
     "num_copied_blocks": "int64",  # copied on write, for samples that share a prompt
+    "num_adapter_loads": "int64",  # low-rank adapters copied into a slot
+    "num_adapter_hits": "int64",  # sequences that joined the running ones and found theirs in a slot
+    "adapter_hit_frac": "float64",  # hits / (hits + loads)
+    "num_kept_waits": "int64",  # times that a request was away between two passes and its KV was kept for it
+    "num_dropped_waits": "int64",  # the same, dropped
+    "num_offloaded_waits": "int64",  # the same, sent to the host and back
+    "kept_block_s": "float64",  # KV blocks times the seconds they were kept for requests that were away
     "num_drafted_tokens": "int64",  # proposed by speculative decoding
     "num_accepted_tokens": "int64",  # of these, kept
     "acceptance_frac": "float64",  # accepted / drafted
     "tokens_per_decode": "float64",  # output tokens per sequence and decode step, 1 without speculation
     "speculation_speedup": "float64",  # of decoding, at the mean batch; NaN without speculation
+    "draft_devices": "category",  # of their own that make its drafts: "16 x jetson_agx_orin_64gb"; "" where none do
+    "num_draft_devices": "int64",
+    "num_draft_rounds": "int64",  # result to those devices, drafts back
+    "draft_round_s": "float64",  # mean wait for drafts, from a step's end until they are there; 0 without such rounds
+    "num_sent_drafts": "int64",
+    "num_pre_drafts": "int64",  # rounds in which they drafted ahead while the last drafts were verified
+    "num_pre_drafts_right": "int64",  # of these, of use
+    "draft_busy_s": "float64",  # of all of them added up
+    "draft_utilization_frac": "float64",  # busy / (devices x on_s); NaN without such devices
+    "draft_energy_j": "float64",  # part of energy_j, idle time included
     "num_blocks": "int64",
     "mean_batch": "float64",  # sequences (or jobs) per step, time-weighted
     "mean_kv_used_frac": "float64",  # blocks with an owner, time-weighted
@@ -110,7 +144,9 @@ ENGINES: dict[str, str] = {
     "tokenizer_utilization_frac": "float64",  # NaN without tokenisers
     "detokenizer_utilization_frac": "float64",
     "energy_j": "float64",  # idle time included
-    "cost_usd": "float64",
+    "cost_usd": "float64",  # rent, or capital written off and electricity, while it was on
+    "electricity_usd": "float64",  # of that, electricity of owned devices
+    "carbon_g": "float64",  # CO2 equivalent of its energy at the facility
 }
 
 LINKS: dict[str, str] = {
@@ -118,6 +154,7 @@ LINKS: dict[str, str] = {
     "bytes": "float64",
     "num_transfers": "int64",
     "energy_j": "float64",
+    "carbon_g": "float64",
     "busy_s": "float64",
     "utilization_frac": "float64",
 }
@@ -138,6 +175,7 @@ TIMELINE: dict[str, str] = {
     "engine": "category",
     "start_s": "float64",
     "end_s": "float64",
+    "up_frac": "float64",  # of the interval, in which it took requests
     "busy_s": "float64",
     "compute_s": "float64",
     "memory_s": "float64",
@@ -225,6 +263,20 @@ KV_STORES: dict[str, str] = {
 }
 """One row per instance of a KV store that a stage of the workload asks."""
 
+DEVICE_GROUPS: dict[str, str] = {
+    "engine": "category",
+    "group": "category",  # device group of the node
+    "device": "category",
+    "operators": "category",  # classes of operators that lie there: "linear+rest"
+    "num_devices": "int64",
+    "busy_s": "float64",  # its operators at work; groups at work side by side count their seconds each
+    "utilization_frac": "float64",  # of the run
+    "active_energy_j": "float64",  # above idle: by operation where an array counts it, else by power while at work
+    "energy_j": "float64",  # with idle power while the engine is on
+    "cost_usd": "float64",  # rent (or capital written off, and electricity) while the engine is on
+}
+"""One row per device group of every engine whose operators lie on several, or in arrays."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
@@ -235,8 +287,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }
 """Tables of every run."""
 
-RECORDED_SCHEMAS: dict[str, dict[str, str]] = {"steps": STEPS, "decisions": DECISIONS, "kv_stores": KV_STORES}
-"""Tables of runs that record their steps, and of those that retrieve KV from stores."""
+RECORDED_SCHEMAS: dict[str, dict[str, str]] = {
+    "steps": STEPS,
+    "decisions": DECISIONS,
+    "kv_stores": KV_STORES,
+    "device_groups": DEVICE_GROUPS,
+}
+"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,3 +322,5 @@ class RunTables:
     decisions: Table | None = None
     kv_stores: Table | None = None
     """Where a stage asks for them."""
+    device_groups: Table | None = None
+    """Where an engine spans several, or computes in arrays."""

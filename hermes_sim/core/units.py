@@ -19,7 +19,7 @@ _DECIMAL: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 
 _BINARY: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _TIME: Final = {
     "s": Fraction(1), "ms": Fraction(1, 10**3), "us": Fraction(1, 10**6), "ns": Fraction(1, 10**9),
-    "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400),
+    "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400), "y": Fraction(31_557_600),
 }  # fmt: skip
 
 
@@ -66,6 +66,13 @@ UNITS: Final[dict[str, dict[str, Fraction]]] = {
         for currency in ("USD", "$")
         for time, hours in {"h": Fraction(1), "hour": Fraction(1), "s": Fraction(1, 3600), "d": Fraction(24)}.items()
     },
+    "money": {"USD": Fraction(1), "$": Fraction(1), "kUSD": Fraction(1000)},
+    "electricity price": {
+        "USD/kWh": Fraction(1),
+        "$/kWh": Fraction(1),
+        "ct/kWh": Fraction(1, 100),
+        "USD/MWh": Fraction(1, 1000),
+    },
     "carbon": {"g/kWh": Fraction(1), "kg/kWh": Fraction(1000), "kg/MWh": Fraction(1), "gCO2/kWh": Fraction(1)},
 }
 """Dimension -> unit -> factor to the base unit."""
@@ -73,6 +80,7 @@ UNITS: Final[dict[str, dict[str, Fraction]]] = {
 BASE_UNITS: Final[dict[str, str]] = {
     "time": "s", "bytes": "B", "bandwidth": "B/s", "compute": "FLOP/s", "rate": "/s", "power": "W", "energy": "J",
     "frequency": "Hz", "price": "USD/h", "carbon": "g/kWh",
+    "money": "USD", "electricity price": "USD/kWh",
 }  # fmt: skip
 
 COMMON_UNITS: Final[dict[str, tuple[str, ...]]] = {
@@ -85,6 +93,8 @@ COMMON_UNITS: Final[dict[str, tuple[str, ...]]] = {
     "energy": ("pJ", "nJ", "uJ", "mJ", "J", "kJ", "kWh"),
     "frequency": ("Hz", "kHz", "MHz", "GHz"),
     "price": ("USD/h", "$/h"),
+    "money": ("USD", "kUSD"),
+    "electricity price": ("USD/kWh", "ct/kWh"),
     "carbon": ("g/kWh", "kg/kWh"),
 }
 """What messages name; UNITS accepts more spellings."""
@@ -144,6 +154,8 @@ _DISPLAY_UNITS: Final[dict[str, tuple[str, ...]]] = {
     "energy": ("pJ", "nJ", "uJ", "mJ", "J", "kJ", "MJ"),
     "frequency": ("Hz", "kHz", "MHz", "GHz"),
     "price": ("USD/h",),
+    "money": ("USD",),
+    "electricity price": ("USD/kWh",),
     "carbon": ("g/kWh",),
 }
 """Ascending."""
@@ -188,6 +200,7 @@ def _suggestion(unit: str, dimension: str) -> str:
 _NOUNS: Final = {
     "time": "time", "bytes": "size", "bandwidth": "bandwidth", "compute": "compute", "rate": "rate",
     "power": "power", "energy": "energy", "frequency": "frequency", "price": "price", "carbon": "carbon intensity",
+    "money": "amount of money", "electricity price": "price of electricity",
 }  # fmt: skip
 
 

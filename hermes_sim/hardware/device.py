@@ -21,13 +21,19 @@ from hermes_sim.core.schema import (
     Watts,
 )
 from hermes_sim.core.sparsity_pattern import kept_frac
+from hermes_sim.core.units import format_quantity
+from hermes_sim.hardware.cim_array import CimArray
 from hermes_sim.hardware.cost_model import CostModel
 from hermes_sim.hardware.device_class import DeviceClass, class_coefficients, class_cost_model
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
+from hermes_sim.hardware.ownership import Ownership
+from hermes_sim.hardware.processor import Processor
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.hardware.systolic import Systolic
 
-DeviceKind = Literal["gpu", "cpu", "tpu", "cim"]
+DeviceKind = Literal["gpu", "cpu", "tpu", "npu", "fpga", "cim", "pim"]
+PEAK_TOLERANCE: Final = 0.01
+"""Between a stated peak and that which follows from an array, for rounding."""
 BY_CLASS: Final = "class"
 """In place of a cost model: the coefficients of the device's class."""
 
@@ -63,6 +69,17 @@ class Power(Description):
     memory_bound_frac: Fraction = 0.8
     network_bound_frac: Fraction = 0.3
     host_bound_frac: Fraction = 0.18
+    clock_exponent: float = Field(default=3.0, ge=1.0, le=3.0)
+    """Under a power cap, power above idle goes with the clock to this power: 3 while the voltage follows the clock."""
+    lowest_clock_frac: Fraction = 0.2
+    """Lowest clock that a cap can ask for, over the full one (H100 SXM: 345 of 1980 MHz by nvidia-smi)."""
+
+
+class Companion(Description):
+    """Units beside the arrays of a compute-in-memory device: attention, norms, softmax, all that has no weights."""
+
+    peak_flops_per_s: dict[Dtype, FlopsPerSecond] = Field(alias="peak", min_length=1)
+    """Dense peak per dtype; its memory is the device's."""
 
 
 def _cost_model_may_be_left_out(schema: dict[str, Any]) -> None:
@@ -92,6 +109,8 @@ class Device(Description):
     the whole device (T-MAC, arXiv 2407.00088: as many look-ups as bits; LUT Tensor Core, arXiv 2408.06003)."""
     sparse_speedup: dict[str, float] = Field(default={})
     """Pattern N:M of sparse weights that the matrix units skip -> dense peak times this."""
+    processor: Processor | None = None
+    """CPUs: NUMA nodes, bandwidth of a core, clocks; for engines on some of the cores."""
     systolic: Systolic | None = None
     """Arrays whose use follows from the shape of a product, in place of efficiencies of tiles."""
     memory: Memory
@@ -101,15 +120,51 @@ class Device(Description):
     clock_hz: Hertz | None = Field(default=None, alias="clock")
     scan_rate_bytes_per_s_per_core: BytesPerSecond | None = Field(default=None, alias="scan_rate_per_core")
     """CPU: product-quantised codes of 4 bits that one core scans per second, in registers."""
+    array: CimArray | None = None
+    """Compute-in-memory: the macros or tiles that hold and multiply weights; `peak` is theirs."""
+    companion: Companion | None = None
+    """Compute-in-memory: what else computes on the device; without it, other devices do what has no weights."""
     power: Power
-    price_usd_per_h: UsdPerHour = Field(alias="price")
-    """Rent of one device."""
+    price_usd_per_h: UsdPerHour | None = Field(default=None, alias="price")
+    """Rent of one device, electricity included; this or `ownership`."""
+    ownership: Ownership | None = None
+    """Bought instead: capital written off over a lifetime; electricity is paid for at the cluster's price."""
     cost_model: CostModel
     """Left out, or `class`: the coefficients of the device's class, scaled by this data sheet, as an estimate."""
     residuals: Residuals | None = None
     """Corrections of the cost model, measured on this device: a file, named relative to this one."""
     sources: dict[str, Source]
     """Key path (or its prefix) -> source; every number of the file is covered."""
+
+    @model_validator(mode="after")
+    def _peak_is_that_of_the_array(self) -> Device:
+        if self.array is None:
+            if self.companion is not None:
+                raise ValueError("a companion stands beside an array, and there is none")
+            return self
+        for dtype, stated in self.peak_flops_per_s.items():
+            try:
+                peak = self.array.peak_flops_per_s(dtype)
+            except KeyError:
+                raise ValueError(f"peak states {dtype}, which the array does not multiply") from None
+            if abs(stated / peak - 1.0) > PEAK_TOLERANCE:
+                reached = format_quantity(peak, "compute")
+                raise ValueError(f"peak {dtype} is {format_quantity(stated, 'compute')}, the array makes {reached}")
+        return self
+
+    @model_validator(mode="after")
+    def _rented_or_owned(self) -> Device:
+        if (self.price_usd_per_h is None) == (self.ownership is None):
+            raise ValueError("needs either a price (rent) or an ownership (capital and lifetime)")
+        return self
+
+    @property
+    def usd_per_h(self) -> float:
+        """Rent, or capital written off, of every hour."""
+        if self.ownership is not None:
+            return self.ownership.usd_per_h
+        assert self.price_usd_per_h is not None
+        return self.price_usd_per_h
 
     @field_validator("sparse_speedup")
     @classmethod
@@ -127,6 +182,22 @@ class Device(Description):
             return handler(data)
         device = handler({**data, "cost_model": _UNKNOWN})
         return device.model_copy(update={"cost_model": cost_model_by_class(device)})
+
+
+def at_the_banks(device: Device) -> Device:
+    """Processing in memory as its own units see it: the bandwidth inside the memory; any other device as it is."""
+    inside = device.memory.internal_bandwidth_bytes_per_s
+    if device.kind != "pim" or inside is None:
+        return device
+    memory = device.memory.model_copy(update={"bandwidth_bytes_per_s": inside})
+    return device.model_copy(update={"memory": memory})
+
+
+def beside_the_array(device: Device) -> Device:
+    """The companion of an array, as a device of its own; a device without an array as it is."""
+    if device.companion is None:
+        return device
+    return device.model_copy(update={"peak_flops_per_s": device.companion.peak_flops_per_s, "array": None})
 
 
 def cost_model_by_class(device: Device) -> CostModel:

@@ -21,7 +21,7 @@ from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 DeviceClass = Literal[
     "datacenter_ampere", "datacenter_hopper", "datacenter_blackwell", "datacenter_ada", "volta", "turing",
     "consumer_ampere", "consumer_ada", "consumer_blackwell", "edge_ampere", "maxwell",
-    "amd_cdna", "intel_gpu", "apple_gpu", "gaudi", "trainium", "tpu", "cpu", "cim",
+    "amd_cdna", "intel_gpu", "apple_gpu", "gaudi", "trainium", "tpu", "npu", "cpu", "cim", "pim",
 ]  # fmt: skip
 
 FOLDER: Final = Path("hardware_profiles") / "classes"

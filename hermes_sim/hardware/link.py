@@ -9,16 +9,21 @@ from pydantic import Field
 from hermes_sim.core.schema import BytesPerSecond, Description, Fraction, Joules, Seconds, Source
 from hermes_sim.hardware.collective_efficiency import CollectiveEfficiency, CollectiveKind, KernelLibrary
 
-LinkKind = Literal["pcie", "nvlink", "c2c", "xgmi", "upi", "ici", "infiniband", "ethernet", "memory", "cxl", "nvme"]
+LinkKind = Literal[
+    "pcie", "nvlink", "c2c", "xgmi", "upi", "ici", "infiniband", "ethernet", "memory", "cxl", "nvme", "wireless",
+    "ualink", "object_store",
+]  # fmt: skip
 
 
 ENERGY_PER_BIT_J: dict[LinkKind, float] = {
     "c2c": 1.3e-12, "memory": 4e-12, "nvlink": 8e-12, "xgmi": 8e-12, "ici": 10e-12, "upi": 12e-12,
-    "pcie": 32e-12, "cxl": 32e-12, "nvme": 32e-12, "infiniband": 50e-12, "ethernet": 60e-12,
+    "pcie": 32e-12, "cxl": 32e-12, "nvme": 32e-12, "infiniband": 50e-12, "ethernet": 60e-12, "wireless": 300e-9,
+    "ualink": 10e-12, "object_store": 120e-12,
 }  # fmt: skip
 """Where a profile states none, both ends and switches together: estimates, good to a factor of two. NVLink-C2C 1.3
 pJ/bit, 25 times less than PCIe 5 (NVIDIA, "NVLink-C2C"); HBM about 4 pJ/bit (O'Connor et al., MICRO 2017); networks: a
-400 Gbit/s transceiver of 10 W at each end (25 pJ/bit each)."""
+400 Gbit/s transceiver of 10 W at each end (25 pJ/bit each); wireless: what sending costs a handset, 283 nJ/bit over
+Wi-Fi and 438 over LTE (Huang et al., MobiSys 2012, table 4)."""
 
 
 class Link(Description):

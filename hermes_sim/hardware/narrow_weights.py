@@ -11,11 +11,11 @@ WIDENING_OPS: Final[dict[Dtype, float]] = {
 }  # fmt: skip
 """Vector instructions, per lane, that bring one stored weight to the dtype it is multiplied in, scale included.
 
-int8 and int4: the values on a grid of halves that fit TensorRT-LLM's weight-only products on an A100 best (fitted side;
-tests/validation/test_widened_products.py). They are what counting gives: a byte permute or a masked insert and a
-subtraction, each for two to four weights at once (Kim et al., "Who Says Elephants Can't Run", arXiv 2211.10017,
-section 3; Marlin, arXiv 2408.11743, section 3.4). fp8 and fp4 are taken for alike; widths that do not divide a word
-need further shifts (FP6-LLM, arXiv 2401.14112, section 5): estimates.
+int8 and int4: the values on a grid of halves that leave least bias in TensorRT-LLM's weight-only products on an A100
+(fitted side; tests/validation/test_widened_products.py). They are what counting gives: a byte permute or a masked
+insert and a subtraction, each for two to four weights at once (Kim et al., "Who Says Elephants Can't Run", arXiv
+2211.10017, section 3; Marlin, arXiv 2408.11743, section 3.4). fp8 and fp4 are taken for alike; widths that do not
+divide a word need further shifts (FP6-LLM, arXiv 2401.14112, section 5): estimates.
 """
 
 EXPANDING_OPS: Final = 1.0

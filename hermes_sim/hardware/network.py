@@ -64,6 +64,12 @@ class GroupLink:
     switched: bool
     """Inside each node the devices share a switch."""
     crosses_nodes: bool
+    num_nodes: int = 1
+    inside_bytes_per_s: float = math.inf
+    """Across nodes: of one device among those of its node; infinite where each node has one."""
+    inside_latency_s: float = 0.0
+    across_bytes_per_s: float = math.inf
+    """Across nodes: of all NICs that the group has in one node, and of the switches behind them."""
     exchange_bytes_per_s: float = math.inf
     """Per device and direction where every device sends to every other: across nodes through its own share of NICs."""
     peak_bytes_per_s: float = math.inf
@@ -218,6 +224,10 @@ class Network:
             latency_s=max([self._collective_latency_s(hops), *(link.latency_s for link in inside)]),
             switched=all(link.switched for link in inside),
             crosses_nodes=True,
+            num_nodes=len(groups),
+            inside_bytes_per_s=min((link.bandwidth_bytes_per_s for link in inside), default=math.inf),
+            inside_latency_s=max((link.latency_s for link in inside), default=0.0),
+            across_bytes_per_s=min(ring, *nics),
             exchange_bytes_per_s=min(
                 exchange,
                 *(
@@ -226,6 +236,51 @@ class Network:
                 ),
             ),
         )
+
+    def ring_loads(self, endpoints: Sequence[Endpoint]) -> dict[int, float]:
+        """Link -> bytes over it for each byte that a ring over these devices sends out of one of them.
+
+        Full mesh without a switch: each link a part. Across nodes one ring for each NIC, spread over all equal paths
+        between them.
+        """
+        by_node: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            by_node.setdefault(endpoint.node, []).append(endpoint)
+        groups = list(by_node.values())
+        found: dict[int, float] = {}
+        for members in groups:
+            pairs = [self.route(source, target) for source, target in permutations(members, 2)]
+            if pairs and all(len(route.link_ids) == 1 for route in pairs):
+                _add_loads(found, pairs, 1.0 / (len(members) - 1))
+            elif pairs:
+                ring = self._ring(members)
+                _add_loads(found, ring if len(groups) == 1 else ring[:-1], 1.0)
+        for number, tails in enumerate(groups if len(groups) > 1 else ()):
+            heads = groups[(number + 1) % len(groups)]
+            num_pairs = max(len(tails), len(heads))
+            ends = ((tails[n * len(tails) // num_pairs], heads[n * len(heads) // num_pairs]) for n in range(num_pairs))
+            _add_loads(found, [self._route(*pair, self._spread, NO_LINKS) for pair in ends], 1.0 / num_pairs)
+        return found
+
+    def exchange_loads(self, own: Sequence[Endpoint], endpoints: Sequence[Endpoint]) -> dict[int, float]:
+        """Link -> bytes over it for each byte that every device of `endpoints` sends out to all others alike: links out
+        of and into `own` devices, by one other device of their node and one of another, as stand-ins for all."""
+        found: dict[int, float] = {}
+        others = len(endpoints) - 1.0
+        for device in own:
+            inside = [end for end in endpoints if end.node == device.node and end != device]
+            outside = [end for end in endpoints if end.node != device.node]
+            for ends in (inside, outside):
+                for end in ends[:1]:
+                    ways = [self._route(device, end, self._spread, NO_LINKS)]
+                    ways += [self._route(end, device, self._spread, NO_LINKS)]
+                    _add_loads(found, ways, len(ends) / others)
+        return found
+
+    @property
+    def _spread(self) -> int:
+        """Collectives open many channels, so that they are on every path."""
+        return EVERY_PATH if self._fabric is not None else 0
 
     def pp_link(self, endpoints: Sequence[Endpoint], tp: int) -> GroupLink:
         """What consecutive pipeline stages of `tp` devices each have to hand activations on, the slowest of them.
@@ -371,10 +426,15 @@ def path_hash(numbers: Sequence[int]) -> int:
     return value ^ (value >> 33)
 
 
+def _add_loads(loads: dict[int, float], routes: Sequence[Route], weight: float) -> None:
+    """What crosses these routes, so many bytes each."""
+    for route in routes:
+        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
+            loads[link_id] = loads.get(link_id, 0.0) + weight * share
+
+
 def _link_counts(routes: Sequence[Route]) -> dict[int, float]:
     """How many of the routes cross each link; of one that is spread over equal paths, parts."""
     counts: dict[int, float] = {}
-    for route in routes:
-        for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
-            counts[link_id] = counts.get(link_id, 0.0) + share
+    _add_loads(counts, routes, 1.0)
     return counts

@@ -84,7 +84,7 @@ def _device_row(device: Device) -> tuple[str, ...]:
         f"{device.memory.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
         f"{wide / device.memory.bandwidth_bytes_per_s:.0f}",
         f"{device.power.tdp_w:.0f} W",
-        f"{device.price_usd_per_h:.2f}",
+        f"{device.usd_per_h:.2f}",
         *(_kinds(device.sources, key) for key in ("peak", "memory", "power", "price")),
         device.cost_model.source.kind,
     )

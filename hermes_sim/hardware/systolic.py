@@ -14,9 +14,9 @@ Dataflow = Literal["weight_stationary", "output_stationary"]
 class Systolic(Description):
     """Equal arrays of multiply-accumulate cells (perf/operators/systolic.py).
 
-    Where a device states them, cycles counted from the shape stand in place of `compute_frac` and the other
-    coefficients of tiles; a product keeps its launch and its `memory_frac`. One cycle is 2 x rows x columns x
-    num_arrays FLOPs over the peak of the dtype.
+    Where a device states them, cycles counted from the shape stand in place of tiles and waves; a product keeps its
+    launch, its `memory_frac`, and `compute_frac`: the share of the cycles in which the arrays do not wait. One cycle is
+    2 x rows x columns x num_arrays FLOPs over the peak of the dtype.
     """
 
     rows: PositiveInt

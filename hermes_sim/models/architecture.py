@@ -137,8 +137,8 @@ class ModelArchitecture(Description):
     head_dim: NonNegativeInt
     intermediate_size: NonNegativeInt
     """Width of the dense feed-forward layers; 0 where a model has none."""
-    vocab_size: PositiveInt
-    """Rows of the embedding table, padding included."""
+    vocab_size: NonNegativeInt
+    """Rows of the embedding table, padding included; 0: an encoder that is fed vectors, not tokens."""
     max_model_len: PositiveInt
     """Longest sequence: prompt and output."""
     gated_mlp: bool = True
@@ -202,6 +202,8 @@ class ModelArchitecture(Description):
             raise ValueError("num_encoder_layers and family 'encoder_decoder' belong together")
         if self.num_encoder_layers and (self.mla or self.moe or self.state_space or self.num_sliding_layers):
             raise ValueError("an encoder-decoder model has plain attention and plain feed-forward layers only")
+        if self.vocab_size == 0 and self.family != "encoder":
+            raise ValueError("vocab_size 0 is for encoders that are fed vectors: needs family 'encoder'")
         return self
 
     @property

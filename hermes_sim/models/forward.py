@@ -154,10 +154,15 @@ def encoder_operators(model: ModelArchitecture, num_tokens: int, sequence_len: i
 
 
 def _embedding(model: ModelArchitecture, num_tokens: int, tp: int) -> list[Operator]:
-    """Rows looked up and written; each device holds a share of the vocabulary, and writes zeros for the rest."""
+    """Rows looked up and written; each device holds a share of the vocabulary, and writes zeros for the rest.
+
+    An encoder that is fed vectors looks none up.
+    """
     width = model.embedding_size or model.hidden_size
     moved = num_tokens * width * (1.0 + 1.0 / tp) * DTYPE_BYTES[model.activation_dtype]
-    operators = [Operator("embedding", "gather", bytes=moved, dtype=model.activation_dtype)]
+    operators = []
+    if model.vocab_size > 0:
+        operators.append(Operator("embedding", "gather", bytes=moved, dtype=model.activation_dtype))
     if model.learned_positions or model.token_types:
         tables = int(model.learned_positions > 0) + int(model.token_types > 0)
         operators.append(elementwise(model, "position_embedding", num_tokens * model.hidden_size * (2.0 + tables), 1))

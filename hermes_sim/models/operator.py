@@ -42,6 +42,8 @@ class Operator:
     """Independent parts of one call: experts held on this device, each with its own B[k, n] (m counts the rows of all);
     queries of one search.
     """
+    core_s: float = 0.0
+    """Of a call whose time on one core is stated (work on text): its num_groups parts run on as many cores."""
     search: SearchWork | None = None
     """Of a vector search: what one query does; num_groups is the number of queries."""
 

@@ -168,6 +168,13 @@ def product_peak_flops_per_s(device: Device, dtype: Dtype, stored: StoredWeights
     return peak / sum(frac / device.sparse_speedup.get(pattern or "", 1.0) for pattern, frac in stored.sparsity.parts())
 
 
+def borrows_for_narrow(device: Device, dtype: Dtype) -> bool:
+    """Whether a product below 16 bits takes coefficients of a wider one, which know no scaling of the activations."""
+    if supported_dtype(device, dtype) != dtype or DTYPE_BYTES[dtype] >= DTYPE_BYTES["bf16"]:
+        return False
+    return dtype not in device.cost_model.gemm
+
+
 def gemm_coefficients(
     device: Device,
     dtype: Dtype,
@@ -203,6 +210,10 @@ def gemm_coefficients(
     values[gemm.WRITE_FRAC] = efficiency.write_frac
     values[gemm.RAMP_S] = efficiency.ramp_s
     values[gemm.DISPATCH] = gemm.DISPATCHES.index(efficiency.dispatch)
+    if kernel is None and borrows_for_narrow(device, dtype):
+        moved = DTYPE_BYTES["bf16"] + DTYPE_BYTES[dtype]
+        values[gemm.QUANTIZE_ELEMENT_S] = moved / (values[gemm.BANDWIDTH] * device.cost_model.elementwise_memory_frac)
+        values[gemm.LAUNCH_S] += device.cost_model.elementwise_launch_s
     ops = widening_ops(device, dtype, kernel, stored)
     values[gemm.WIDEN_S] = ops * device.num_cores / vector_ops_per_s(device)
     if device.systolic is not None:

@@ -2,8 +2,8 @@
 
 A draft position is one pass of a small model over one token of each sequence (Leviathan et al., arXiv 2211.17192), of
 heads on the target's own hidden states (EAGLE, arXiv 2401.15077; multi-token prediction, arXiv 2412.19437), or a
-look-up on the host (n-grams of the prompt). The first pass of a step also takes in the tokens that are new since the
-last: prompts, and what was accepted.
+look-up on the host (n-grams of the prompt); Medusa's heads (arXiv 2401.10774) give all positions in one pass. The first
+pass of a step also takes in the tokens that are new since the last: prompts, and what was accepted.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from hermes_sim.perf.step_kernel import (
     HOST_STEP_S,
     LAUNCH_FLOOR_S,
     NUM_KINDS,
+    PROMPT_LAUNCH_FLOOR_S,
     RECURRENCE_S,
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
 )
 
-DraftKind = Literal["model", "heads", "ngram"]
+DraftKind = Literal["model", "heads", "medusa", "ngram"]
 
 PER_LAYER = (RECURRENCE_S, RECURRENCE_SEQUENCE_S, RECURRENCE_TOKEN_S, LAUNCH_FLOOR_S)
 """Coefficients that grow with the number of layers."""
@@ -64,6 +65,7 @@ def build_draft_cost(
     kind: DraftKind,
     draft_model: ModelArchitecture | None = None,
     layers_frac: float = 0.0,
+    num_heads: int = 0,
     tp_bandwidth_bytes_per_s: float,
     tp_latency_s: float,
     max_tokens: int,
@@ -80,12 +82,15 @@ def build_draft_cost(
 
     draft_model: of kind `model`; it runs on the target's tensor-parallel devices, on one of them if its heads cannot be
     cut that often. layers_frac: of kind `heads`, the share of the target's layers that one position goes through;
-    embedding and logits are the target's. max_tokens, max_seqs, max_draft_tokens, captured sizes: as in build_llm_cost,
-    so that any batch of the target has a place in the tables. ValueError for kind `model` without a draft_model.
+    embedding and logits are the target's. num_heads: of kind `medusa`, one a draft position. max_tokens, max_seqs,
+    max_draft_tokens, captured sizes: as in build_llm_cost, so that any batch of the target has a place in the tables.
+    ValueError for kind `model` without a draft_model.
     """
     cost: LlmCost | None = None
     if kind == "heads":
         cost = _heads(target, layers_frac)
+    elif kind == "medusa":
+        cost = _medusa(target, num_heads)
     elif kind == "model":
         cost = build_llm_cost(
             _required(draft_model),
@@ -116,6 +121,7 @@ def draft_memory(
     kind: DraftKind,
     draft_model: ModelArchitecture | None = None,
     layers_frac: float = 0.0,
+    num_heads: int = 0,
     *,
     tp: int,
     kv_dtype: Dtype | None = None,
@@ -130,6 +136,9 @@ def draft_memory(
         layers_bytes = device_weight_bytes(model, tp=tp, pp=1) - shared
         token_bytes = device_kv_bytes_per_token(model, kv_dtype or model.kv_dtype, tp=tp)
         return DraftMemory(layers_frac * layers_bytes, layers_frac * token_bytes)
+    if kind == "medusa":
+        head_bytes = (part_parameters(model)["lm_head"] + model.hidden_size**2) * bytes_per_weight(model, "lm_head")
+        return DraftMemory(num_heads * head_bytes / tp, 0.0)
     draft = _required(draft_model)
     own_tp = draft_tp(draft, tp)
     return DraftMemory(
@@ -156,6 +165,22 @@ def _heads(target: LlmCost, layers_frac: float) -> LlmCost:
         linear=layers_frac * target.linear,
         decode_linear=layers_frac * target.decode_linear,
         sampled=target.sampling_operators.table(len(target.sampled) - 1),
+        attention=np.ascontiguousarray(attention),
+    )
+
+
+def _medusa(target: LlmCost, num_heads: int) -> LlmCost:
+    """One pass through the heads: logits of each, made longer by its residual block (hidden x hidden weights beside
+    vocabulary x hidden). No layers and no attention."""
+    attention = target.attention.copy()
+    attention[[HOST_STEP_S, HOST_SEQUENCE_S, LAUNCH_FLOOR_S, PROMPT_LAUNCH_FLOOR_S, RECURRENCE_S]] = 0.0
+    attention[NUM_KINDS] = 0.0
+    block = 1.0 + target.model.hidden_size / target.model.vocab_size
+    return replace(
+        target,
+        linear=np.zeros_like(target.linear),
+        decode_linear=np.zeros_like(target.decode_linear),
+        sampled=num_heads * block * target.sampling_operators.table(len(target.sampled) - 1),
         attention=np.ascontiguousarray(attention),
     )
 

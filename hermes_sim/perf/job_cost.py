@@ -112,6 +112,8 @@ def operator_seconds(operator: Operator, worker: Worker) -> tuple[int, float]:
             return search_seconds(operator, worker)
         resource, product_s = operator_seconds(replace(operator, search=None), worker)
         return resource, product_s + compare_seconds(operator, worker)
+    if operator.core_s > 0.0:
+        return COMPUTE, operator.count * operator.core_s / min(worker.num_cores, operator.num_groups)
     if operator.kind == "gemm" and worker.device.kind != "cpu":
         return _tiled_gemm_seconds(operator, worker)
     compute_s, memory_s, launch_s = _roofline(operator, worker)

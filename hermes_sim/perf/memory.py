@@ -23,7 +23,7 @@ from hermes_sim.models.parameters import (
 from hermes_sim.perf.kv_layout import kv_layout
 from hermes_sim.perf.pipeline import stage_layers
 
-RUNTIME_BYTES = {"gpu": 1.0e9, "tpu": 1.0e9, "cpu": 1.0e9, "cim": 0.0}
+RUNTIME_BYTES = {"gpu": 1.0e9, "tpu": 1.0e9, "npu": 0.0, "fpga": 0.0, "cpu": 1.0e9, "cim": 0.0, "pim": 0.0}
 """Driver context, library workspaces and captured graphs per device. An estimate: about 0.5 GB of CUDA context and as
 much of workspaces and graphs."""
 
@@ -100,13 +100,15 @@ def memory_plan(
     draft_weights_bytes: float = 0.0,
     draft_kv_bytes_per_token: float = 0.0,
     beside_bytes: float = 0.0,
+    weights_frac: float = 1.0,
 ) -> MemoryPlan:
     """Weights and KV cache of a model on tp x pp equal devices, or of one of dp ranks that share the experts.
 
     activation_reserve_bytes: replaces the estimate of activations and runtime, per device. num_gpu_blocks: replaces the
     number of blocks that follows from the memory. Spreading experts (ep) over the devices moves no bytes.
     draft_weights_bytes, draft_kv_bytes_per_token: of a draft model, on each device; its KV lies in the same blocks.
-    beside_bytes: what other engines keep on each device (indexes, encoders): the KV cache gives way.
+    beside_bytes: what other engines keep on each device (indexes, encoders): the KV cache gives way. weights_frac:
+    share of the weights that lie in this memory; others are with the operators on other devices, or in arrays.
     """
     if activation_reserve_bytes is None:
         activation_reserve_bytes = activation_bytes(model, device, tp, max_num_batched_tokens, max_num_seqs)
@@ -118,7 +120,7 @@ def memory_plan(
     layers = stage_layers(model.num_layers, pp, layers_per_stage)
     rooms = []
     for number, weights in zip(layers, stage_weight_bytes(model, layers, tp=tp, ep=ep, dp=dp), strict=True):
-        frac = number / model.num_layers
+        frac, weights = number / model.num_layers, weights_frac * weights
         pool_bytes = layout.group_frac * device_kv_bytes_per_token(model, kv_dtype, tp=tp, num_layers=number)
         block_bytes = block_tokens * (pool_bytes + draft_kv_bytes_per_token)
         rooms.append(_StageRoom(weights + draft_weights_bytes, usable - weights - states * frac, block_bytes))

@@ -10,12 +10,15 @@ import numpy.typing as npt
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.expert_routing import busiest_rows, distinct_experts, skewed_experts
 from hermes_sim.perf.operators.collective import (
+    GROUP_INSIDE_BANDWIDTH,
     NUM_COLLECTIVE_COEFFICIENTS,
+    NUM_GROUP_NUMBERS,
     all_gather_seconds,
     all_reduce_seconds,
     all_to_all_seconds,
     fitted_all_reduce_seconds,
     fitted_exchange_seconds,
+    group_all_reduce_seconds,
     send_seconds,
 )
 from hermes_sim.perf.operators.elementwise import stream_seconds
@@ -73,7 +76,8 @@ TP_ALL_REDUCE = EXPERTS + NUM_EXPERT_COEFFICIENTS  # coefficients of collectives
 TP_ALL_GATHER = TP_ALL_REDUCE + NUM_COLLECTIVE_COEFFICIENTS
 EP_ALL_TO_ALL = TP_ALL_GATHER + NUM_COLLECTIVE_COEFFICIENTS
 TP_REDUCE_SCATTER = EP_ALL_TO_ALL + NUM_COLLECTIVE_COEFFICIENTS
-NUM_SETTINGS = TP_REDUCE_SCATTER + NUM_COLLECTIVE_COEFFICIENTS
+TP_GROUP = TP_REDUCE_SCATTER + NUM_COLLECTIVE_COEFFICIENTS  # what the group is, for algorithms that are not fitted
+NUM_SETTINGS = TP_GROUP + NUM_GROUP_NUMBERS
 
 NO_RATES = np.zeros((0, 0))
 """Every expert alike: formulas instead of a table."""
@@ -81,9 +85,11 @@ NO_RATES = np.zeros((0, 0))
 
 @compiled
 def _all_reduce_seconds(num_bytes: float, settings: FloatArray) -> float:
-    """As fitted to the engine's kernels on this link, else by latency and bandwidth."""
+    """As fitted to the engine's kernels on this link, else by the group's algorithm, else direct."""
     if settings[TP_ALL_REDUCE] > 0.0:
         return fitted_all_reduce_seconds(num_bytes, int(settings[TP]), settings[TP_ALL_REDUCE:])
+    if settings[TP_GROUP + GROUP_INSIDE_BANDWIDTH] > 0.0:
+        return group_all_reduce_seconds(num_bytes, int(settings[TP]), settings[TP_GROUP:])
     return all_reduce_seconds(num_bytes, int(settings[TP]), settings[TP_BANDWIDTH], settings[TP_LATENCY_S])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hermes_sim.models.forward import (
@@ -26,16 +26,19 @@ from hermes_sim.perf.operators.attention import (
     PREFILL_RESIDUAL,
 )
 from hermes_sim.perf.operators.corrected_attention import (
-    corrected_decode_seconds,
     corrected_prefill_seconds,
     plane_ratio,
 )
+from hermes_sim.perf.placed_operators import PlacedOperators
 from hermes_sim.perf.step_kernel import (
     FIRST_KIND,
+    INTERLEAVED_LAYERS,
     MAX_CAPTURED_TOKENS,
     RECURRENCE_S,
     RECURRENCE_SEQUENCE_S,
     RECURRENCE_TOKEN_S,
+    decode_attention_seconds,
+    takes_turns,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +101,8 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
         prefill_context_sum=batch.prefill_context_sum,
         num_sampled=batch.num_sampled,
     )
+    hidden_s = _hidden_s(cost, batch)
+    hidden = [OperatorCost("side_by_side", 0.0, 0.0, -hidden_s, "memory", cost.provenance)] if hidden_s else []
     sampling = sampling_operators(
         cost.model, batch.num_sampled, tp=cost.tp, sort_bytes_per_logit=cost.sort_bytes_per_logit
     )
@@ -109,8 +114,20 @@ def operator_costs(cost: LlmCost, batch: StepBatch) -> list[OperatorCost]:
         *_contextual(cost, batch, context_operators(cost.model, context, tp=cost.tp, kv_dtype=cost.kv_dtype)),
         *_counted(cost, cost.sampling_operators, sampling, batch.num_sampled),
         *between,
+        *hidden,
         OperatorCost("host", 0.0, 0.0, host_s, "host", cost.provenance),
     ]
+
+
+def _hidden_s(cost: LlmCost, batch: StepBatch) -> float:
+    """What two halves of a batch that take turns on two kinds of devices save: a line of its own, less than zero."""
+    if not takes_turns(cost.attention, batch.num_decode):
+        return 0.0
+    attention = cost.attention.copy()
+    attention[INTERLEAVED_LAYERS] = 0.5  # one part after the other, nothing hidden
+    one_after_the_other = replace(cost, attention=attention)
+    device_s = one_after_the_other.seconds(batch)[:HOST].sum() - cost.seconds(batch)[:HOST].sum()
+    return float(device_s)
 
 
 def _by_tokens(cost: LlmCost, batch: StepBatch) -> Iterator[OperatorCost]:
@@ -124,8 +141,10 @@ def _by_tokens(cost: LlmCost, batch: StepBatch) -> Iterator[OperatorCost]:
         encoder = encoder_pass_operators(cost.model, batch.num_prompt_tokens, tp=cost.tp)
         yield from _counted(cost, cost.encoder_operators, encoder, batch.num_prompt_tokens)
     operators = token_operators(cost.model, num_tokens, tp=cost.tp, ep=cost.ep, dp=cost.dp)
-    lowered = cost.captured_operators if alone and num_tokens <= max_captured else cost.token_operators
-    yield from _counted(cost, lowered, operators, captured_size(num_tokens, max_captured) if alone else num_tokens)
+    captured = alone and (num_tokens <= max_captured or cost.placement is not None)
+    lowered = cost.captured_operators if captured else cost.token_operators
+    padded = captured_size(num_tokens, max_captured) if alone else num_tokens
+    yield from _counted(cost, lowered, operators, padded, num_tokens)
 
 
 def captured_size(num_tokens: int, max_captured: int) -> int:
@@ -144,10 +163,24 @@ def captured_size(num_tokens: int, max_captured: int) -> int:
 
 
 def _counted(
-    cost: LlmCost, lowered: LoweredOperators, operators: tuple[Operator, ...], count: int
+    cost: LlmCost,
+    lowered: LoweredOperators | PlacedOperators,
+    operators: tuple[Operator, ...],
+    count: int,
+    num_real: int | None = None,
 ) -> Iterator[OperatorCost]:
-    """Operators priced by the number of tokens (or samples). The hand-over between stages is none of the model's."""
+    """Operators priced by the number of tokens (or samples). The hand-over between stages is none of the model's.
+
+    num_real: tokens without the padding of `count`, which the operators are of.
+    """
     if not operators:
+        return
+    if isinstance(lowered, PlacedOperators):
+        for line in lowered.lines(count if num_real is None else num_real, count):
+            provenance: Provenance = cost.provenance
+            if provenance == "analytic" and line.support_frac >= NEEDED_SUPPORT_FRAC:
+                provenance = "interpolated"
+            yield OperatorCost(line.name, line.flops, line.bytes, line.seconds, BOUNDS[line.resource], provenance)
         return
     for index, name in enumerate(lowered.names):
         seconds, resource = lowered.seconds(index, count)
@@ -225,13 +258,14 @@ def _attention_seconds(cost: LlmCost, batch: StepBatch, operator: Operator) -> t
     if batch.num_decode + num_starts > 0 and "prefill" not in operator.name:
         context_sum = batch.decode_context_sum + (batch.prefill_context_sum if num_starts else 0)
         mean_prompt = batch.prefill_context_sum // num_starts if num_starts else 0
-        total_s, is_compute = corrected_decode_seconds(
+        total_s, is_compute = decode_attention_seconds(
             batch.num_decode + num_starts,
             batch.num_decode_tokens + num_starts,
             float(context_sum),
             float(max(batch.decode_context_max, mean_prompt)),
             cost.attention,
             start,
+            batch.num_prefill == 0 and takes_turns(cost.attention, batch.num_decode),
         )
         together = batch.num_prefill > 0 and not through_encoder
         if together and cost.attention[start + MIXED_ROW_TOKENS] > 0.0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +31,16 @@ from hermes_sim.perf.operator_rows import COMPUTE, HOST, MEMORY, NO_RATES
 from hermes_sim.perf.operator_table import OperatorCost, Provenance, StepBatch, captured_size, operator_costs
 from hermes_sim.perf.operators.attention import NUM_LAYER_COEFFICIENTS
 from hermes_sim.perf.pipeline import stage_interval_frac, stage_layers
+from hermes_sim.perf.placed_attention import with_placed_layers
+from hermes_sim.perf.placed_lowering import lower_placed_sampling, lower_placed_tokens
+from hermes_sim.perf.placed_operators import PlacedOperators
 from hermes_sim.perf.step_kernel import (
     ENCODER_LAUNCH_FLOOR_S,
     FIRST_KIND,
     HAS_ENCODER,
     HOST_SEQUENCE_S,
     HOST_STEP_S,
+    INTERLEAVED_FROM_SEQS,
     LAUNCH_FLOOR_S,
     MAX_CAPTURED_TOKENS,
     NUM_ATTENTION_COEFFICIENTS,
@@ -45,6 +51,8 @@ from hermes_sim.perf.step_kernel import (
     RECURRENCE_TOKEN_S,
     step_cost,
 )
+from hermes_sim.perf.unit import Unit, UnitPlacement
+from hermes_sim.state.arrays import UNIT_J
 
 __all__ = ["NUM_ATTENTION_COEFFICIENTS", "LlmCost", "StepBatch", "build_llm_cost", "step_cost"]
 
@@ -83,17 +91,23 @@ class LlmCost:
     ep: int
     dp: int
     provenance: Provenance
-    token_operators: LoweredOperators
-    captured_operators: LoweredOperators
-    """The same in a captured step."""
+    token_operators: LoweredOperators | PlacedOperators
+    captured_operators: LoweredOperators | PlacedOperators
+    """The same in a captured step; of an engine that spans device groups, in a step without prompts."""
     encoder_operators: LoweredOperators | None
     """What an encoder-decoder model does with its prompts; the others put them through `token_operators`."""
-    sampling_operators: LoweredOperators
+    sampling_operators: LoweredOperators | PlacedOperators
     sort_bytes_per_logit: float
     between_steps_s: float
     """Device time outside the layers of a step that gives tokens."""
     attention_layers: tuple[AttentionLayers, ...]
     recurrent_layers: RecurrentLayers | None
+    placement: UnitPlacement | None = None
+    """Device groups with an account of their own; None: one kind of device, power_w says it all."""
+    linear_units: FloatArray | None = None
+    """[max_tokens + 1, NUM_UNIT_COLUMNS] beside `linear`: perf/unit_kernel.py."""
+    decode_units: FloatArray | None = None
+    sampled_units: FloatArray | None = None
 
     def seconds(self, batch: StepBatch) -> FloatArray:
         """[4] seconds of one step by limiting resource."""
@@ -213,6 +227,7 @@ def build_llm_cost(
     collectives: Collectives = FROM_BANDWIDTH,
     sequence_parallel: bool = False,
     comm_overlap_frac: float = 0.0,
+    placement: UnitPlacement | None = None,
 ) -> LlmCost:
     """Price a model on `tp` x `pp` devices. Bandwidths are what one device's port reaches, per direction.
 
@@ -226,24 +241,48 @@ def build_llm_cost(
     kernels: whose products, experts and attention; collectives: what is fitted to the tp and ep links, before their
     bandwidths. sequence_parallel: reduce-scatter and all-gather in the place of an all-reduce. comm_overlap_frac: of
     the network's time beside other work. max_draft_tokens: most drafts of one sequence that are verified in one step.
-    ValueError if what is stated does not fit the model.
+    placement: operators on several device groups (then tp is that of the group with the KV cache, and the device one of
+    it), or on arrays that count energy by operation. ValueError if what is stated does not fit the model.
     """
     _refuse(model, pp, dp, ep_bandwidth_bytes_per_s)
-    settings = np.zeros(operator_rows.NUM_SETTINGS)
-    settings[operator_rows.TP] = tp
-    settings[operator_rows.TP_BANDWIDTH], settings[operator_rows.TP_LATENCY_S] = tp_bandwidth_bytes_per_s, tp_latency_s
-    settings[operator_rows.PP_BANDWIDTH], settings[operator_rows.PP_LATENCY_S] = pp_bandwidth_bytes_per_s, pp_latency_s
-    settings[operator_rows.EP_BANDWIDTH], settings[operator_rows.EP_LATENCY_S] = ep_bandwidth_bytes_per_s, ep_latency_s
-    settings[operator_rows.EP_DEVICES] = tp * dp
-    settings[operator_rows.TP_ALL_REDUCE : operator_rows.NUM_SETTINGS] = np.concatenate(collectives)
+
+    def settings_of(tp: int, bandwidth_bytes_per_s: float, latency_s: float, fitted: Collectives) -> FloatArray:
+        settings = np.zeros(operator_rows.NUM_SETTINGS)
+        settings[operator_rows.TP] = tp
+        settings[operator_rows.TP_BANDWIDTH], settings[operator_rows.TP_LATENCY_S] = bandwidth_bytes_per_s, latency_s
+        settings[operator_rows.PP_BANDWIDTH] = pp_bandwidth_bytes_per_s
+        settings[operator_rows.PP_LATENCY_S] = pp_latency_s
+        settings[operator_rows.EP_BANDWIDTH] = ep_bandwidth_bytes_per_s
+        settings[operator_rows.EP_LATENCY_S] = ep_latency_s
+        settings[operator_rows.EP_DEVICES] = tp * dp
+        settings[operator_rows.TP_ALL_REDUCE : operator_rows.NUM_SETTINGS] = np.concatenate(fitted)
+        return settings
+
+    def unit_settings(unit: Unit) -> FloatArray:
+        return settings_of(unit.tp, unit.bandwidth_bytes_per_s, unit.latency_s, unit.collectives)
+
+    settings = settings_of(tp, tp_bandwidth_bytes_per_s, tp_latency_s, collectives)
     rates = _expert_rates(model, expert_load, ep)
-    lowered = lower_tokens(
-        model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels,
-        sequence_parallel=sequence_parallel, comm_overlap_frac=comm_overlap_frac,
-    )  # fmt: skip
-    sampling = lower_sampling(
-        model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit, kernels=kernels
-    )
+    lowered: LoweredOperators | PlacedOperators
+    without_prompts: LoweredOperators | PlacedOperators
+    sampling: LoweredOperators | PlacedOperators
+    if placement is None:
+        lowered = without_prompts = lower_tokens(
+            model, device, settings, tp=tp, pp=pp, ep=ep, dp=dp, expert_rates=rates, kernels=kernels,
+            sequence_parallel=sequence_parallel, comm_overlap_frac=comm_overlap_frac,
+        )  # fmt: skip
+        sampling = lower_sampling(
+            model, device, settings, tp=tp, sort_bytes_per_logit=sort_bytes_per_logit, kernels=kernels
+        )
+    else:
+        lower_phase = partial(
+            lower_placed_tokens, model, placement, unit_settings, pp=pp, expert_rates=rates, kernels=kernels,
+            comm_overlap_frac=comm_overlap_frac,
+        )  # fmt: skip
+        lowered, without_prompts = lower_phase(phase="prefill"), lower_phase(phase="decode")
+        sampling = lower_placed_sampling(
+            model, placement, unit_settings, pp=pp, sort_bytes_per_logit=sort_bytes_per_logit, kernels=kernels
+        )
     encoder = lower_encoder(model, device, settings, tp=tp, kernels=kernels) if model.num_encoder_layers > 0 else None
     layers = attention_layers(model, tp=tp, kv_dtype=kv_dtype)
     recurrent = recurrent_layers(model, tp=tp)
@@ -252,9 +291,10 @@ def build_llm_cost(
     most_decode_tokens = max_seqs * (1 + max_draft_tokens)
     table = lowered.table(max(max_tokens, captured_size(most_decode_tokens, captured)))
     table[:, COMPUTE] *= compute_slowdown
+    without_prompts_table = table if without_prompts is lowered else without_prompts.table(len(table) - 1)
     padded = [captured_size(num_tokens, captured) for num_tokens in range(most_decode_tokens + 1)]
-    decode_linear = table[padded]
-    in_graph = lowered.with_small_kernels(captured_frac)
+    decode_linear = without_prompts_table[padded]
+    in_graph = without_prompts.with_small_kernels(captured_frac)
     num_captured = min(captured, most_decode_tokens)
     if captured_frac < 1.0:
         decode_linear[: num_captured + 1] = in_graph.table(max(padded[: num_captured + 1]))[padded[: num_captured + 1]]
@@ -279,15 +319,24 @@ def build_llm_cost(
         attention[HAS_ENCODER] = 1.0
         attention[ENCODER_LAUNCH_FLOOR_S] = num_encoder_kernels * launch_s
     starts = {FIRST_KIND + number * NUM_LAYER_COEFFICIENTS: kind for number, kind in enumerate(layers)}
-    for start, kind in starts.items():
-        own = layer_coefficients(kind, device, kernels, serving=True)
-        attention[start : start + NUM_LAYER_COEFFICIENTS] = own
-    attention = with_residuals(attention, starts, device, kernels)
+    if placement is None:
+        for start, kind in starts.items():
+            own = layer_coefficients(kind, device, kernels, serving=True)
+            attention[start : start + NUM_LAYER_COEFFICIENTS] = own
+        attention = with_residuals(attention, starts, device, kernels)
+    else:
+        attention = with_placed_layers(attention, model, placement, layers, kv_dtype, kernels)
+        if placement.interleave_from_seqs is not None:  # as soon as the batch is padded to so many
+            whole = [number for number, size in enumerate(padded) if size < placement.interleave_from_seqs]
+            attention[INTERLEAVED_FROM_SEQS] = len(whole)
     if recurrent is not None:
         _fill_recurrence(attention, recurrent, device)
 
     stages = stage_layers(model.num_layers, pp, layers_per_stage)
-    return LlmCost(
+    power_w, idle_w = _power_w(device, tp * pp), device.power.idle_w * tp * pp
+    if placement is not None:
+        power_w, idle_w = placement.power_w * pp, placement.idle_w * pp
+    cost = LlmCost(
         linear=encoder.table(max_tokens) if encoder is not None else table[: max_tokens + 1],
         decode_linear=decode_linear,
         sampled=sampled,
@@ -295,14 +344,14 @@ def build_llm_cost(
         stage_interval_frac=stage_interval_frac(
             stages, float(decode_linear[max_seqs].sum()), float(sampled[max_seqs, :HOST].sum())
         ),
-        power_w=_power_w(device, tp * pp),
-        idle_w=device.power.idle_w * tp * pp,
+        power_w=power_w,
+        idle_w=idle_w,
         model=model,
         kv_dtype=kv_dtype,
         tp=tp,
         ep=ep,
         dp=dp,
-        provenance="estimate" if device.cost_model.source.kind == "estimate" else "analytic",
+        provenance=_provenance([device] if placement is None else [unit.device for unit in placement.units]),
         token_operators=lowered,
         captured_operators=in_graph,
         encoder_operators=encoder,
@@ -311,6 +360,31 @@ def build_llm_cost(
         between_steps_s=between_steps_s,
         attention_layers=layers,
         recurrent_layers=recurrent,
+    )
+    return cost if placement is None else _with_accounts(cost, placement, padded)
+
+
+def _provenance(devices: Sequence[Device]) -> Provenance:
+    """Of arrays nothing is measured."""
+    judged = any(one.array is not None or one.cost_model.source.kind == "estimate" for one in devices)
+    return "estimate" if judged else "analytic"
+
+
+def _with_accounts(cost: LlmCost, placement: UnitPlacement, padded: Sequence[int]) -> LlmCost:
+    """What each device group does, for every row of the tables."""
+    assert isinstance(cost.token_operators, PlacedOperators)
+    assert isinstance(cost.captured_operators, PlacedOperators)
+    assert isinstance(cost.sampling_operators, PlacedOperators)
+    sampled = cost.sampling_operators.unit_table(len(cost.sampled) - 1)
+    rest = placement.unit_of["rest"]
+    sampled[1:, rest] += cost.between_steps_s
+    sampled[1:, UNIT_J + rest] += cost.between_steps_s * placement.units[rest].active_w[MEMORY]
+    return replace(
+        cost,
+        placement=placement,
+        linear_units=cost.token_operators.unit_table(len(cost.linear) - 1),
+        decode_units=cost.captured_operators.unit_table(max(padded))[list(padded)],
+        sampled_units=sampled,
     )
 
 

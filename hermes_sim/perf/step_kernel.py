@@ -34,8 +34,73 @@ HOST_SEQUENCE_S = 7  # host time of a sequence; `sampled` has it for every token
 HAS_ENCODER = 8  # 1: prompts go through an encoder of their own
 ENCODER_LAUNCH_FLOOR_S = 9  # host time to launch the encoder's kernels
 PROMPT_LAUNCH_FLOOR_S = 10  # LAUNCH_FLOOR_S of a step with prompts
-FIRST_KIND = 11
+INTERLEAVED_LAYERS = 11  # layers over which two parts of a batch take turns; 0: a batch runs whole
+INTERLEAVED_FROM_SEQS = 18  # ... where so many sequences decode
+DECODE_UNIT = 12  # device group that attends for decodes, among those an engine spans
+DECODE_COMPUTE_W = 13  # power of that group above idle while its compute limits
+DECODE_MEMORY_W = 14  # ... its memory
+PROMPT_UNIT = 15  # the same of prompts
+PROMPT_COMPUTE_W = 16
+PROMPT_MEMORY_W = 17
+FIRST_KIND = 19
 NUM_ATTENTION_COEFFICIENTS = FIRST_KIND + MAX_LAYER_KINDS * NUM_LAYER_COEFFICIENTS  # residual tables follow
+
+
+@compiled
+def takes_turns(attention: FloatArray, num_decode: int) -> bool:
+    """Parts of the batch run side by side on two kinds of devices."""
+    return bool(attention[INTERLEAVED_LAYERS] > 0.0 and num_decode >= attention[INTERLEAVED_FROM_SEQS])
+
+
+@compiled
+def decode_attention_seconds(
+    num_decode: int,
+    num_tokens: int,
+    context_sum: float,
+    context_max: float,
+    attention: FloatArray,
+    start: int,
+    in_halves: bool,
+) -> tuple[float, bool]:
+    """Seconds of one layer's attention of the decodes, and whether compute limits; of both halves of the batch."""
+    if in_halves:
+        seconds, is_compute = corrected_decode_seconds(
+            (num_decode + 1) // 2, (num_tokens + 1) // 2, 0.5 * context_sum, context_max, attention, start
+        )
+        return 2.0 * seconds, is_compute
+    return corrected_decode_seconds(num_decode, num_tokens, context_sum, context_max, attention, start)
+
+
+@compiled
+def hide_beside(
+    compute_s: float,
+    memory_s: float,
+    network_s: float,
+    attending_compute_s: float,
+    attending_memory_s: float,
+    beside_frac: float,
+    num_layers: float,
+) -> tuple[float, float, float]:
+    """Sub-batch interleaving: decodes of one part of the batch attend while the other part has all else.
+
+    Of two halves and L layers, each with a turn on either side, the shorter side shows in one of its 2 L turns:
+    max(a, b) + min(a, b) / (2 L). beside_frac: share of all else that the other part is, 1 of two halves. Source:
+    NeuPIMs (arXiv 2403.00579).
+    """
+    attending_s = attending_compute_s + attending_memory_s
+    rest_s = compute_s + memory_s + network_s - attending_s
+    beside_s = rest_s * beside_frac
+    if attending_s <= 0.0 or beside_s <= 0.0:
+        return compute_s, memory_s, network_s
+    frac = 1.0 - 0.5 / num_layers
+    if attending_s <= beside_s:
+        return compute_s - attending_compute_s * frac, memory_s - attending_memory_s * frac, network_s
+    frac *= beside_frac
+    return (
+        compute_s - (compute_s - attending_compute_s) * frac,
+        memory_s - (memory_s - attending_memory_s) * frac,
+        network_s - network_s * frac,
+    )
 
 
 @compiled
@@ -52,20 +117,29 @@ def decode_seconds(
     instead of arrays, so the same bits.
     """
     compute_s, memory_s, network_s, host_s = tokens_s
+    attending_compute_s = 0.0
+    attending_memory_s = 0.0
+    in_halves = takes_turns(attention, num_decode)
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
-        seconds, is_compute = corrected_decode_seconds(
-            num_decode, num_decode, float(context_sum), float(context_max), attention, start
+        seconds, is_compute = decode_attention_seconds(
+            num_decode, num_decode, float(context_sum), float(context_max), attention, start, in_halves
         )
         if is_compute:
             compute_s += attention[start + NUM_LAYERS] * seconds
+            attending_compute_s += attention[start + NUM_LAYERS] * seconds
         else:
             memory_s += attention[start + NUM_LAYERS] * seconds
+            attending_memory_s += attention[start + NUM_LAYERS] * seconds
     if attention[RECURRENCE_S] > 0.0:
         memory_s += (
             attention[RECURRENCE_S]
             + num_decode * attention[RECURRENCE_SEQUENCE_S]
             + num_decode * attention[RECURRENCE_TOKEN_S]
+        )
+    if in_halves:
+        compute_s, memory_s, network_s = hide_beside(
+            compute_s, memory_s, network_s, attending_compute_s, attending_memory_s, 1.0, attention[INTERLEAVED_LAYERS]
         )
     if num_decode > attention[MAX_CAPTURED_TOKENS]:
         device_s = compute_s + memory_s + network_s
@@ -119,23 +193,32 @@ def step_cost(
             out[resource] = tokens_s[resource]
     for resource in range(4):
         out[resource] += sampled[num_sampled, resource]
+    attending_compute_s = 0.0
+    attending_memory_s = 0.0
+    in_turns = takes_turns(attention, num_decode)
+    in_halves = in_turns and num_prefill == 0
     for kind in range(int(attention[NUM_KINDS])):
         start = FIRST_KIND + kind * NUM_LAYER_COEFFICIENTS
         num_layers = attention[start + NUM_LAYERS]
         together = num_decode > 0 and num_prefill > 0 and not has_encoder
         one_kernel = together and attention[start + MIXED_ROW_TOKENS] > 0.0
         if num_decode > 0 and not one_kernel:
-            seconds, is_compute = corrected_decode_seconds(
+            seconds, is_compute = decode_attention_seconds(
                 num_decode,
                 num_decode_tokens,
                 float(decode_context_sum),
                 float(decode_context_max),
                 attention,
                 start,
+                in_halves,
             )
             if together:  # launched behind the prompts
                 seconds -= min(attention[start + DECODE_LAUNCH_S], attention[start + PREFILL_LAUNCH_S])
             out[COMPUTE if is_compute else MEMORY] += num_layers * seconds
+            if is_compute:
+                attending_compute_s += num_layers * seconds
+            else:
+                attending_memory_s += num_layers * seconds
         if num_prefill > 0:
             seconds, is_compute = corrected_prefill_seconds(
                 num_prefill,
@@ -155,6 +238,12 @@ def step_cost(
             + (num_decode + num_prefill) * attention[RECURRENCE_SEQUENCE_S]
             + num_tokens * attention[RECURRENCE_TOKEN_S]
         )
+    if in_turns:
+        beside_frac = 1.0 if in_halves else num_prompt_tokens / num_tokens
+        out[COMPUTE], out[MEMORY], out[NETWORK] = hide_beside(
+            out[COMPUTE], out[MEMORY], out[NETWORK],
+            attending_compute_s, attending_memory_s, beside_frac, attention[INTERLEAVED_LAYERS],
+        )  # fmt: skip
     if not captured:
         device_s = out[COMPUTE] + out[MEMORY] + out[NETWORK]
         launch_s = attention[PROMPT_LAUNCH_FLOOR_S] if num_prefill > 0 else attention[LAUNCH_FLOOR_S]

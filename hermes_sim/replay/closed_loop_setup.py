@@ -126,7 +126,16 @@ def cluster_of(run: ServingRun, model: ModelArchitecture, terms: HostTerms | Non
         name = serves[0] if run.is_disaggregated else "llm"
         nodes.append(_node(name, board, layout))
         engines.append(_engine(name, serves, run, layout, model, board.device, terms))
-    return ClusterFile.model_validate({"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines})
+    document: dict[str, Any] = {"name": "replay", "nodes": nodes, "network": NETWORK, "engines": engines}
+    if run.is_disaggregated:
+        document["kv_transfer"] = kv_transfer(preset_of(run.backend))
+    return ClusterFile.model_validate(document)
+
+
+def kv_transfer(preset: str) -> dict[str, str]:
+    """Between engines that run apart: routers answer with the stream of the decode side, which has the first token with
+    the KV; SGLang's prompts wait in its bootstrap queue until the decode side has room (its page on disaggregation)."""
+    return {"first_token": "decode", "reserve": "before_prefill" if preset == "sglang" else "after_prefill"}
 
 
 def _node(name: str, board: Board, layout: Layout) -> dict[str, Any]:

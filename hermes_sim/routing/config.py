@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from hermes_sim.core.schema import Description, Fraction, PositiveInt, Scalar, name_in
 from hermes_sim.core.words import passed_from_python
+from hermes_sim.routing.hedge import Hedge
 from hermes_sim.routing.python_routing import PythonRouting, as_router
 from hermes_sim.routing.router import Router
 from hermes_sim.routing.table import ROUTERS
@@ -26,6 +27,9 @@ class RoutingConfig(Description):
     """power_of_two_choices: engines drawn at random, of which the least loaded is taken (Mitzenmacher, 2001)."""
     options: dict[str, Scalar] = Field(default_factory=dict)
     """Arguments of the class of a policy in Python."""
+
+    hedge: Hedge | None = None
+    """Each visit is sent once if not given."""
 
     @model_validator(mode="before")
     @classmethod

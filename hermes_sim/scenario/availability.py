@@ -1,42 +1,82 @@
-"""A cluster that lives: outages, failures at random, maintenance, and replicas that come and go with the load."""
+"""A cluster that lives: outages, failures at random, slow parts, maintenance, and what becomes of the requests."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from hermes_sim.core.schema import (
-    Description,
-    Name,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Seconds,
-)
+from hermes_sim.core.schema import Description, Fraction, Name, NonNegativeInt, Seconds
+from hermes_sim.scenario.targets import parts_of
+
+Resource = Literal["compute", "memory", "network", "host"]
+RESOURCES: tuple[Resource, ...] = ("compute", "memory", "network", "host")
+"""In the order of a step's seconds."""
 
 
-class Outage(Description):
-    """Replicas of an engine that are away for a while."""
+class Incident(Description):
+    """What befalls one of: the replicas of an engine, nodes, devices, links."""
 
-    engine: Name
+    engine: Name | None = None
     replica: NonNegativeInt | None = None
-    """Number of the replica; all of them if not given."""
-    kind: Literal["failure", "maintenance"] = "failure"
-    """failure: at once, with all that they hold; maintenance: they finish what they have, and take nothing new."""
+    """Number of the engine's replica; all of them if not given."""
+    node: str | None = None
+    """`dgx` (every node of that group) or `dgx[0]`: all engines with a device there, and what KV stores keep in its
+    memory."""
+    device: str | None = None
+    """`dgx[0].gpu[3]`, or `dgx.gpu` for every one of them: all engines on it."""
+    link: str | None = None
+    """Both directions of a cable: `dgx[0].nic[1]`, `dgx[0].gpu[3]->nvswitch`, or `dgx.nic` for all of them."""
+    speed_frac: Fraction | None = Field(default=None, alias="speed", gt=0.0, lt=1.0)
+    """kind: slow: what is left of the speed."""
+    slows: tuple[Resource, ...] = RESOURCES
+    """kind: slow, of engines, nodes and devices: the times in a step that grow by 1 / speed. `[compute]`: clocks that
+    heat holds down."""
+
+    @field_validator("node", "device", "link")
+    @classmethod
+    def _is_place(cls, value: str | None) -> str | None:
+        if value is not None:
+            for end in value.split("->"):
+                parts_of(end)
+        return value
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        given = [key for key in ("engine", "node", "device", "link") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs one of engine, node, device and link, got {' and '.join(given) or 'none'}")
+        if self.replica is not None and self.engine is None:
+            raise ValueError("replica goes with engine")
+        kind = getattr(self, "kind", "failure")
+        if (kind == "slow") != (self.speed_frac is not None):
+            raise ValueError("speed goes with kind: slow, and that with it")
+        if self.slows != RESOURCES and (kind != "slow" or self.link is not None):
+            raise ValueError("slows goes with kind: slow of an engine, a node or a device")
+        if kind == "maintenance" and self.link is not None:
+            raise ValueError("a link has nothing to end: maintenance is of an engine, a node or a device")
+        return self
+
+
+class Outage(Incident):
+    """Something is away, or slow, for a while."""
+
+    kind: Literal["failure", "maintenance", "slow"] = "failure"
+    """failure: at once, with all that is there; maintenance: engines finish what they have, and take nothing new; slow:
+    steps that begin take longer, transfers go on at the speed that is left."""
     at_s: Seconds = Field(alias="at")
     lasts_s: Seconds = Field(alias="lasts", gt=0.0)
-    """Until they take requests again: repair, restart and loading included."""
+    """Until requests are taken again, or the speed is back: repair, restart and loading included."""
 
 
-class RandomFailures(Description):
-    """Every replica of an engine fails on its own, after exponential times."""
+class RandomFailures(Incident):
+    """Every one of them fails, or slows down, on its own, after exponential times."""
 
-    engine: Name
+    kind: Literal["failure", "slow"] = "failure"
     mtbf_s: Seconds = Field(alias="mtbf", gt=0.0)
-    """Mean time between the end of a repair and the next failure, of one replica."""
+    """Mean time between the end of a repair and the next failure, of one of them."""
     repair_s: Seconds = Field(alias="repair", gt=0.0)
-    """Mean time until the replica takes requests again (exponential)."""
+    """Mean time until requests are taken again, or the speed is back (exponential)."""
 
 
 class Availability(Description):
@@ -48,29 +88,3 @@ class Availability(Description):
     """From a failure until the requests that were lost are sent again, from their prompt."""
     max_retries: NonNegativeInt = 3
     """Of one pass of a request; then it has failed."""
-
-
-class Autoscaling(Description):
-    """How many replicas of an engine run: `replicas` of them at most."""
-
-    min_replicas: PositiveInt = 1
-    start_replicas: PositiveInt | None = None
-    """That run when the run begins; the minimum if not given."""
-    metric: Literal["outstanding_tokens", "outstanding_requests"] = "outstanding_requests"
-    """Mean over the replicas that take requests: tokens left to compute, or requests inside."""
-    scale_up_above: PositiveFloat
-    scale_down_below: PositiveFloat
-    interval_s: Seconds = Field(default=10.0, alias="interval", gt=0.0)
-    """Between two looks."""
-    scale_down_after_s: Seconds = Field(default=60.0, alias="scale_down_after")
-    """The metric must have been below for so long; one replica goes at a time, and ends what it has."""
-    start_time_s: Seconds = Field(default=30.0, alias="start_time")
-    """Of a new replica, from the decision until it loads its weights: machine, container, process, graph capture."""
-    weights_on: str | None = None
-    """Device group of the node that holds the weights; loading them crosses the real links. No time if not given."""
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        if self.scale_down_below >= self.scale_up_above:
-            raise ValueError("scale_down_below must be less than scale_up_above, or replicas come and go for ever")
-        return self

@@ -17,6 +17,7 @@ from hermes_sim.scenario.library import FileKind, NotFound, find, guess_kind, ki
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.names import (
     Hardware,
+    expand_networks,
     expand_pipelines,
     resolve_cluster,
     resolve_paths,
@@ -26,6 +27,8 @@ from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.sources import KERNELS, Evidence, evidence, missing_sources, weakest, weakest_kind
+from hermes_sim.scenario.study import StudyFile
+from hermes_sim.scenario.study_checks import check_study
 from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -143,6 +146,7 @@ def _check_workload(document: Document, problems: Problems) -> None:
 
 
 def _check_pipeline(document: Document, problems: Problems) -> None:
+    problems.of(expand_networks, document, document.data)
     pipeline, found = validate_known(Pipeline, document)
     problems.add(found)
     if pipeline is None:
@@ -150,10 +154,18 @@ def _check_pipeline(document: Document, problems: Problems) -> None:
     problems.add([document.problem(path, message) for path, message in check_pipeline(pipeline)])
 
 
+def _check_study(document: Document, problems: Problems) -> None:
+    study, found = validate_known(StudyFile, document)
+    problems.add(found)
+    if study is not None:
+        problems.add(check_study(study, document))
+
+
 _CHECKS: Final[dict[FileKind, Callable[[Document, Problems], None]]] = {
     "cluster": _check_cluster,
     "workload": _check_workload,
     "pipeline": _check_pipeline,
+    "study": _check_study,
 }
 
 

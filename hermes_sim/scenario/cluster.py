@@ -19,6 +19,7 @@ from hermes_sim.core.schema import (
     NonNegativeInt,
     PositiveInt,
     Seconds,
+    UsdPerKwh,
     name_in,
     not_required,
     one_of,
@@ -27,13 +28,20 @@ from hermes_sim.core.words import passed_from_python
 from hermes_sim.hardware.collective_efficiency import KernelLibrary
 from hermes_sim.hardware.fabric import Fabric
 from hermes_sim.hardware.node import NodeGroup
+from hermes_sim.hardware.processor import NumaPolicy
 from hermes_sim.models.expert_load import EXPERT_LOADS, ExpertLoad, UniformLoad
 from hermes_sim.models.served_quantization import ServedQuantization
 from hermes_sim.routing import RoutingConfig
-from hermes_sim.scenario.availability import Autoscaling, Availability
+from hermes_sim.scenario.admission import Admission
+from hermes_sim.scenario.autoscaling import Autoscaling
+from hermes_sim.scenario.availability import Availability
 from hermes_sim.scenario.engine_presets import ENGINE_PRESETS, under_preset
+from hermes_sim.scenario.grid import CarbonByHour
 from hermes_sim.scenario.kv_store import KvStore
 from hermes_sim.scenario.kv_transfer import KvTransfer
+from hermes_sim.scenario.lora import Lora
+from hermes_sim.scenario.operators_on import OperatorsOn
+from hermes_sim.scenario.power_cap import PowerCap
 from hermes_sim.scenario.speculative import Speculative
 
 TOKEN_STAGES = frozenset({"prefill", "decode"})
@@ -55,6 +63,9 @@ class Placement(Description):
     devices: PositiveInt = 1
     cores: PositiveInt | None = None
     """CPU groups: cores of those devices together; all of them if not given."""
+    numa: NumaPolicy | None = None
+    """CPU groups, engines that serve prefill or decode: weights and KV on the NUMA nodes of the engine's own cores
+    (`bind`), or in turn on all of the socket (`interleave`, also if not given). `cores` come in whole nodes first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +87,9 @@ class Parallel(Description):
     """Layers of each of the pp stages; split evenly if not given."""
     kernels: KernelLibrary = "vllm"
     """Whose experts and whose all-reduce inside a node; `nccl`: NCCL's all-reduce (disable_custom_all_reduce)."""
+    collectives: Literal["auto", "ring", "tree", "direct", "in_switch", "hierarchical"] = "auto"
+    """Algorithm of all-reduces over the tensor-parallel group. auto: what is fitted to its links; else direct inside a
+    node, across nodes the quickest of ring, double binary tree, and hierarchical (inside, across, inside)."""
     compute_slowdown: float = Field(default=1.0, ge=1.0, le=4.0)
     """Time of products that compute limits, over what the device's tables say: older kernels, clocks under load."""
 
@@ -89,6 +103,10 @@ class Parallel(Description):
     def num_devices(self) -> int:
         """Of one replica."""
         return self.tp * self.pp * self.dp
+
+
+WhileWaiting = Literal["lru", "keep", "drop", "offload", "auto"]
+"""In the order of state/arrays.WAIT_LRU and those that follow it."""
 
 
 class KvCache(Description):
@@ -105,7 +123,12 @@ class KvCache(Description):
     """When a full block can be found: as soon as it is scheduled, so by a later sequence of the same step (vLLM V1), or
     at the end of the step."""
     swap_space_bytes: Bytes = Field(default=4.0 * 2**30, alias="swap_space")
-    """Host memory per device for the KV of preempted sequences (`preemption: swap`)."""
+    """Host memory per device for the KV of preempted sequences (`preemption: swap`) and of requests that are away
+    (`while_waiting: offload`)."""
+    while_waiting: WhileWaiting = "lru"
+    """KV of a request between two passes, while a tool runs or a user thinks. lru: in the prefix cache, until somebody
+    needs the blocks; keep: held for it; drop: forgotten, and computed again; offload: to the host and back; auto:
+    whichever of these wastes least memory x time at that moment (InferCept, arXiv 2402.01869)."""
     dtype: Dtype | None = None
     """As the engine's `quantization` says, else the model, if not given."""
     scale_group: PositiveInt | None = None
@@ -186,6 +209,8 @@ class Engine(Description):
     """Device group -> share of one replica. `gpu: 4` is short for `gpu: {devices: 4}`."""
     engine_preset: Annotated[str, name_in(ENGINE_PRESETS, "engine preset")] | None = None
     """Defaults of a named engine for the keys below (docs/engine-presets.md); what the file states wins."""
+    operators_on: OperatorsOn | None = None
+    """Which of the groups of `placement` has which operators; with one group, all are there."""
     parallel: Parallel = Parallel()
     batching: Annotated[
         TokenBatching | DynamicBatching, one_of(ChainMap(JOB_POLICIES, TOKEN_POLICIES), "batching policy")
@@ -196,6 +221,8 @@ class Engine(Description):
     """How tokens spread over the experts of a mixture-of-experts model."""
     speculative: Speculative | None = None
     """No drafts if not given."""
+    lora: Lora | None = None
+    """No adapters if not given: requests that name one get the model as it is."""
     host: Host = Host()
     autoscaling: Autoscaling | None = None
     """All replicas run all the time if not given."""
@@ -242,12 +269,44 @@ class ClusterFile(Description):
     """Stage name or kind -> routing of its visits, where it differs."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
+    power_caps: tuple[PowerCap, ...] = ()
+    """Devices run at full clock if not given."""
+    admission: Admission | None = None
+    """Every request is taken in if not given."""
+    electricity_usd_per_kwh: UsdPerKwh = Field(default=0.08, alias="electricity")
+    """Paid for the energy of owned devices, PUE included; a rent covers it. The default is about what industry in the
+    United States pays (EIA, Electric Power Monthly, 2024)."""
     carbon_g_per_kwh: GramsPerKwh = Field(default=400.0, alias="carbon")
+    """Carbon intensity of the electricity."""
+    carbon_by_hour: CarbonByHour | None = None
+    """The same for each hour of the day, in its place."""
     pue: float = Field(default=1.2, ge=1.0)
     """Power usage effectiveness: facility energy over device energy."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind_of_rack(cls, data: Any) -> Any:
+        """KV stores of a rack have the racks of the fabric where they state none of their own."""
+        stores = data.get("kv_stores") if isinstance(data, dict) else None
+        fabric = data.get("fabric") if isinstance(data, dict) else None
+        levels = fabric.get("levels") if isinstance(fabric, dict) else None
+        if not isinstance(stores, list | tuple) or not isinstance(levels, list | tuple) or not levels:
+            return data
+        nodes = levels[0].get("nodes") if isinstance(levels[0], dict) else None
+        if nodes is None:
+            return data
+        of_rack = {"nodes_per_rack": nodes}
+        is_open = [isinstance(one, dict) and one.get("shared_by") == "rack" for one in stores]
+        filled = [{**of_rack, **one} if wide else one for one, wide in zip(stores, is_open, strict=True)]
+        return {**data, "kv_stores": filled}
+
+    @property
+    def any_hedges(self) -> bool:
+        """Whether visits to any stage may be sent twice."""
+        return any(one.hedge is not None for one in (self.routing, *self.routing_per_stage.values()))
+
     @property
     def can_change(self) -> bool:
-        """Whether any replica can be away at some time."""
-        some = self.availability
-        return bool(some.outages or some.failures or any(engine.autoscaling for engine in self.engines))
+        """Whether any replica can be away, or slow, at some time."""
+        some, scales = self.availability, any(engine.autoscaling for engine in self.engines)
+        return bool(some.outages or some.failures or self.power_caps or scales)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from hermes_sim.batching import Switches, TokenBatching
 from hermes_sim.batching.python_batching import PythonOptions, RegisteredBatching
+from hermes_sim.core.words import listed
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.document import KeyPath
+from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.policy_options import check_options
 
 Finding = tuple[KeyPath, str]
@@ -29,6 +31,8 @@ def check_combinations(engine: Engine, batching: TokenBatching, model: ModelArch
     yield from _drafts(engine, batching, switches)
     if isinstance(batching, PythonOptions):
         yield from _in_python(engine, batching)
+    if engine.lora is not None and model is not None:
+        yield from _adapters(engine.lora, model)
     if model is not None and model.family == "encoder_decoder":
         yield from _whole_prompts(batching, switches, model)
 
@@ -97,6 +101,11 @@ def _drafts(engine: Engine, batching: TokenBatching, switches: Switches) -> Iter
         )
     if switches.by_layers or switches.padding != "none":
         yield ("speculative",), f"the policy {kind!r} has no drafts: leave speculative out, or take another policy"
+    elif engine.speculative.on is not None and engine.parallel.dp > 1:
+        yield (
+            ("speculative", "draft", "on"),
+            f"DP ranks step together, drafts from elsewhere come one by one: needs dp 1, got {engine.parallel.dp}",
+        )
 
 
 def _in_python(engine: Engine, batching: PythonOptions) -> Iterator[Finding]:
@@ -108,8 +117,25 @@ def _in_python(engine: Engine, batching: PythonOptions) -> Iterator[Finding]:
         yield ("batching", "async_scheduling"), f"{wants} async_scheduling: false"
     if engine.speculative is not None:
         yield ("speculative",), f"{wants} no drafts"
+    if engine.lora is not None:
+        yield ("lora",), f"{wants} no adapters"
     if isinstance(batching, RegisteredBatching):
         yield from check_options(("batching", "options"), batching.policy, batching.options)
+
+
+def _adapters(lora: Lora, model: ModelArchitecture) -> Iterator[Finding]:
+    """Matrices that the model has and that adapters can stand beside."""
+    if model.mla is not None or model.num_encoder_layers > 0:
+        yield ("lora",), f"adapters beside the matrices of {model.name} (latent or cross-attention) are not modelled"
+        return
+    missing = set() if model.num_dense_layers else {"up", "down"}
+    missing |= set() if model.num_attention_layers else {"qkv", "out"}
+    for place, target in enumerate(lora.targets):
+        if target in missing:
+            known = [name for name in ("qkv", "out", "up", "down") if name not in missing]
+            yield ("lora", "targets", place), f"{model.name} has no dense {target!r}: take some of {listed(known)}"
+        elif target in lora.targets[:place]:
+            yield ("lora", "targets", place), f"{target!r} is there twice"
 
 
 def _whole_prompts(batching: TokenBatching, switches: Switches, model: ModelArchitecture) -> Iterator[Finding]:

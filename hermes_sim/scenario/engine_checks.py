@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from hermes_sim.batching import JOB_POLICIES, TOKEN_POLICIES, TokenBatching
 from hermes_sim.core.schema import Dtype
+from hermes_sim.core.units import format_quantity
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.device import Device
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.expert_load import GivenLoad, UniformLoad
+from hermes_sim.models.parameters import weight_bytes
 from hermes_sim.scenario.cluster import Engine, Parallel
 from hermes_sim.scenario.combination_checks import Finding, check_combinations
-from hermes_sim.scenario.engine_memory import check_memory
+from hermes_sim.scenario.engine_memory import check_draft_device, check_memory
+from hermes_sim.scenario.unit_placement import check_unit_engine, check_unit_names, check_units, unit_placement
 from hermes_sim.stages import STAGES
 
 LARGEST_STEP_TOKENS = 1_000_000
@@ -32,6 +35,8 @@ class Placed:
     """By device group of the placement."""
     draft: ModelArchitecture | None = None
     """Language model that drafts, for speculative decoding."""
+    draft_device: Device | None = None
+    """What it runs on, where that is not the engine's own devices."""
 
     @property
     def takes_tokens(self) -> bool:
@@ -46,7 +51,7 @@ class Placed:
 
 def check_engine(placed: Placed) -> Iterator[Finding]:
     """All that is wrong with one engine; memory last, and only where the rest is right."""
-    found = [*_serves(placed), *_batching(placed)]
+    found = [*_serves(placed), *_batching(placed), *_numa(placed)]
     if placed.takes_tokens:
         found += [*_model(placed), *_parallel(placed), *_experts(placed), *_draft(placed), *_dtypes(placed)]
         if isinstance(placed.engine.batching, TokenBatching):
@@ -55,8 +60,21 @@ def check_engine(placed: Placed) -> Iterator[Finding]:
         found += _of_tokens_only(placed.engine)
     yield from found
     if not found and placed.takes_tokens and placed.model is not None:
-        for device in placed.devices.values():
-            yield from check_memory(placed.engine, placed.model, placed.draft, device)
+        yield from _memory(placed, placed.model)
+
+
+def _memory(placed: Placed, model: ModelArchitecture) -> Iterator[Finding]:
+    """Weights, activations and a KV block have room; on several device groups each where it belongs."""
+    engine, devices = placed.engine, placed.devices
+    placement = unit_placement(engine, devices) if devices else None
+    if placement is None:
+        for device in devices.values():
+            yield from check_memory(engine, model, placed.draft, device)
+        return
+    found = [*check_unit_engine(engine, model), *check_units(engine, model, devices)]
+    yield from found
+    if not found:
+        yield from check_memory(engine, model, placed.draft, placement.of("attention").device, placement)
 
 
 def engine_notes(placed: Placed) -> Iterator[str]:
@@ -66,6 +84,7 @@ def engine_notes(placed: Placed) -> Iterator[str]:
     if placed.model is None or not placed.takes_tokens:
         return
     yield from _without_effect(placed.engine, placed.model)
+    yield from _served_format(placed.engine, placed.model)
     for device in placed.devices.values():
         for dtype in _compute_dtypes(placed.model):
             computed = supported_dtype(device, dtype)
@@ -74,6 +93,14 @@ def engine_notes(placed: Placed) -> Iterator[str]:
                     f"engine '{placed.engine.name}': {device.name} does not multiply {dtype}; "
                     f"{placed.model.name} is computed in {computed}"
                 )
+
+
+def _served_format(engine: Engine, model: ModelArchitecture) -> Iterator[str]:
+    """What the engine's quantisation makes of the model."""
+    if engine.quantization is not None:
+        name = engine.quantization.scheme or "formats of its own"
+        weights = format_quantity(weight_bytes(model), "bytes")
+        yield f"engine '{engine.name}': {model.name} is served in {name}, {weights} of weights in all"
 
 
 def _without_effect(engine: Engine, model: ModelArchitecture) -> Iterator[str]:
@@ -133,7 +160,7 @@ def _batching(placed: Placed) -> Iterator[Finding]:
 def _of_tokens_only(engine: Engine) -> Iterator[Finding]:
     """Keys that would do nothing where whole jobs run."""
     served = listed(engine.serves)
-    token_keys = ("engine_preset", "speculative", "quantization")
+    token_keys = ("operators_on", "engine_preset", "speculative", "quantization", "lora")
     for key, is_set in ((key, getattr(engine, key)) for key in token_keys):
         if is_set is not None:
             yield (key,), f"is for engines that serve prefill or decode, this one serves {served}"
@@ -157,10 +184,8 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
         yield from _layers(model, parallel)
     if parallel.sequence_parallel and parallel.tp == 1:
         yield ("parallel", "sequence_parallel"), "splits norms over the tensor-parallel devices: needs tp above 1"
-    if len(engine.placement) > 1:
-        groups = listed(engine.placement)
-        yield ("placement",), f"an engine that serves prefill or decode runs on one device group, not {groups}"
-    elif parallel.num_devices != placed.num_devices:
+    yield from check_unit_names(engine)
+    if engine.operators_on is None and len(engine.placement) == 1 and parallel.num_devices != placed.num_devices:
         (group,) = engine.placement
         ranks = f" x dp {parallel.dp}" if parallel.dp > 1 else ""
         yield (
@@ -168,6 +193,21 @@ def _parallel(placed: Placed) -> Iterator[Finding]:
             f"tp {parallel.tp} x pp {parallel.pp}{ranks} makes {parallel.num_devices} devices, "
             f"placement gives a replica {placed.num_devices} {group}",
         )
+
+
+def _numa(placed: Placed) -> Iterator[Finding]:
+    """NUMA nodes are those of a CPU that states them, and of an engine that serves tokens."""
+    for name, placement in placed.engine.placement.items():
+        device = placed.devices.get(name)
+        if placement.numa is None or device is None:
+            continue
+        path = ("placement", name, "numa")
+        if device.kind != "cpu":
+            yield path, f"is for CPUs, {device.name} is a {device.kind}"
+        elif not placed.takes_tokens:
+            yield path, f"is for engines that serve prefill or decode, this one serves {listed(placed.engine.serves)}"
+        elif device.processor is None:
+            yield path, f"{device.name} states no NUMA nodes (processor.numa_nodes)"
 
 
 def _layers(model: ModelArchitecture, parallel: Parallel) -> Iterator[Finding]:
@@ -228,6 +268,8 @@ def _draft(placed: Placed) -> Iterator[Finding]:
     if placed.draft is not None and placed.draft.family in ("encoder", "encoder_decoder"):
         has = "is an encoder" if placed.draft.family == "encoder" else "has an encoder"
         yield ("speculative", "draft", "model"), f"{placed.draft.name} {has}: it drafts no tokens"
+    elif placed.draft is not None and placed.draft_device is not None:
+        yield from check_draft_device(placed.draft, placed.draft_device)
 
 
 def _divisors(number: int) -> str:
@@ -242,7 +284,9 @@ def _dtypes(placed: Placed) -> Iterator[Finding]:
     if placed.model is None:
         return
     for device in placed.devices.values():
-        for dtype in _compute_dtypes(placed.model):
+        for dtype in (
+            _compute_dtypes(placed.model) if placed.engine.operators_on is None and device.array is None else []
+        ):
             if supported_dtype(device, dtype) is None:
                 known = listed(device.peak_flops_per_s)
                 able = f"{device.name} multiplies neither that nor wider ({known})"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -14,10 +16,13 @@ from hermes_sim.hardware.device_class import ClassCoefficients
 from hermes_sim.hardware.link import Link
 from hermes_sim.hardware.residual import Residuals
 from hermes_sim.models.architecture import ModelArchitecture
+from hermes_sim.models.diffusion_model import DiffusionModel
+from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -27,17 +32,45 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "link": Link,
     "cluster": ClusterFile,
     "model": ModelArchitecture,
+    "encoder": MediaEncoder,
+    "diffusion_model": DiffusionModel,
     "workload": WorkloadFile,
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "study": StudyFile,
 }
 
 D = TypeVar("D", bound=Description)
 
 
+_read_once: ContextVar[dict[tuple[type[Description], Path], Description] | None] = ContextVar(
+    "_read_once", default=None
+)
+
+
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """Inside, each file that scenarios name is read once, however many of them there are and whatever becomes of it."""
+    token = _read_once.set({})
+    try:
+        yield
+    finally:
+        _read_once.reset(token)
+
+
 def read_description(schema: type[D], path: Path) -> D:
     """What the file at `path` describes; a model may also be a Hugging Face config.json. Raises ConfigError."""
+    known = _read_once.get()
+    if known is None:
+        return _read(schema, path)
+    key = (schema, path.absolute())
+    if key not in known:
+        known[key] = _read(schema, path)
+    return cast(D, known[key])
+
+
+def _read(schema: type[D], path: Path) -> D:
     if schema is ModelArchitecture and path.suffix == ".json":
         return cast(D, _read_hugging_face_config(path))
     document = read_yaml(path)

@@ -40,7 +40,8 @@ class KvStore(Description):
     shared_by: Literal["engine", "node", "rack", "cluster"] = "node"
     """Who has one together: the requests of one engine replica, of all engines of a node, of a rack, of the cluster."""
     nodes_per_rack: PositiveInt | None = None
-    """Where `shared_by: rack`: so many nodes, in the order of the file, are a rack."""
+    """Where `shared_by: rack`: so many nodes, in the order of the file, are a rack; as many as the lowest level of the
+    cluster's `fabric` joins if not given."""
     node: Name | None = None
     """Node group that it stands in, where a rack or the cluster shares it: rack k has that of node k, the cluster has
     one that is spread over all of these nodes. If not given, it stands in the node of the engine that asks."""
@@ -65,7 +66,7 @@ class KvStore(Description):
     @model_validator(mode="after")
     def _goes_together(self) -> KvStore:
         if (self.shared_by == "rack") != (self.nodes_per_rack is not None):
-            raise ValueError("nodes_per_rack goes with shared_by: rack, and that with it")
+            raise ValueError("nodes_per_rack, or a fabric with racks, goes with shared_by: rack, and that with it")
         if (self.eviction == "ttl") != (self.ttl_s is not None):
             raise ValueError("ttl goes with eviction: ttl, and that with it")
         wide = self.shared_by in ("rack", "cluster")

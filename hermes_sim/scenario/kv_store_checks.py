@@ -33,6 +33,9 @@ def _store(cluster: ClusterFile, index: int, store: KvStore) -> Iterator[Finding
     if store.name in names[:index] or store.name in [engine.name for engine in cluster.engines]:
         yield (*path, "name"), f"a second engine or store named {store.name!r}"
     yield from (((*path, *key), message) for key, message in _place(cluster, store))
+    racks = cluster.fabric.nodes_per_rack if cluster.fabric is not None else None
+    if store.nodes_per_rack is not None and racks not in (None, store.nodes_per_rack):
+        yield (*path, "nodes_per_rack"), f"a rack has {racks} nodes in `fabric`, and {store.nodes_per_rack} here"
     if store.evict_to is None:
         return
     lower = next((other for other in cluster.kv_stores if other.name == store.evict_to), None)
@@ -120,21 +123,6 @@ def _missing_way(
             except NoRouteError as error:
                 return str(error)
     return None
-
-
-def check_failing(scenario: Scenario) -> Iterator[Finding]:
-    """Key paths of the cluster: what a failure would leave half done elsewhere is not modelled."""
-    stages = [stage for pipeline in scenario.workload.pipelines for _, stage in pipeline.leaves()]
-    if not any(isinstance(stage, KvRetrieval) for stage in stages):
-        return
-    engines = {engine.name: engine for engine in scenario.cluster.engines}
-    availability = scenario.cluster.availability
-    failing = [(("outages", n), one.engine) for n, one in enumerate(availability.outages) if one.kind == "failure"]
-    failing += [(("failures", n), one.engine) for n, one in enumerate(availability.failures)]
-    for path, name in failing:
-        if name in engines and "prefill" in engines[name].serves:
-            words = f"engine {name!r} gets KV from stores: failures while KV is on its way are not modelled"
-            yield ("availability", *path), words
 
 
 def check_retrievals(scenario: Scenario) -> Iterator[Finding]:

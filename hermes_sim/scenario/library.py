@@ -18,13 +18,27 @@ from hermes_sim.core.words import near_match, with_article
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.yaml_reader import read_yaml
 
-FileKind = Literal["device", "link", "cluster", "model", "workload", "pipeline", "study", "class", "residuals"]
+FileKind = Literal[
+    "device",
+    "link",
+    "cluster",
+    "model",
+    "encoder",
+    "diffusion_model",
+    "workload",
+    "pipeline",
+    "study",
+    "class",
+    "residuals",
+]
 
 FOLDERS: Final[dict[FileKind, str]] = {
     "device": "hardware_profiles/devices",
     "link": "hardware_profiles/links",
     "cluster": "hardware_profiles/clusters",
     "model": "workloads/models",
+    "encoder": "workloads/encoders",
+    "diffusion_model": "workloads/diffusion_models",
     "workload": "workloads",
     "pipeline": "workloads/pipelines",
     "study": "workloads/studies",
@@ -37,7 +51,9 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "workload": frozenset({"traffic", "pipelines", "slo", "measure"}),
     "device": frozenset({"peak", "power", "cost_model", "memory"}),
     "model": frozenset({"hidden_size", "num_layers", "vocab_size"}),
-    "study": frozenset({"study", "sweep"}),
+    "encoder": frozenset({"front_end", "transformer", "projector"}),
+    "diffusion_model": frozenset({"denoiser", "text_encoders", "decoder"}),
+    "study": frozenset({"question", "axes", "findings", "figures"}),
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),

@@ -41,19 +41,19 @@ def load_scenario(
     cluster: FileOrMapping,
     workload: FileOrMapping,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Override] = (),
     seed: int | None = None,
     exact_steps: bool = False,
 ) -> Scenario:
     """Everything a run needs, resolved and checked.
 
     cluster, workload: a name or path of a file, or a mapping with what such a file would hold.
-    overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE' (scenario/overrides.py).
+    overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE', or one that is read already (scenario/overrides.py).
     seed: instead of the workload's own.
     Raises ConfigError with every problem that the files have together.
     """
     problems = Problems()
-    parsed = [problems.of(parse_override, text) for text in overrides]
+    parsed = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
     cluster_document = problems.of(_document, "cluster", cluster)
     workload_document = problems.of(_document, "workload", workload)
     if cluster_document is None or workload_document is None:

@@ -21,6 +21,7 @@ from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
+from hermes_sim.stages import STAGES
 
 D = TypeVar("D", bound=Description)
 Named = tuple[str, KeyPath]
@@ -55,19 +56,45 @@ def resolve_stage_models(
 
 
 def expand_pipelines(document: Document) -> None:
-    """Puts the stages of pipelines that a workload only names in their place. Raises ConfigError."""
+    """Puts the stages of pipelines that a workload only names in their place, and what the stages name (see
+    expand_networks). Raises ConfigError.
+    """
     pipelines = document.data.get("pipelines")
     problems = Problems()
     for index, entry in enumerate(pipelines if isinstance(pipelines, list) else []):
         name = entry.get("name") if isinstance(entry, dict) and "stages" not in entry else entry
         if isinstance(name, str) and isinstance(pipelines, list):
-            shipped = problems.of(_shipped_pipeline, name, document, index)
+            shipped = problems.of(_library_file, "pipeline", name, document, ("pipelines", index))
             if shipped is not None:
                 own = entry if isinstance(entry, dict) else {}
                 pipelines[index] = shipped.data | own
                 for path, origin in shipped.origins.items():
                     if path and path[0] not in own:
                         document.origins["pipelines", index, *path] = origin
+    problems.stop()
+    for index, entry in enumerate(pipelines if isinstance(pipelines, list) else []):
+        if isinstance(entry, dict):
+            expand_networks(document, entry, ("pipelines", index))
+
+
+def expand_networks(document: Document, pipeline: dict[str, Any], path: KeyPath = ()) -> None:
+    """Puts encoders and diffusion models that the stages of a pipeline only name in their place. Raises ConfigError."""
+    problems = Problems()
+    stages = pipeline.get("stages")
+    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+        if not isinstance(stage, dict):
+            continue
+        place = (*path, "stages", index)
+        kind = STAGES.get(str(stage.get("kind")))
+        for key, file_kind in (kind.NETWORKS if kind is not None else {}).items():
+            name = stage.get(key)
+            if isinstance(name, str):
+                network = problems.of(_library_file, file_kind, name, document, (*place, key))
+                if network is not None:
+                    stage[key] = network.data
+                    for inner, origin in network.origins.items():
+                        document.origins[(*place, key, *inner)] = origin
+        problems.of(expand_networks, document, stage, place)
     problems.stop()
 
 
@@ -114,11 +141,12 @@ def resolve_new_names(scenario: Scenario, cluster: Document, workload: Document,
     return scenario.model_copy(update=resolved)
 
 
-def _shipped_pipeline(name: str, document: Document, index: int) -> Document:
+def _library_file(kind: FileKind, name: str, document: Document, path: KeyPath) -> Document:
+    """The file that a name at `path` of the document stands for."""
     try:
-        return read_yaml(find("pipeline", name, document.path))
+        return read_yaml(find(kind, name, document.path))
     except NotFound as missing:
-        raise ConfigError([document.problem(("pipelines", index), str(missing))]) from None
+        raise ConfigError([document.problem(path, str(missing))]) from None
 
 
 def _paths(value: Any, path: KeyPath) -> Iterator[tuple[dict[str, Any], KeyPath]]:

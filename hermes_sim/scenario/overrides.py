@@ -1,10 +1,15 @@
-"""Values set on the command line: `cluster.engines.llm.replicas=2`, `workload.traffic.arrivals.rate=8 /s`."""
+"""Values set on the command line: `cluster.engines.llm.replicas=2`, `workload.traffic.arrivals.rate=8 /s`.
+
+A list's entry is named by its `name` or its index; `cluster.engines[+]={...}` puts one more behind the others.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from hermes_sim.core.errors import ConfigError, Problem
@@ -12,7 +17,9 @@ from hermes_sim.core.words import did_you_mean, listed, shown
 from hermes_sim.scenario.document import Document, KeyPath, Origin, key_text
 from hermes_sim.scenario.yaml_reader import parse_value
 
-_PART = re.compile(r"(?P<key>[^.\[\]]+)|\[(?P<index>[0-9]{1,9})\]")
+_PART = re.compile(r"(?P<key>[^.\[\]]+)|\[(?P<index>[0-9]{1,9}|\+)\]")
+APPENDED = "+"
+"""In place of an index: a new entry behind the others."""
 _TARGETS = ("cluster", "workload")
 
 
@@ -25,10 +32,12 @@ class Override:
     """cluster or workload."""
     path: KeyPath
     value: Any
+    place: str | None = None
+    """Where it is written, if not on the command line."""
 
     @property
     def shown(self) -> str:
-        return f"--set {self.text}"
+        return f"--set {self.text}" if self.place is None else self.place
 
 
 def parse_override(text: str) -> Override:
@@ -38,10 +47,25 @@ def parse_override(text: str) -> Override:
     parts = _parts(key.strip())
     if not equals or parts is None or len(parts) < 2:
         _refuse(origin, "needs KEY=VALUE with a key such as cluster.engines.llm.replicas or workload.seed")
+    target, path = _target(parts, origin)
+    return Override(text, target, path, parse_value(value, origin))
+
+
+def override_of(key: str, value: Any, place: str) -> Override:
+    """A key and a value that a file states; place: where, for messages. Raises ConfigError."""
+    parts = _parts(key.strip())
+    if parts is None or len(parts) < 2:
+        _refuse(place, "needs a key such as cluster.engines.llm.replicas or workload.seed")
+    target, path = _target(parts, place)
+    return Override(key, target, path, value, place)
+
+
+def _target(parts: KeyPath, origin: str) -> tuple[str, KeyPath]:
+    """cluster or workload, and the key inside it."""
     if parts[0] not in _TARGETS:
         near = did_you_mean(str(parts[0]), _TARGETS)
         _refuse(origin, f"a key starts with 'cluster.' or 'workload.', not {shown(parts[0])}.{near}")
-    return Override(text, str(parts[0]), parts[1:], parse_value(value, origin))
+    return str(parts[0]), parts[1:]
 
 
 def apply_overrides(document: Document, overrides: Sequence[Override]) -> None:
@@ -59,29 +83,33 @@ def apply_overrides(document: Document, overrides: Sequence[Override]) -> None:
 def _apply(document: Document, override: Override) -> None:
     holder: Any = document.data
     path: list[str | int] = []
-    *leading, last = override.path
-    for part in leading:
+    last = override.path[-1]
+    for part, after in pairwise(override.path):
         is_new = isinstance(holder, dict) and holder.get(part) is None
-        holder = _step(holder, part, path)
+        holder = _step(holder, part, path, [] if after == APPENDED else {})
         if is_new:
             document.origins[tuple(path)] = Origin(override.shown, None)
     last = _own_key(holder, last, path)
+    if isinstance(holder, list) and last == len(holder):
+        holder.append(None)
     if not isinstance(last, int):
         _require_mapping(holder, path)
-    holder[last] = override.value
+    holder[last] = deepcopy(override.value)
     full_path = (*path, last)
     for known in [known for known in document.origins if known[: len(full_path)] == full_path]:
         del document.origins[known]
     document.origins[full_path] = Origin(override.shown, None)
 
 
-def _step(holder: Any, part: str | int, path: list[str | int]) -> Any:
-    """Value at one part of the path; mappings that the file leaves out are made."""
+def _step(holder: Any, part: str | int, path: list[str | int], empty: Any) -> Any:
+    """Value at one part of the path; what the file leaves out is made, empty."""
     key = _own_key(holder, part, path)
+    if isinstance(holder, list) and key == len(holder):
+        holder.append(empty)
     if not isinstance(key, int):
         _require_mapping(holder, path)
         if holder.get(key) is None:
-            holder[key] = {}
+            holder[key] = empty
     path.append(key)
     return holder[key]
 
@@ -93,6 +121,8 @@ def _own_key(holder: Any, part: str | int, path: list[str | int]) -> str | int:
     where = key_text(path) or "the file"
     if not isinstance(holder, list):
         raise ValueError(f"{where} is {shown(holder)}, not a list")
+    if part == APPENDED:
+        return len(holder)
     if isinstance(part, int):
         if part >= len(holder):
             raise ValueError(f"{where} has {len(holder)} entries, counted from 0")
@@ -119,7 +149,8 @@ def _parts(key: str) -> KeyPath | None:
         found = _PART.match(key, position)
         if found is None:
             return None
-        parts.append(found["key"] if found["index"] is None else int(found["index"]))
+        index = found["index"]
+        parts.append(found["key"] or (APPENDED if index == APPENDED else int(index)))
         position = found.end()
     return tuple(parts) if parts and not key.endswith(".") else None
 

@@ -11,6 +11,7 @@ from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.repeat import Repeat
 from hermes_sim.stages.route import Route
 from hermes_sim.stages.stage import Stage
+from hermes_sim.stages.tree_search import ReadBeams
 
 Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
@@ -152,6 +153,14 @@ def _retrievals(pipeline: Pipeline) -> Iterator[Finding]:
         if len(behind) != 1 or behind[0].kind != "prefill" or behind[0].after != (place,):
             name = visited.stage.name
             message = f"{name!r} needs one prefill behind it that waits for nothing else (after: [{name}])"
+            yield paths[id(visited.stage)], message
+            continue
+        if isinstance(behind[0].stage, ReadBeams):
+            message = f"{visited.stage.name!r} fetches the prompt of a prefill, not of a search: put a prefill between"
+            yield paths[id(visited.stage)], message
+        encoders = [stages[before].stage.name for before in ancestors(stages)[place] if stages[before].kind == "encode"]
+        if encoders:
+            message = f"{visited.stage.name!r} reads prompts of text: no encoder ({listed(encoders)}) can be before it"
             yield paths[id(visited.stage)], message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import permutations
 
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.network import Endpoint, Network, NoRouteError
@@ -30,6 +31,8 @@ class Layout:
         self._links = hardware.links
         self.replicas: dict[str, Replicas] = {}
         """Engine name -> the devices of its replicas; complete if `check` has found nothing."""
+        self.drafts: dict[str, Replicas] = {}
+        """The same of devices that draft for an engine."""
 
     @cached_property
     def network(self) -> Network:
@@ -37,7 +40,8 @@ class Layout:
 
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
-        for step in (self._names, self._sizes, self._place, self._shared, self._links_inside, self._ways_to_host):
+        ways = (self._links_inside, self._ways_to_host, self._ways_to_drafts, self._ways_to_adapters)
+        for step in (self._names, self._sizes, self._place, self._shared, *ways):
             found = list(step())
             yield from found
             if found:
@@ -109,6 +113,19 @@ class Layout:
                 short = next((name for name in wants if f" {name}, " in str(error)), next(iter(wants)))
                 path = ("nodes", self.cluster.nodes.index(node), "devices", short, "count")
                 yield path, f"engine {engine.name!r} {error}"
+                continue
+            yield from self._place_drafts(slots, index, engine)
+
+    def _place_drafts(self, slots: Slots, index: int, engine: Engine) -> Iterator[Finding]:
+        """Devices of their own that draft for the engine, behind its own."""
+        on = engine.speculative.on if engine.speculative is not None else None
+        if on is None:
+            return
+        try:
+            wants = {on.device: (on.count, None)}
+            self.drafts[engine.name] = slots.allocate_replicas(on.node, wants, engine.replicas)
+        except PlacementError as error:
+            yield ("engines", index, "speculative", "draft", "on"), f"drafts of engine {engine.name!r}: {error}"
 
     def _shared(self) -> Iterator[Finding]:
         """DP ranks step together: nobody else may hold up one of them."""
@@ -129,11 +146,46 @@ class Layout:
     def _links_inside(self) -> Iterator[Finding]:
         """The devices of a replica that computes one model together can talk with each other."""
         for index, engine in enumerate(self.cluster.engines):
-            if engine.parallel.num_devices > 1:
+            if engine.operators_on is not None:
+                yield from self._links_between_groups(index, engine)
+            elif engine.parallel.num_devices > 1:
                 try:
                     self.network.tp_link(self.replicas[engine.name][0])
                 except NoRouteError as error:
                     yield ("engines", index, "placement"), f"the devices of a replica are not linked: {error}"
+
+    def _links_between_groups(self, index: int, engine: Engine) -> Iterator[Finding]:
+        """Devices of a group share operators, groups send each other activations."""
+        assert engine.operators_on is not None
+        own = self.replicas[engine.name][0]
+        groups = [
+            [endpoint for endpoint in own if endpoint.device_group == name] for name in engine.operators_on.groups
+        ]
+        if not all(groups):  # a name that the placement does not have has been said
+            return
+        try:
+            for group in groups:
+                self.network.tp_link(group)
+            for source, target in permutations(groups, 2):
+                self.network.group_route(source, target)
+        except NoRouteError as error:
+            yield ("engines", index, "operators_on"), f"the devices of a replica are not linked: {error}"
+
+    def _ways_to_adapters(self) -> Iterator[Finding]:
+        """Every device of an engine with adapters reaches those in the memory of its node."""
+        for index, engine in enumerate(self.cluster.engines):
+            if engine.lora is None:
+                continue
+            group = engine.lora.adapters_on
+            for endpoint in dict.fromkeys(one for replica in self.replicas[engine.name] for one in replica):
+                if not self._reaches_host(endpoint, group):
+                    wanted = f"device group {group!r}" if group is not None else "CPU"
+                    yield (
+                        ("engines", index, "lora", "adapters_on"),
+                        f"no {wanted} of node {endpoint.node_group!r} is linked with its {endpoint.device_group!r}, so "
+                        "adapters cannot be loaded",
+                    )
+                    break
 
     def _ways_to_host(self) -> Iterator[Finding]:
         """What is swapped goes to the memory of a processor of the same node; only decodes are swapped."""
@@ -148,13 +200,25 @@ class Layout:
                         )
                         break
 
-    def _reaches_host(self, endpoint: Endpoint) -> bool:
-        """The device is a CPU, or has a way to one of its node."""
+    def _ways_to_drafts(self) -> Iterator[Finding]:
+        """Drafts travel to the engine, results back."""
+        numbers = {engine.name: index for index, engine in enumerate(self.cluster.engines)}
+        for name, replicas in self.drafts.items():
+            for drafting, own in zip(replicas, self.replicas[name], strict=True):
+                for source, target in ((drafting[-1], own[0]), (own[0], drafting[-1])):
+                    try:
+                        self.network.route(source, target)
+                    except NoRouteError as error:
+                        yield ("engines", numbers[name], "speculative", "draft", "on"), str(error)
+                        return
+
+    def _reaches_host(self, endpoint: Endpoint, wanted: str | None = None) -> bool:
+        """The device is a CPU, or has a way to one of its node; or to a device of the group `wanted`."""
         node = next(node for node in self.cluster.nodes if node.name == endpoint.node_group)
         cpus = [
             Endpoint(endpoint.node_group, endpoint.node_index, name, index)
             for name, group in node.devices.items()
-            if self._devices[group.profile].kind == "cpu"
+            if (self._devices[group.profile].kind == "cpu" if wanted is None else name == wanted)
             for index in range(group.count)
         ]
         return any(cpu == endpoint or self._route(endpoint, cpu) for cpu in cpus)

@@ -27,7 +27,8 @@ repeated key is an error.
 """
 
 _ORDER: Final[tuple[FileKind, ...]] = (
-    "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model",
+    "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model", "encoder", "diffusion_model",
+    "study",
 )  # fmt: skip
 
 
@@ -38,7 +39,7 @@ def reference_markdown() -> str:
     written: set[type[BaseModel]] = set()
     for kind in _ORDER:
         schema = SCHEMAS[kind]
-        parts.append(f"## {kind.capitalize()} file\n\n`{FOLDERS[kind]}/*.yaml`\n")
+        parts.append(f"## {kind.replace('_', ' ').capitalize()} file\n\n`{FOLDERS[kind]}/*.yaml`\n")
         for section in _sections(schema):
             if section not in written:
                 written.add(section)

@@ -25,3 +25,10 @@ class Scenario(Description):
     """One event per step: slower, the same results to the last bit."""
     notes: tuple[str, ...] = ()
     """What the checks found that a reader of the results should know."""
+
+    @property
+    def follows_requests(self) -> bool:
+        """Whether something outside the engines has to know when each request ends."""
+        cluster = self.cluster
+        asked = cluster.can_change or cluster.admission is not None or cluster.any_hedges
+        return asked or self.workload.any_patience

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hermes_sim.scenario.workload import Pipeline, stage_kind
-from hermes_sim.stages.repeat import Repeat
+from hermes_sim.stages.repeat import Rounds
 from hermes_sim.stages.stage import Stage
 
 
@@ -21,7 +21,7 @@ class Visited:
     """Places of the stages that must have ended."""
     when: tuple[tuple[tuple[int, str], ...], ...]
     """Lists of (place of a route, outcome): of each list the request must have had one."""
-    repeat: Repeat | None
+    repeat: Rounds | None
     round: int
     """From 0."""
 
@@ -43,18 +43,18 @@ def visited_stages(pipeline: Pipeline) -> tuple[Visited, ...]:
     for stage in in_order(pipeline.stages):
         before = tuple(sorted({place for name in stage.after for place in ends[name]}))
         outside = {name: places[0] for name, places in ends.items() if len(places) == 1}
-        if not isinstance(stage, Repeat):
+        if not isinstance(stage, Rounds):
             ends[stage.name] = (len(found),)
             found.append(Visited(stage, stage.name, before, _conditions(outside, stage), None, 0))
             continue
         for number in range(stage.most_rounds):
             inside: dict[str, int] = {}
-            for inner in in_order(stage.stages):
+            for inner in in_order(stage.inside):
                 after = tuple(sorted(inside[name] for name in inner.after)) or before
                 conditions = _conditions(outside, stage) + _conditions(outside | inside, inner)
                 inside[inner.name] = len(found)
                 found.append(Visited(inner, f"{stage.name}.{inner.name}", after, conditions, stage, number))
-            waited_for = {name for inner in stage.stages for name in inner.after}
+            waited_for = {name for inner in stage.inside for name in inner.after}
             before = tuple(place for name, place in inside.items() if name not in waited_for)
         ends[stage.name] = before
     return tuple(found)

@@ -9,9 +9,10 @@ from pydantic import ConfigDict, Field, model_validator
 
 from hermes_sim.core.schema import Description, Name, NonNegativeInt, PositiveFloat, not_required, one_of
 from hermes_sim.scenario.measure import Measure
+from hermes_sim.scenario.service_class import Patience, ServiceClass
 from hermes_sim.scenario.slo import Slo
 from hermes_sim.stages import STAGES
-from hermes_sim.stages.repeat import Repeat
+from hermes_sim.stages.repeat import Repeat, Rounds
 from hermes_sim.stages.stage import Stage
 from hermes_sim.workload.traffic import Traffic
 
@@ -47,6 +48,8 @@ class Pipeline(Description):
             if isinstance(stage, Repeat):
                 for position, inner in enumerate(stage.stages):
                     yield ("stages", index, "stages", position), inner
+            elif isinstance(stage, Rounds):
+                yield from ((("stages", index), inner) for inner in stage.inside)
             else:
                 yield ("stages", index), stage
 
@@ -69,7 +72,22 @@ class WorkloadFile(Description):
     """`- rag` is short for the pipeline of that name in the library, `- {name: rag, weight: 2}` gives it a weight.
     If left out: prefill, then decode."""
     slo: Slo = Slo()
+    patience: Patience | None = None
+    """Clients wait for ever if not given."""
+    classes: tuple[ServiceClass, ...] = ()
+    """All requests are alike if not given."""
     measure: Measure = Measure()
+
+    @property
+    def any_patience(self) -> bool:
+        """Whether any client may hang up."""
+        return self.patience is not None or any(one.patience is not None for one in self.classes)
+
+    def promises(self) -> list[tuple[str | None, Slo]]:
+        """Class (None: there are no classes) and what its requests are promised."""
+        if not self.classes:
+            return [(None, self.slo)]
+        return [(one.name, self.slo if one.slo is None else one.slo) for one in self.classes]
 
     @model_validator(mode="before")
     @classmethod

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import forget_adapters
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
-from hermes_sim.sim.stretch import settle
+from hermes_sim.sim.settle import settle
 from hermes_sim.state.arrays import JOBS, NUM_SHARES
 from hermes_sim.state.blocks import release
 from hermes_sim.state.queues import pop
@@ -32,7 +33,8 @@ def abandon(state: Any, e: int, time_s: float, rows: Any) -> int:
         if state.engine_kind[e] == JOBS:
             for place in range(state.lane_num_scheduled[e, lane]):
                 rows[number] = state.lane_jobs[e, lane, place]
-                number += 1
+                if rows[number] >= 0:
+                    number += 1
     state.num_in_flight[e] = 0
     for queue in range(state.first_queue[e], state.first_queue[e] + state.num_queues[e]):
         while state.queue_head[queue] >= 0:
@@ -54,12 +56,24 @@ def abandon(state: Any, e: int, time_s: float, rows: Any) -> int:
         for place in range(waiting):
             if state.row_slot[rows[place]] >= 0:
                 release(state, e, int(state.row_slot[rows[place]]))
+        for slot in range(state.slot_row.shape[1]):  # KV that was on its way from here or to here
+            if state.slot_row[e, slot] >= 0:
+                rows[number] = state.slot_row[e, slot]
+                release(state, e, slot)
+                number += 1
+        while state.reserve_head[e] >= 0:
+            rows[number] = state.reserve_head[e]
+            state.reserve_head[e] = state.row_next[rows[number]]
+            state.row_next[rows[number]] = -1
+            number += 1
+        state.reserve_tail[e] = -1
         forget(state, e)
     state.num_running[e] = 0
     state.load_requests[e] = 0
     state.load_tokens[e] = 0
     state.load_output_tokens[e] = 0
     state.num_watched[e] = 0
+    state.num_leaving[e] = 0
     state.next_start_s[e] = np.inf
     state.now_s[e] = max(state.now_s[e], time_s)
     group = state.group_of[e]
@@ -81,6 +95,8 @@ def forget(state: Any, e: int) -> None:
             state.block_children[e, block] = 0
     for client in range(state.client_inside.shape[1]):
         state.client_inside[e, client] = 0
+    if state.max_adapters[e] > 0:
+        forget_adapters(state, e)
     state.num_swapped_blocks[e] = 0
     state.pending_swaps[e] = 0
     state.pending_copies[e] = 0

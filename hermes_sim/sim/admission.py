@@ -22,7 +22,8 @@ class Admission:
         self._coordinator = coordinator
         self._first_row = plain(lowered.first_row)
         self._prompt, self._final = plain(coordinator.state.row_prompt), plain(planned_outputs(lowered))
-        self._keys = QueueKeys(lowered.state, lowered.replicas, lowered.scenario.workload.slo)
+        slos = [slo for _, slo in lowered.scenario.workload.promises()]
+        self._keys = QueueKeys(lowered.state, lowered.replicas, slos, lowered.request_class)
         self.capacity = [most_tokens(replica) for replica in lowered.replicas]
         """[num_engines] tokens of the longest sequence that each can hold."""
 

@@ -11,20 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
-from hermes_sim.core.compiled import compiled
+from hermes_sim.batching.while_waiting import take_up
+from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
 from hermes_sim.sim.abandon import abandon
 from hermes_sim.sim.lockstep import begin_ranks
-from hermes_sim.sim.ranks import ARRIVAL, STEP_DONE
-from hermes_sim.sim.samples import fork_samples
+from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING, STEP_DONE
+from hermes_sim.sim.samples import fork_samples, push_branches
+from hermes_sim.sim.settle import charge_ticks
 from hermes_sim.sim.steps import begin_step, end_step, launch, set_next_start
-from hermes_sim.sim.stretch import charge_ticks, end_tick, stretch
+from hermes_sim.sim.stretch import end_tick, stretch
 from hermes_sim.sim.token_steps import grant_reservations, reserve_now
+from hermes_sim.sim.withdraw import withdraw
 from hermes_sim.state.arrays import (
     HAS_KV,
     JOBS,
     LOADED,
     TOKENS,
+    WAIT_LRU,
     WATCHED,
 )
 from hermes_sim.state.blocks import release, seal
@@ -160,7 +164,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     state.row_engine[row] = e
     state.row_arrival_s[row] = time_s
     is_loaded = state.row_flags[row] & LOADED != 0
-    if not is_loaded:
+    comes_back = state.while_waiting[e] != WAIT_LRU and state.row_came_from[row] >= 0
+    if comes_back:
+        state.row_order[row] = state.row_order[state.row_came_from[row]]
+    elif not is_loaded:
         take_number(state, e, row)
     if not has_kv:  # else it counts since its blocks were asked for
         add_load(state, e, row)
@@ -178,7 +185,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     else:
         charge_ticks(state, e)
         client_enters(state, e, row)
-        if is_loaded:
+        if is_loaded or comes_back:
             push_in_place(state, e, queue, row)
         else:
             push_new(state, e, queue, row)
@@ -187,6 +194,10 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
             seal(state, e, slot, np.int64(state.slot_computed[e, slot]))
             if state.row_num_samples[row] > 1:
                 fork_samples(state, e, slot, row, time_s, False)
+        elif comes_back:
+            take_up(state, e, row, time_s)
+        elif state.row_num_branches[row] > 1:
+            push_branches(state, e, queue, row, time_s)
     wake(state, e, time_s)
 
 
@@ -215,7 +226,7 @@ def add_load(state: Any, e: int, row: int) -> None:
 @compiled
 def wake(state: Any, e: int, time_s: float) -> None:
     """Something changed at time_s: the engine may be able to begin a step."""
-    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS:
+    if np.isinf(state.next_start_s[e]) or state.engine_kind[e] == JOBS or state.draft_devices[e] > 0:
         state.now_s[e] = max(state.now_s[e], time_s)
         set_next_start(state, e)
 
@@ -231,9 +242,26 @@ def next_action(state: Any, group: int) -> Any:
 
 
 @compiled
+def only_watched(state: Any) -> int:
+    """The one group that anybody outside waits for; -1 if there are none or several."""
+    found = -1
+    for group in range(state.group_first.size):
+        if is_watched(state, group):
+            if found >= 0:
+                return -1
+            found = group
+    return found
+
+
+@compiled
 def run_groups(state: Any, horizon_s: float, rank: int, everything: bool) -> int:
     """Advance the watched groups (or all) to a horizon; stops at the first outward event. Returns their number."""
     num_groups = state.group_first.size
+    if not everything:
+        lone = only_watched(state)
+        if lone >= 0:  # nobody else puts anything out: nothing limits it but the horizon
+            advance(state, lone, horizon_s, rank, np.inf, np.inf)
+            return state.outbox_count[0]
     progress = True
     while progress and state.outbox_count[0] == 0:
         progress = False
@@ -305,23 +333,84 @@ def launch_decided(state: Any, e: int, decisions: Any, time_s: float) -> int:
 
 @compiled
 def arrive(state: Any, first: int, last: int) -> None:
-    """Arrivals that were laid out before the run (sim/bulk_arrivals.py): route and push, one after the other."""
+    """Arrivals that were laid out before the run (sim/bulk_arrivals.py): route and push, one after the other.
+
+    Stages that wait for others begin in between, when those have ended.
+    """
     for number in range(first, last):
         time_s = state.bulk_time_s[number]
-        row = np.int64(state.bulk_row[number])
-        plan = state.bulk_plan[number]
-        candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
-        e = candidates[0]
-        if candidates.size > 1:
-            if state.plan_reads_loads[plan] != 0:
-                for engine in candidates:
-                    pull(state, engine, time_s, ARRIVAL)
-            turn = state.plan_turns[plan]
-            state.plan_turns[plan] += 1
-            draw = state.bulk_draw[number]
-            e = choose_by_number(state, state.plan_router[plan], candidates, row, turn, draw, state.plan_options[plan])
-        pull(state, e, time_s, ARRIVAL)
-        add_visit(state, e, state.first_queue[e], row, time_s)
+        plan = np.int64(state.bulk_plan[number])
+        if state.row_plan.size > 1:
+            hand_on(state, time_s, ARRIVAL)
+        begin_visit(state, plan, np.int64(state.bulk_row[number]), state.bulk_draw[number], time_s, ARRIVAL)
+
+
+@compiled
+def begin_visit(state: Any, plan: int, row: int, draw: float, time_s: float, rank: int) -> None:
+    """A visit is routed by the plan of its stage and joins the line there."""
+    candidates = state.plan_candidates[plan, : state.plan_num_candidates[plan]]
+    e = candidates[0]
+    if candidates.size > 1:
+        if state.plan_reads_loads[plan] != 0:
+            for engine in candidates:
+                pull(state, engine, time_s, rank)
+        turn = state.plan_turns[plan]
+        state.plan_turns[plan] += 1
+        e = choose_by_number(state, state.plan_router[plan], candidates, row, turn, draw, state.plan_options[plan])
+    pull(state, e, time_s, rank)
+    add_visit(state, e, state.plan_queues[plan, e], row, time_s)
+
+
+@compiled
+def hand_on(state: Any, horizon_s: float, rank: int) -> None:
+    """Begin the next stage of every visit that ends before (horizon_s, rank), in order of time, engine and row."""
+    while True:
+        first = first_hand_off(state)
+        head_s = horizon_s
+        head_rank = rank
+        if first >= 0 and (state.hand_off_time_s[first], HAND_OFF) < (horizon_s, rank):
+            head_s = state.hand_off_time_s[first]
+            head_rank = HAND_OFF
+        run_groups(state, head_s, head_rank, False)
+        if state.outbox_count[0] > 0:
+            keep_hand_offs(state)
+            continue
+        if head_rank != HAND_OFF or first < 0:
+            return
+        row = np.int64(state.hand_off_row[first]) + 1
+        last = state.num_hand_offs[0] - 1
+        state.hand_off_time_s[first] = state.hand_off_time_s[last]
+        state.hand_off_row[first] = state.hand_off_row[last]
+        state.num_hand_offs[0] = last
+        begin_visit(state, np.int64(state.row_plan[row]), row, state.row_draw[row], head_s, HAND_OFF)
+        keep_hand_offs(state)
+
+
+@compiled
+def first_hand_off(state: Any) -> int:
+    """Which of those that have ended comes first; -1: there is none."""
+    best = -1
+    for place in range(state.num_hand_offs[0]):
+        row = np.int64(state.hand_off_row[place])
+        if best < 0:
+            best = place
+            continue
+        other = np.int64(state.hand_off_row[best])
+        own = (state.hand_off_time_s[place], np.int64(state.row_engine[row]), row)
+        if own < (state.hand_off_time_s[best], np.int64(state.row_engine[other]), other):
+            best = place
+    return best
+
+
+@compiled
+def keep_hand_offs(state: Any) -> None:
+    """Visits that the engines have ended wait for their turn."""
+    for place in range(state.outbox_count[0]):
+        number = state.num_hand_offs[0]
+        state.hand_off_time_s[number] = state.outbox_time_s[place]
+        state.hand_off_row[number] = state.outbox_row[place]
+        state.num_hand_offs[0] = number + 1
+    state.outbox_count[0] = 0
 
 
 RUN_WATCHED = 0
@@ -334,9 +423,11 @@ ACT = 6
 APPLY = 7
 ARRIVE = 8
 ABANDON = 9
+HAND_ON = 10
+WITHDRAW = 11
 
 
-@compiled
+@compiled_entry
 def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int, time_s: float, rank: int) -> int:
     """The one way from Python into the engines, so that the step loop is compiled into one function only."""
     if operation <= RUN_ALL:
@@ -353,11 +444,19 @@ def enter(state: Any, operation: int, numbers: Any, e: int, queue: int, row: int
     if operation == ARRIVE:
         arrive(state, e, row)
         return 0
+    if operation == HAND_ON:
+        hand_on(state, time_s, rank)
+        return 0
     pull(state, e, time_s, rank)
     if operation == ABANDON:
         return abandon(state, e, time_s, numbers)
     if operation == PUSH:
         add_visit(state, e, queue, row, time_s)
+        return 0
+    if operation == WITHDRAW:
+        withdraw(state, e, numbers)
+        grant_reservations(state, e, time_s)
+        wake(state, e, time_s)
         return 0
     if operation == RESERVE:
         return 1 if reserve_or_wait(state, e, row) else 0
@@ -396,9 +495,19 @@ def fail(handle: Any, e: int, time_s: float, rank: int, num_rows: int) -> IntArr
     return rows[: enter(handle, ABANDON, rows, e, 0, 0, time_s, rank)]
 
 
+def take_back(handle: Any, e: int, rows: IntArray, time_s: float, rank: int) -> None:
+    """Visits and samples that nobody wants any more leave the engine: those that run when the step in flight ends."""
+    enter(handle, WITHDRAW, rows, e, 0, 0, time_s, rank)
+
+
 def push_arrivals(handle: Any, first: int, last: int) -> None:
     """Route and push the arrivals number `first` to `last` - 1 of those laid out in state.bulk_row."""
     enter(handle, ARRIVE, NO_ENGINES, first, 0, last, 0.0, 0)
+
+
+def hand_on_all(handle: Any) -> None:
+    """Begin all stages that wait for others, after the last arrival."""
+    enter(handle, HAND_ON, NO_ENGINES, 0, 0, 0, np.inf, SCHEDULING)
 
 
 def act(handle: Any, group: int) -> None:

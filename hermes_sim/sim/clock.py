@@ -10,7 +10,7 @@ import simpy
 from simpy.core import EmptySchedule
 from simpy.events import Event
 
-from hermes_sim.sim.ranks import TIMER
+from hermes_sim.sim.ranks import SCHEDULING, TIMER
 
 Order = tuple[int, int, int, int]
 """(rank, kind, engine, row)"""
@@ -34,6 +34,8 @@ class Clock(simpy.Environment):
         super().__init__()
         self.before_step: Callable[[], None] | None = None
         self.num_events = 0
+        self.rank = SCHEDULING
+        """Of the event at hand."""
 
     def at(
         self,
@@ -72,4 +74,6 @@ class Clock(simpy.Environment):
         if not self._queue:
             raise EmptySchedule
         self.num_events += 1
+        entry: Any = self._queue[0]
+        self.rank = entry[1][0]
         super().step()

@@ -6,11 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import RunTables
+from hermes_sim.sim.collect_device_groups import device_group_table
 from hermes_sim.sim.collect_engines import engine_table, timeline_table
 from hermes_sim.sim.collect_kv_stores import kv_store_table
 from hermes_sim.sim.collect_links import link_table
 from hermes_sim.sim.collect_operators import operator_table
 from hermes_sim.sim.collect_requests import request_table
+from hermes_sim.sim.collect_speculation import book_messages
 from hermes_sim.sim.collect_stages import stage_rows
 from hermes_sim.sim.collect_timeline import timeline_of
 from hermes_sim.sim.collect_visits import visit_table
@@ -26,6 +28,7 @@ def collect(coordinator: Coordinator) -> RunTables:
     lowered, state = coordinator.lowered, coordinator.state
     duration_s = run_duration_s(coordinator)
     check_laws(coordinator)
+    book_messages(coordinator)
     timeline = timeline_of(lowered, duration_s)
     stages = stage_rows(lowered)
     visits = visit_table(coordinator, stages)
@@ -37,7 +40,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         engines=engines,
         links=link_table(coordinator, duration_s),
         operators=operator_table(lowered),
-        timeline=timeline_table(lowered, timeline),
+        timeline=timeline_table(coordinator, timeline),
         itl_edges_s=itl_edges_s(),
         itl_counts=state.itl_counts.copy(),
         duration_s=duration_s,
@@ -47,6 +50,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         steps=steps,
         decisions=decisions,
         kv_stores=kv_store_table(coordinator, duration_s),
+        device_groups=device_group_table(coordinator, duration_s),
     )
 
 

@@ -7,8 +7,14 @@ import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
 from hermes_sim.hardware.device import Device
+from hermes_sim.sim.collect_costs import engine_costs
 from hermes_sim.sim.collect_numbers import mean_numbers
-from hermes_sim.sim.collect_speculation import speculation_speedup
+from hermes_sim.sim.collect_speculation import (
+    draft_columns,
+    drafting_cost_usd,
+    drafting_energy_j,
+    speculation_speedup,
+)
 from hermes_sim.sim.collect_timeline import Timeline, over, share
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
@@ -28,6 +34,7 @@ from hermes_sim.state.arrays import (
     TIMELINE_PREEMPTIONS,
     TIMELINE_STEPS,
     TIMELINE_TOKENS,
+    UNIT_J,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,8 +50,11 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     busy_s, seconds = state.busy_s, state.shares[:, :4]
     on_s = coordinator.on_s(duration_s)
     idle_s = np.maximum(on_s - busy_s / lanes, 0.0)
-    busy_j = (seconds * state.power_w).sum(axis=1)
+    busy_j = coordinator.speeds.busy_energy_j() + state.unit_sums[:, UNIT_J:].sum(axis=1)
     idle_j = idle_s * np.array([replica.idle_w for replica in replicas])
+    energy_j = busy_j + idle_j + drafting_energy_j(lowered, on_s)
+    costs = engine_costs(lowered, timeline, energy_j, on_s)
+    costs["cost_usd"] = costs["cost_usd"] + drafting_cost_usd(lowered, on_s)
     drafted, accepted = state.total_drafted, state.total_accepted
     looked_up, hit = state.total_looked_up_blocks, state.total_hit_blocks
     decodes = (state.total_decode_tokens - drafted).astype(float)
@@ -53,7 +63,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "engine": engine_names(lowered),
         "kind": np.array(["llm" if replica.cost is not None else "batch" for replica in replicas], object),
         "serves": np.array(["+".join(replica.engine.serves) for replica in replicas], object),
-        "devices": np.array([f"{replica.num_devices} x {replica.device.name}" for replica in replicas], object),
+        "devices": np.array([devices_of(replica) for replica in replicas], object),
         "num_devices": np.array([replica.num_devices for replica in replicas], np.int64),
         "num_steps": state.num_steps.copy(),
         "busy_s": busy_s.copy(),
@@ -63,6 +73,7 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "host_s": seconds[:, 3].copy(),
         "duration_s": np.full(len(replicas), duration_s),
         "on_s": on_s,
+        "up_frac": over(coordinator.up_s(timeline.edges_s).sum(axis=1), np.full(len(replicas), duration_s)),
         "utilization_frac": over(busy_s, lanes * duration_s),
         "flops": flops,
         "bytes": moved,
@@ -78,6 +89,13 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "prefix_hit_frac": share(hit, looked_up),
         "num_swapped_blocks": state.total_swapped_blocks.copy(),
         "num_copied_blocks": state.total_copied_blocks.copy(),
+        "num_adapter_loads": state.total_adapter_loads.copy(),
+        "num_adapter_hits": state.total_adapter_hits.copy(),
+        "adapter_hit_frac": share(state.total_adapter_hits, state.total_adapter_hits + state.total_adapter_loads),
+        "num_kept_waits": state.total_kept.copy(),
+        "num_dropped_waits": state.total_dropped.copy(),
+        "num_offloaded_waits": state.total_offloaded.copy(),
+        "kept_block_s": state.kept_block_s.copy(),
         "num_drafted_tokens": drafted.copy(),
         "num_accepted_tokens": accepted.copy(),
         "acceptance_frac": share(accepted, drafted),
@@ -89,9 +107,18 @@ def engine_table(coordinator: Coordinator, timeline: Timeline) -> Table:
         "peak_kv_used_frac": over(state.peak_used_blocks.astype(float), state.num_blocks.astype(float)),
         "tokenizer_utilization_frac": tokenizers,
         "detokenizer_utilization_frac": detokenizers,
-        "energy_j": busy_j + idle_j,
-        "cost_usd": np.array([replica.price_usd_per_h for replica in replicas]) * on_s / 3600.0,
+        **draft_columns(lowered, on_s),
+        "energy_j": energy_j,
+        **costs,
     }
+
+
+def devices_of(replica: Replica) -> str:
+    """`8 x h100_sxm`, `1 x h100_sxm + 2 x xeon_8480plus`."""
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is None or len(placement.units) == 1:
+        return f"{replica.num_devices} x {replica.device.name}"
+    return " + ".join(f"{unit.tp} x {unit.device.name}" for unit in placement.units)
 
 
 def worker_utilization(coordinator: Coordinator, duration_s: float) -> tuple[FloatArray, FloatArray]:
@@ -103,9 +130,9 @@ def worker_utilization(coordinator: Coordinator, duration_s: float) -> tuple[Flo
     return tokenizers, front_end.detokenizer_utilization_frac(coordinator.state, duration_s)
 
 
-def timeline_table(lowered: Lowered, timeline: Timeline) -> Table:
+def timeline_table(coordinator: Coordinator, timeline: Timeline) -> Table:
     """One row per engine and interval; sums over the intervals are the totals of engine_table."""
-    state = lowered.state
+    lowered, state = coordinator.lowered, coordinator.state
     num_engines, num_intervals = timeline.flops.shape
     counters, lengths_s = timeline.counters, timeline.lengths_s
     busy_s = counters[:, :, TIMELINE_BUSY_S]
@@ -115,6 +142,7 @@ def timeline_table(lowered: Lowered, timeline: Timeline) -> Table:
     columns = {
         "start_s": np.broadcast_to(timeline.edges_s[:-1], (num_engines, num_intervals)),
         "end_s": np.broadcast_to(timeline.edges_s[1:], (num_engines, num_intervals)),
+        "up_frac": over(coordinator.up_s(timeline.edges_s), np.broadcast_to(lengths_s, busy_s.shape)),
         "busy_s": busy_s,
         "compute_s": counters[:, :, TIMELINE_COMPUTE_S],
         "memory_s": counters[:, :, TIMELINE_MEMORY_S],
@@ -153,12 +181,25 @@ def peak_flops_per_s(lowered: Lowered) -> FloatArray:
 
 def peak_bytes_per_s(lowered: Lowered) -> FloatArray:
     """[num_engines] memory bandwidth, all devices."""
-    return np.array([r.device.memory.bandwidth_bytes_per_s * r.num_devices for r in lowered.replicas])
+    return np.array([replica_bytes_per_s(replica) for replica in lowered.replicas])
+
+
+def replica_bytes_per_s(replica: Replica) -> float:
+    """Memory bandwidth of all its devices."""
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is None or len(placement.units) == 1:
+        return replica.device.memory.bandwidth_bytes_per_s * replica.num_devices
+    return sum(unit.device.memory.bandwidth_bytes_per_s * unit.tp for unit in placement.units)
 
 
 def replica_peak_flops_per_s(replica: Replica) -> float:
     """Dense peak of the dtype the engine computes in, all devices."""
     dtype = replica.model.activation_dtype if replica.model is not None else None
+    placement = replica.cost.placement if replica.cost is not None else None
+    if placement is not None and len(placement.units) > 1:
+        held = [unit.device.peak_flops_per_s for unit in placement.units]
+        most = [peaks[dtype] if dtype in peaks else max(peaks.values()) for peaks in held]
+        return sum(peak * unit.tp for peak, unit in zip(most, placement.units, strict=True))
     peaks = replica.device.peak_flops_per_s
     peak = peaks.get(dtype, max(peaks.values())) if dtype is not None else best_float_peak(replica.device)
     return peak * replica.num_devices

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hermes_sim.core.tables import Table
+from hermes_sim.sim.collect_costs import link_carbon_g
 from hermes_sim.sim.coordinator import Coordinator
 
 
@@ -15,11 +16,13 @@ def link_table(coordinator: Coordinator, duration_s: float) -> Table:
     uses = [coordinator.flows.uses[number] for number in used]
     moved = np.array([use.num_bytes for use in uses])
     capacity = np.array([link.bandwidth_bytes_per_s for link in links]) * duration_s
+    energy_j = moved * np.array([link.energy_per_byte_j for link in links])
     return {
         "link": np.array([link.name for link in links], object),
         "bytes": moved,
         "num_transfers": np.array([use.num_transfers for use in uses], np.int64),
-        "energy_j": moved * np.array([link.energy_per_byte_j for link in links]),
+        "energy_j": energy_j,
+        "carbon_g": link_carbon_g(coordinator.lowered.scenario.cluster, energy_j, duration_s),
         "busy_s": np.array([use.busy_s for use in uses]),
         "utilization_frac": np.divide(moved, capacity, out=np.zeros(len(links)), where=capacity > 0),
     }

@@ -60,7 +60,9 @@ def mean_batches(lowered: Lowered, e: int) -> Iterator[tuple[Stage, tuple[Operat
             continue
         stage = find_stage(lowered, label)
         units = float(state.total_units[queue])
-        work = stage.work(units / batches, units / int(state.total_jobs[queue]), lowered.scenario.models)
+        stated = stage.units_per_sequence(lowered.requests, lowered.scenario.seed)
+        per_job = units / int(state.total_jobs[queue]) if stated is None else min(stated, units / batches)
+        work = stage.work(units / batches, per_job, lowered.scenario.models)
         yield stage, work, batches
 
 

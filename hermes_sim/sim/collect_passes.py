@@ -13,6 +13,7 @@ from hermes_sim.sim.collect_stages import StageRows
 from hermes_sim.sim.collect_visits import of_all_samples
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.stages.decode import Decode, Writes
+from hermes_sim.stages.tree_search import ReadBeams
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -27,6 +28,8 @@ class Pass:
     decodes: tuple[StageRows, ...]
     writes: tuple[Writes, ...]
     """What each decode writes; of a prefill alone what its one token is."""
+    verifier: StageRows | None = None
+    """Of a round of a search: nobody knows the answer before its candidates have been scored."""
 
     @property
     def is_seen(self) -> bool:
@@ -53,7 +56,12 @@ def language_model_passes(stages: Sequence[StageRows]) -> Iterator[Pass]:
                 decodes.append(own[following])
                 following = own[following].plan.more_decode
             writes = [decode.plan.stage.writes for decode in decodes if isinstance(decode.plan.stage, Decode)]
-            yield Pass(stage, tuple(decodes), tuple(writes) or ("note" if any_decodes else "answer",))
+            verifier = None
+            if isinstance(stage.plan.stage, ReadBeams):
+                (scored,) = decodes[-1].plan.successors
+                verifier = own[scored]
+            kinds = tuple(writes) or ("note" if any_decodes else "answer",)
+            yield Pass(stage, tuple(decodes), kinds, verifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Written:
     """The same with the message that brings it."""
     first_answer_s: FloatArray
     """First token of an answer, with its message; inf if there is none."""
+    num_searched_tokens: IntArray
+    """Written by all candidates of searches."""
     quality: FloatArray
     """Of the last decode that states one; NaN if none does."""
 
@@ -87,8 +97,9 @@ def written(coordinator: Coordinator, stages: Sequence[StageRows], finish_s: Flo
     found = Written(
         {kind: np.zeros(number, np.int64) for kind in get_args(Writes)},
         np.zeros(number, np.int64), np.zeros(number, np.int64), np.zeros(number), np.full(number, np.inf),
-        np.full(number, np.inf), np.full(number, np.inf), np.full(number, np.nan),
+        np.full(number, np.inf), np.full(number, np.inf), np.zeros(number, np.int64), np.full(number, np.nan),
     )  # fmt: skip
+    searched_s = np.full(number, np.nan)
     for one in language_model_passes(stages):
         requests = one.head.requests
         # the first token is there, or comes with the prompt's KV
@@ -102,7 +113,11 @@ def written(coordinator: Coordinator, stages: Sequence[StageRows], finish_s: Flo
                 own = np.maximum(own - 1, 0)
             found.num_tokens[kind][requests] += own
             before = before + own
-            if kind == "answer":
+            if one.verifier is not None:
+                found.num_searched_tokens[requests] += own
+            if kind == "answer" and one.verifier is not None:
+                searched_s[requests] = np.fmax(searched_s[requests], finish_s[one.verifier.rows] + messages_s)
+            elif kind == "answer":
                 found.first_answer_s[requests] = np.fmin(found.first_answer_s[requests], starts_s + messages_s)
             starts_s = finish_s[decode.rows]
             set_quality(found.quality, decode, own)
@@ -113,8 +128,10 @@ def written(coordinator: Coordinator, stages: Sequence[StageRows], finish_s: Flo
             found.decode_s[requests] += np.where(tokens > 0, finish_s[one.last.rows] - head_end_s, 0.0)
             found.first_s[requests] = np.fmin(found.first_s[requests], head_end_s)
             found.seen_first_s[requests] = np.fmin(found.seen_first_s[requests], head_end_s + messages_s)
+    found.first_answer_s[:] = np.fmin(found.first_answer_s, searched_s)
     rejected = coordinator.is_rejected
-    for counts in (*found.num_tokens.values(), found.num_longest_sample_tokens, found.num_passes):
+    of_all = found.num_tokens.values()
+    for counts in (*of_all, found.num_longest_sample_tokens, found.num_searched_tokens, found.num_passes):
         counts[rejected] = 0
     return found
 

@@ -9,12 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
+from hermes_sim.sim.collect_costs import other_energy_j, request_carbon_g, request_cost_usd, spread
+from hermes_sim.sim.collect_media import media_columns
 from hermes_sim.sim.collect_passes import Written, written
 from hermes_sim.sim.collect_stages import BY_LANGUAGE_MODEL, StageRows, per_request
 from hermes_sim.sim.collect_visits import named, of_all_samples
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
-from hermes_sim.sim.status import NAMES
+from hermes_sim.sim.passes import route_outcomes
+from hermes_sim.sim.status import NAMES, REASONS
+from hermes_sim.stages.guard import REFUSE, Guard
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,33 +51,45 @@ def request_table(coordinator: Coordinator, stages: Sequence[StageRows], engines
     shares = state.row_shares  # a sample that ends adds its own to its visit
     engine_s = shares[:, ENGINE_TIME]
     other_j = other_energy_j(stages, engines["energy_j"], state.row_engine, shares)
+    joules: Table = {
+        "energy_j": total_of(shares[:, ENERGY]),
+        "idle_energy_j": spread(stages, other_j, state.row_engine, engine_s, number),
+        "link_energy_j": total_of(coordinator.row_link_energy_j),
+    }
     return {
         "request": np.arange(number, dtype=np.int64),
         "pipeline": pipeline_names(lowered),
         "status": np.array(NAMES, object)[coordinator.status],
+        "reason": texts(REASONS, coordinator.ends.reason),
+        "service_class": class_names(lowered),
         "session": requests.session,
         "client": constant(-1, number) if requests.client is None else requests.client,
+        "adapter": constant(-1, number) if requests.adapter is None else requests.adapter,
         "arrival_s": coordinator.arrival_s,
         **request_moments_s(coordinator, stages, finish_s, wrote),
         "num_prompt_tokens": largest(np.where(lowered.skipped, 0, state.row_prompt[: lowered.num_visits]), "prefill"),
         "num_image_tokens": constant(0, number) if requests.num_image_tokens is None else requests.num_image_tokens,
+        **media_columns(lowered, stages),
         "num_output_tokens": num_seen_tokens,
         "num_thought_tokens": wrote.num_tokens["thought"],
         "num_note_tokens": wrote.num_tokens["note"],
         "num_passes": wrote.num_passes,
         "num_samples": num_samples(lowered, state.row_request),
         "num_longest_sample_tokens": wrote.num_longest_sample_tokens,
-        "num_cached_tokens": total(state.row_cached[: lowered.num_visits]),
+        **search_counts(coordinator, wrote),
+        **shortened(coordinator),
+        "num_cached_tokens": total(of_branches(lowered, state.row_cached)),
         "num_reloaded_tokens": reloaded(coordinator, total, number),
+        "num_refusals": refusals(lowered, stages),
         "num_clipped_tokens": lowered.num_clipped,
         "num_retries": coordinator.retries.num_retries,
+        "num_hedges": constant(0, number) if coordinator.hedges is None else coordinator.hedges.num_hedges,
         "num_preemptions": total(of_all_samples(lowered, state.row_preemptions, np.add)),
-        "energy_j": total_of(shares[:, ENERGY]),
-        "idle_energy_j": spread(stages, other_j, state.row_engine, engine_s, number),
-        "link_energy_j": total_of(coordinator.row_link_energy_j),
+        **joules,
         "engine_s": total_of(engine_s),
         "quality": wrote.quality,
-        "cost_usd": spread(stages, engines["cost_usd"], state.row_engine, engine_s, number),
+        "cost_usd": request_cost_usd(coordinator, stages, engines, other_j),
+        "carbon_g": request_carbon_g(coordinator, stages, engines, joules, finish_s),
     }
 
 
@@ -116,11 +132,71 @@ def last_message_s(
     return found
 
 
+def search_counts(coordinator: Coordinator, wrote: Written) -> Table:
+    """Candidates that verifiers have scored, and tokens of those that no path has kept, lookahead included."""
+    trees, number = coordinator.lowered.trees, len(wrote.num_passes)
+    if trees.number == 0 and not trees.num_candidates.any():
+        return {"num_candidates": constant(0, number), "num_discarded_tokens": constant(0, number)}
+    rejected = coordinator.is_rejected
+    discarded = wrote.num_searched_tokens - trees.num_kept_tokens
+    return {
+        "num_candidates": np.where(rejected, 0, trees.num_candidates),
+        "num_discarded_tokens": np.where(rejected, 0, discarded),
+    }
+
+
+def shortened(coordinator: Coordinator) -> Table:
+    """Tokens that reductions and early exits have left unwritten, and those of trial answers on the way."""
+    lowered = coordinator.lowered
+    return {
+        "num_saved_tokens": np.where(coordinator.is_rejected, 0, lowered.num_saved),
+        "num_probe_tokens": np.where(coordinator.is_rejected, 0, lowered.num_probe),
+    }
+
+
+def of_branches(lowered: Lowered, values: Array) -> Array:
+    """[num_visits] a column of the rows, with what the branches of searches add to their visits."""
+    number, trees = lowered.num_visits, lowered.trees
+    if trees.number == 0:
+        return values[:number]
+    visits = values[:number].copy()
+    np.add.at(visits, trees.parent, values[trees.first : trees.first + trees.number])
+    return visits
+
+
 def reloaded(coordinator: Coordinator, total: Callable[[Array], IntArray], num_requests: int) -> IntArray:
-    """[num_requests] prompt tokens whose KV came from stores."""
+    """[num_requests] prompt tokens whose KV came from stores, or back from the host."""
     if coordinator.retrievals is None:
-        return constant(0, num_requests)
+        loaded = coordinator.state.row_loaded[: coordinator.lowered.num_visits]
+        return total(loaded) if loaded.any() else constant(0, num_requests)
     return total(coordinator.retrievals.row_tokens)
+
+
+def refusals(lowered: Lowered, stages: Sequence[StageRows]) -> IntArray:
+    """[num_requests] guards that a request has passed through and been refused by."""
+    number = lowered.requests.num_requests
+    guards = [stage for stage in stages if isinstance(stage.plan.stage, Guard)]
+    if not guards:
+        return constant(0, number)
+    total = np.zeros(number, np.int64)
+    for stage in guards:
+        guard = stage.plan.stage
+        assert isinstance(guard, Guard)
+        if REFUSE not in guard.outcomes:
+            continue
+        drawn, refused = guard_outcomes(lowered, stage, guard), list(guard.outcomes).index(REFUSE)
+        passed = ~lowered.skipped[stage.rows]
+        total[stage.requests] += (drawn[stage.requests] == refused) & passed
+    return total
+
+
+def guard_outcomes(lowered: Lowered, stage: StageRows, guard: Guard) -> IntArray:
+    """[num_requests] place of each request's outcome."""
+    plan = stage.plan
+    name = plan.name if plan.round == 0 else f"{plan.name} {plan.round}"
+    drawn = route_outcomes(lowered.pipelines[stage.pipeline].name, name, guard, lowered.requests, lowered.scenario.seed)
+    assert drawn is not None
+    return drawn
 
 
 def constant(value: int, number: int) -> IntArray:
@@ -136,39 +212,23 @@ def pipeline_names(lowered: Lowered) -> Array:
     return named(names, lowered.request_pipeline)
 
 
+def texts(names: Sequence[str], index: Array) -> Array:
+    """[num_requests] names by number; one for all where nothing happened."""
+    if not index.any():
+        return np.full(len(index), names[0], object)
+    return np.asarray(np.array(names, object)[index])
+
+
+def class_names(lowered: Lowered) -> Array:
+    """[num_requests] empty where the workload has no classes."""
+    names = [one.name for one in lowered.scenario.workload.classes] or [""]
+    return texts(names, lowered.request_class)
+
+
 def num_samples(lowered: Lowered, row_request: Array) -> IntArray:
     """[num_requests] answers to each request."""
-    first, number, parents = lowered.num_visits, lowered.requests.num_requests, lowered.row_parent
-    if len(parents) == 0:
+    first, number = lowered.num_visits, lowered.requests.num_requests
+    last = lowered.trees.first
+    if first == last:
         return constant(1, number)
-    return 1 + np.bincount(row_request[first : first + len(parents)], minlength=number)
-
-
-def spread(
-    stages: Sequence[StageRows], amounts: FloatArray, row_engine: Array, engine_s: FloatArray, num_requests: int
-) -> FloatArray:
-    """[num_requests] amounts of the engines by the time of the requests' steps there, so that the sum stays the same.
-
-    Dummy steps of a data-parallel rank belong to nobody: those that it did serve pay for them. What an engine that has
-    served none costs falls on all requests, by their time on any engine.
-    """
-    served_s = np.zeros(len(amounts) + 1)  # the first: visits that were never placed
-    for stage in stages:
-        served_s += np.bincount(row_engine[stage.rows] + 1, engine_s[stage.rows], len(served_s))
-    total_s = float(served_s[1:].sum())
-    by_all = float(amounts[served_s[1:] == 0].sum()) / total_s if total_s > 0 else 0.0
-    rates = np.zeros(len(amounts) + 1)  # the last: visits that were never placed, by the index -1
-    np.divide(amounts, served_s[1:], out=rates[:-1], where=served_s[1:] > 0)
-    rates[:-1] += by_all
-    found = np.zeros(num_requests)
-    for stage in stages:
-        found[stage.requests] += rates[row_engine[stage.rows]] * engine_s[stage.rows]
-    return found
-
-
-def other_energy_j(stages: Sequence[StageRows], energy_j: FloatArray, row_engine: Array, shares: Array) -> FloatArray:
-    """[num_engines] energy of each engine beyond what its visits have taken of it."""
-    taken_j = np.zeros(len(energy_j) + 1)
-    for stage in stages:
-        taken_j += np.bincount(row_engine[stage.rows] + 1, shares[stage.rows, ENERGY], len(taken_j))
-    return energy_j - taken_j[1:]
+    return 1 + np.bincount(row_request[first:last], minlength=number)

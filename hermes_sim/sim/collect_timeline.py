@@ -105,7 +105,7 @@ def first_tokens_of_samples(lowered: Lowered, edges_s: FloatArray) -> FloatArray
     """
     state = lowered.state
     tokens = np.zeros((len(lowered.replicas), len(edges_s) - 1))
-    visits = lowered.row_parent
+    visits = lowered.row_parent[lowered.is_fork]
     visits = visits[(state.row_engine[visits] >= 0) & ~np.isnan(state.row_arrival_s[visits])]
     place = np.searchsorted(edges_s, state.row_arrival_s[visits], side="right") - 1
     np.add.at(tokens, (state.row_engine[visits], np.clip(place, 0, len(edges_s) - 2)), 1.0)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.tables import Table
+from hermes_sim.sim.collect_speculation import draft_wait_s
 from hermes_sim.sim.collect_stages import StageRows
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
@@ -54,6 +55,8 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
     queue_s = finish_s - arrival_s
     queue_s -= service_s
     queue_s -= preempted_s
+    drafts_s = draft_wait_s(lowered)
+    queue_s -= drafts_s
     names, kinds = ([getattr(stage, text) for stage in stages] for text in ("name", "kind"))
     stage_names = of_stages(stages, names, number)
     return {
@@ -74,6 +77,7 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "network_s": network_s,
         "host_s": host_s,
         "preempted_s": preempted_s,
+        "draft_wait_s": drafts_s,
         "energy_j": state.row_shares[:number, ENERGY],
     }
 

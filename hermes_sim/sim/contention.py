@@ -1,8 +1,9 @@
 """What happens when engines of a group want more of a shared resource than there is.
 
-A step in flight is one job with a demand vector: the share of each resource it uses while alone. Speeds are set by
-progressive filling (max-min fairness; Bertsekas and Gallager, Data Networks, section 6.5.2): all rise together, those
-that use a resource which is full stop rising, none passes 1. A job whose speed never changed keeps its end to the bit.
+A step in flight is one job with a demand vector: the share it uses, while alone, of the compute and memory bandwidth of
+its devices, and of the links that its collectives have in common with another engine's. Speeds are set by progressive
+filling (max-min fairness; Bertsekas and Gallager, Data Networks, section 6.5.2): all rise together, those that use a
+resource which is full stop rising, none passes 1. A job whose speed never changed keeps its end to the bit.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from hermes_sim.core.compiled import compiled
-from hermes_sim.state.arrays import NUM_RESOURCES
 
 
 @compiled
@@ -27,20 +27,20 @@ def retime(state: Any, group: int, time_s: float) -> None:
             elapsed = time_s - state.lane_updated_s[e, lane]
             state.lane_remaining_s[e, lane] -= elapsed * state.lane_speed[e, lane]
             state.lane_updated_s[e, lane] = time_s
-    fill(state, members)
+    fill(state, members, state.group_num_columns[group])
 
 
 @compiled
-def fill(state: Any, members: Any) -> None:
+def fill(state: Any, members: Any, num_columns: int) -> None:
     """Progressive filling over the steps in flight; where a speed changes, the end moves."""
-    free = np.ones(NUM_RESOURCES)
+    free = np.ones(num_columns)
     level = 0.0
     frozen = np.zeros((members.size, state.lane_end_s.shape[1]), np.bool_)
     new_speed = np.ones((members.size, state.lane_end_s.shape[1]))
     while level < 1.0:
         rise = 1.0 - level
         tightest = -1
-        for resource in range(NUM_RESOURCES):
+        for resource in range(num_columns):
             wanted = 0.0
             for i in range(members.size):
                 for lane in range(state.num_lanes[members[i]]):
@@ -49,7 +49,7 @@ def fill(state: Any, members: Any) -> None:
             if wanted > 0.0 and free[resource] < rise * wanted:
                 rise = max(free[resource], 0.0) / wanted
                 tightest = resource
-        for resource in range(NUM_RESOURCES):
+        for resource in range(num_columns):
             for i in range(members.size):
                 for lane in range(state.num_lanes[members[i]]):
                     if not np.isinf(state.lane_end_s[members[i], lane]) and not frozen[i, lane]:
@@ -61,6 +61,7 @@ def fill(state: Any, members: Any) -> None:
             for lane in range(state.num_lanes[members[i]]):
                 if not frozen[i, lane] and state.lane_demand[members[i], lane, tightest] > 0.0:
                     frozen[i, lane] = True
+                    state.lane_bound[members[i], lane] = tightest
                     new_speed[i, lane] = level
     for i in range(members.size):
         e = members[i]

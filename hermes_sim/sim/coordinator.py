@@ -12,24 +12,35 @@ import numpy as np
 
 from hermes_sim.sim.admission import Admission
 from hermes_sim.sim.advance import run_until
+from hermes_sim.sim.attempts import Attempts
+from hermes_sim.sim.autoscaler import Autoscaler
 from hermes_sim.sim.bulk_arrivals import can_be_laid_out, push_all_arrivals
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.disaggregated import HandOver
 from hermes_sim.sim.dispatch import Dispatch
+from hermes_sim.sim.embeddings import Embeddings
 from hermes_sim.sim.ends import Ends
 from hermes_sim.sim.exact_steps import ExactSteps
 from hermes_sim.sim.fleet import Fleet
 from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.front_door import door_of
 from hermes_sim.sim.front_end import FrontEnd
+from hermes_sim.sim.hedges import hedges_of
+from hermes_sim.sim.incidents import Incidents
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
 from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.patience import PatientClients
+from hermes_sim.sim.power_caps import PowerCaps
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
 from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
+from hermes_sim.sim.recall import Recall
 from hermes_sim.sim.retries import Retries
-from hermes_sim.sim.status import FAILED, REJECTED, UNFINISHED
+from hermes_sim.sim.speeds import Speeds
+from hermes_sim.sim.status import FINISHED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
+from hermes_sim.sim.step_traffic import StepTraffic
 from hermes_sim.sim.tokenizing import Tokenizing
 from hermes_sim.sim.traffic import TrafficSource
 from hermes_sim.sim.visits import Visits
@@ -45,7 +56,9 @@ class Coordinator:
         self.state = lowered.state
         self.handle = lowered.state.handle
         self.clock = Clock()
-        self.flows = Flows(self.clock, lowered.network.links, lowered.network)
+        self.is_exact = lowered.scenario.exact_steps or steps
+        traffic = StepTraffic(lowered, self.clock, is_exact=self.is_exact) if lowered.shared_links.listeners else None
+        self.flows = Flows(self.clock, lowered.network.links, lowered.network, traffic)
         self.front_end = FrontEnd(lowered)
         self.status = np.full(lowered.requests.num_requests, UNFINISHED, np.int8)
         """[num_requests] of sim/status.py."""
@@ -54,10 +67,13 @@ class Coordinator:
         self.step_log = StepLog(lowered) if steps else None
         self.traffic = TrafficSource(self.clock, lowered.requests, self._on_arrival)
         self.arrival_s = self.traffic.arrival_s
-        self.is_exact = lowered.scenario.exact_steps or steps
         self.fleet = Fleet(self) if lowered.scenario.cluster.can_change else None
+        self.speeds = Speeds(lowered.state, lowered.replicas)
+        self.attempts = Attempts()
         self.dispatch = Dispatch(self)
         self.hand_over = HandOver(self, self.flows)
+        encodes = any(stage.encoded_by for plan in lowered.pipelines for stage in plan.stages)
+        self.embeddings = Embeddings(self, self.flows) if encodes else None
         stores = build_kv_stores(lowered, self.flows, self.row_link_energy_j)
         self.retrievals = Retrievals(self, self.flows, stores) if stores is not None else None
         self.admission = Admission(self)
@@ -65,23 +81,31 @@ class Coordinator:
         self.visits = Visits(self)
         self.ends = Ends(self)
         self.retries = Retries(self)
+        self.recall = Recall(self)
+        self.hedges = hedges_of(self)
+        self.front_door = door_of(self)
+        self._patience = PatientClients(self) if lowered.scenario.workload.any_patience else None
         self._progress = ProgressReport(progress, self._now_s, self._counts)
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
         self._exact = ExactSteps(self.clock, self.handle, self._after_act) if self.is_exact else None
         self._is_laid_out = False
         if self.is_exact:
             return
-        if self._is_watched():
-            self.clock.before_step = self._bring_up_to_head
-        elif self.fleet is None and not self.front_end.any_tokenizers and not self.admission.any_sorted:
+        if not (lowered.scenario.follows_requests or self.front_end.any_tokenizers or self.admission.any_sorted):
             self._is_laid_out = can_be_laid_out(lowered, self.admission.capacity)
+        if not self._is_laid_out and self._is_watched():
+            self.clock.before_step = self._bring_up_to_head
 
     # ----- the run
 
     def run(self) -> None:
         """Until nothing is left to happen. Raises SimulationError if requests are stuck."""
         if self.fleet is not None:
-            self.fleet.start()
+            Incidents(self, self.fleet).start()
+            PowerCaps(self).start()
+            for engine in self.lowered.scenario.cluster.engines:
+                if engine.autoscaling is not None:
+                    Autoscaler(self, self.fleet, engine.name, engine.autoscaling).start()
         if self._is_laid_out:
             push_all_arrivals(self.lowered, self._progress.report)
         else:
@@ -94,6 +118,10 @@ class Coordinator:
     def _on_arrival(self, request: int) -> None:
         time_s = float(self.clock.now)
         lowered = self.lowered
+        if self.front_door is not None and not self.front_door.takes_in(request, time_s):
+            return
+        if self._patience is not None:
+            self._patience.arrived(request, time_s)
         for place in lowered.pipelines[lowered.request_pipeline[request]].roots:
             self.visits.start(request, place, time_s, ARRIVAL)
         self._progress.report()
@@ -165,9 +193,20 @@ class Coordinator:
     def _on_done(self, event: Any) -> None:
         """A watched visit has ended in an engine."""
         row = event.subject
-        request = int(self.state.row_request[row])
+        if np.isnan(self.state.row_finish_s[row]):  # taken back since
+            return
+        time_s, request = float(self.clock.now), int(self.state.row_request[row])
+        if self.retries.is_over(row, time_s):
+            return
+        if self.hedges is not None:
+            row = self.hedges.answered(row, time_s)
+            if row is None:
+                return
         place = int(self.lowered.row_stage[row])
-        self.ends.end_visit(request, place, float(self.clock.now), HAND_OFF)
+        if self.hedges is not None:
+            stages = self.lowered.pipelines[self.lowered.request_pipeline[request]].stages
+            self.hedges.learn(stages[place], row, time_s)
+        self.ends.end_visit(request, place, time_s, HAND_OFF)
 
     def _after_act(self, group: int) -> None:
         """One step has begun or ended, with one event a step."""
@@ -190,10 +229,16 @@ class Coordinator:
             return np.full(len(self.lowered.replicas), duration_s)
         return self.fleet.on_s(duration_s)
 
+    def up_s(self, edges_s: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """[num_engines, num_intervals] of each interval that each took requests."""
+        if self.fleet is None:
+            return np.tile(np.diff(edges_s), (len(self.lowered.replicas), 1))
+        return self.fleet.up_s(edges_s)
+
     @property
     def is_rejected(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[num_requests]"""
-        return np.asarray((self.status == REJECTED) | (self.status == FAILED))
+        return np.asarray((self.status != FINISHED) & (self.status != UNFINISHED))
 
     def _now_s(self) -> float:
         return float(max(self.clock.now, self.state.now_s.max(initial=0.0)))

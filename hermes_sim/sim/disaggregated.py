@@ -5,7 +5,7 @@ Blocks may be reserved before the prompt is computed; it waits for them then, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from hermes_sim.hardware.network import Route
 from hermes_sim.sim.advance import release_kv, reserve
-from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.flows import Flow, Flows
 from hermes_sim.sim.kv_wire import Wire, shown_s, wire
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import HAND_OFF, TRANSFER
+from hermes_sim.sim.status import UNFINISHED
 from hermes_sim.state.arrays import HAS_KV, HOLDS_KV, WATCHED
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class HandOver:
         """The same, where there are no equal paths to choose from."""
         self._under_way: dict[int, tuple[int, int]] = {}
         """Decode row -> (prefill row, engine that reserved) while it waits for blocks or bytes."""
+        self._transfers: dict[int, Flow] = {}
+        """Decode row -> its KV on the way."""
         self._prompts: dict[int, Callable[[float, int], None]] = {}
         """Decode row -> lets its prompt go on, which waits for blocks on the decode side."""
         self.first_token_delay_s = np.zeros(coordinator.lowered.num_visits)
@@ -57,6 +60,10 @@ class HandOver:
     def start_decode(self, request: int, prefill_row: int, decode: int, time_s: float) -> None:
         """Prefill has ended elsewhere: choose an engine, reserve blocks there, send the KV, then decode."""
         state, coordinator = self._state, self._coordinator
+        if coordinator.status[request] != UNFINISHED:  # nobody wants it any more
+            if state.row_slot[prefill_row] >= 0:
+                self._release(prefill_row, time_s, HAND_OFF)
+            return
         row = int(self._lowered.first_row[request]) + decode
         stages = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages
         if state.row_output[row] <= 1:
@@ -114,7 +121,7 @@ class HandOver:
         plan = self._lowered.pipelines[self._lowered.request_pipeline[request]].stages[decode]
         engine = coordinator.dispatch.choose(request, plan, decode, row, time_s, rank)
         if engine == NO_ENGINE:
-            coordinator.dispatch.wait_for_engine(again)
+            coordinator.dispatch.wait_for_engine(row, again)
             return False
         state.row_generated[row] = 1
         if not coordinator.admission.fits(plan, engine, row):
@@ -146,6 +153,8 @@ class HandOver:
 
     def _send(self, row: int) -> None:
         """Blocks are reserved and the prompt has been computed: its KV, or what has not been sent yet, sets out."""
+        if row not in self._under_way:  # a failure came between
+            return
         coordinator, state = self._coordinator, self._state
         prefill_row, engine = self._under_way[row]
         source = int(state.row_engine[prefill_row])
@@ -161,7 +170,7 @@ class HandOver:
                 self.first_token_delay_s[prefill_row] = time_s - state.row_finish_s[prefill_row]
                 state.row_last_token_s[row] = time_s
             self._release(prefill_row, time_s, TRANSFER)
-            del self._under_way[row]
+            del self._under_way[row], self._transfers[row]
             state.row_flags[row] |= HAS_KV
             coordinator.visits.push(engine, int(state.first_queue[engine]), row, time_s, TRANSFER)
 
@@ -175,7 +184,18 @@ class HandOver:
         extra_s += self._transfer.handshake_s
         if extra_s > 0.0:
             route = replace(route, latency_s=route.latency_s + extra_s)
-        self._flows.start(route, left_bytes, arrived)
+        self._transfers[row] = self._flows.start(route, left_bytes, arrived)
+
+    def forget(self, rows: Sequence[int]) -> set[int]:
+        """Passes that were taken back: transfers stop. Returns the engines that have promised them blocks."""
+        holding = set()
+        for row in rows:
+            self._prompts.pop(row, None)
+            if row in self._under_way:
+                holding.add(self._under_way.pop(row)[1])
+            if row in self._transfers:
+                self._flows.cancel(self._transfers.pop(row))
+        return holding
 
     def _left(
         self, prefill_row: int, route: Route, num_bytes: float, convert_s: float, num_pieces: int
@@ -201,7 +221,7 @@ class HandOver:
         key = (source, target)
         if key in self._routes:
             return self._routes[key]
-        route = network.group_route(replicas[source].endpoints, replicas[target].endpoints, row)
+        route = network.group_route(replicas[source].kv_endpoints, replicas[target].kv_endpoints, row)
         if not network.has_choices:
             self._routes[key] = route
         return route

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +30,15 @@ class Dispatch:
         self._is_exact = coordinator.is_exact
         self._pipeline_of = plain(lowered.request_pipeline)
         self._draws = plain(lowered.draws)
+        self._came_from = self._state.row_came_from if (self._state.row_came_from >= 0).any() else None
+        self._expected: dict[int, int] = {}
+        """Row of a prompt on its way to an engine, or at its tokenisers -> the engine."""
         self._turns = [[0] * len(plan.stages) for plan in lowered.pipelines]
 
     def choose(self, request: int, plan: StagePlan, place: int, row: int, time_s: float, rank: int) -> int:
         """The router's choice among the engines of a stage, on their loads at this moment; NO_ENGINE: all are away."""
+        if self._came_from is not None and self._came_from[row] >= 0:
+            return int(self._state.row_engine[self._came_from[row]])  # where its KV was left
         turns = self._turns[self._pipeline_of[request]]
         candidates = plan.candidates
         assert len(candidates) > 0, "the checks let a stage without engines through"
@@ -51,6 +56,17 @@ class Dispatch:
         state = self._state if router.in_python else self._handle
         return int(router.choose(state, candidates, row, turn, self._draws[row], plan.options))
 
+    def choose_other(self, plan: StagePlan, engine: int, row: int, time_s: float, rank: int) -> int | None:
+        """The router's choice among the engines but one; None if there is no other. Takes no turn."""
+        candidates = plan.candidates if self._fleet is None else self._fleet.usable(plan.candidates)
+        candidates = candidates[candidates != engine]
+        if len(candidates) == 0:
+            return None
+        if plan.router.reads_loads:
+            self.bring_up(candidates, time_s, rank)
+        state = self._state if plan.router.in_python else self._handle
+        return int(plan.router.choose(state, candidates, row, 0, self._draws[row], plan.options))
+
     def bring_up(self, engines: IntArray, time_s: float, rank: int) -> None:
         """Engines to the present, so that their loads can be read."""
         if not self._is_exact and len(engines) > 0:
@@ -64,7 +80,29 @@ class Dispatch:
         state.load_output_tokens[engine] += sign * num_output
         state.load_tokens[engine] += sign * (int(state.row_prompt[row]) + max(num_output - 1, 0))
 
-    def wait_for_engine(self, go_on: Callable[[float], None]) -> None:
+    def expect(self, engine: int, row: int) -> None:
+        """A prompt is on its way to an engine that was chosen for it: routers see its load from now on."""
+        self._expected[row] = engine
+        self.count_load(engine, row, 1)
+
+    def arrives(self, row: int) -> None:
+        """It is there: what comes next counts its load again."""
+        self.count_load(self._expected.pop(row), row, -1)
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Nobody wants these visits any more, wherever they are on their way."""
+        for row in rows:
+            if row in self._expected:
+                self.arrives(row)
+
+    def lose(self, engine: int) -> list[int]:
+        """The engine is gone, and its loads with it: rows of the prompts that were on their way."""
+        lost = [row for row, target in self._expected.items() if target == engine]
+        for row in lost:
+            del self._expected[row]
+        return lost
+
+    def wait_for_engine(self, row: int, go_on: Callable[[float], None]) -> None:
         """All engines that could take a visit are away: `go_on(time_s)` is called when the next comes up."""
         assert self._fleet is not None
-        self._fleet.wait(go_on)
+        self._fleet.wait(self._coordinator.attempts.guard(row, go_on))

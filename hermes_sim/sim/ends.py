@@ -9,7 +9,7 @@ import numpy as np
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import StagePlan
-from hermes_sim.sim.status import FINISHED, REJECTED, UNFINISHED
+from hermes_sim.sim.status import AT_THE_DOOR, FINISHED, NO_REASON, REJECTED, TOO_LONG, UNFINISHED
 from hermes_sim.sim.stuck import refuse_waiting
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ class Ends:
         self._status = plain(coordinator.status)
         self._pending = pending_predecessors(lowered)
         self._open_ends = np.array([len(plan.terminals) for plan in lowered.pipelines])[lowered.request_pipeline]
-        self._ended_rows: set[int] | None = set() if coordinator.fleet is not None else None
+        self._ended_rows: set[int] | None = set() if coordinator.lowered.scenario.follows_requests else None
         """Rows whose end has been handed on: kept where a visit may end twice."""
+        self.reason = np.zeros(lowered.requests.num_requests, np.int8)
+        """[num_requests] of sim/status.py: why a request was not finished."""
         self.num_open = lowered.requests.num_requests
         """Requests that have not ended."""
 
@@ -42,6 +44,7 @@ class Ends:
         first = self._first_row[request]
         if self._ended_rows is not None:
             if first + place in self._ended_rows:
+                self._go_on(request, stage, first, place, time_s, rank)
                 return
             self._ended_rows.add(first + place)
         if stage.written_by is not None and not self._skipped[first + place] and self._status[request] == UNFINISHED:
@@ -61,12 +64,27 @@ class Ends:
             self._pending[row] -= 1
             if self._pending[row] > 0:
                 continue
-            if successor == stage.decode and not self._skipped[first + place]:
-                coordinator.hand_over.start_decode(request, first + place, successor, time_s)
-            elif successor == stage.prefill and (engine := self._chosen_engine(row)) is not None:
-                coordinator.visits.push(engine, int(self._state.first_queue[engine]), row, time_s, rank)
-            else:
-                coordinator.visits.start(request, successor, time_s, rank)
+            self._start(request, stage, first + place, row, time_s, rank)
+
+    def _start(self, request: int, stage: StagePlan, row: int, after: int, time_s: float, rank: int) -> None:
+        """A visit is next after `row`: its decode elsewhere, the prefill for which KV was retrieved, or any other."""
+        coordinator = self._coordinator
+        place = after - self._first_row[request]
+        if place == stage.decode and not self._skipped[row]:
+            coordinator.hand_over.start_decode(request, row, place, time_s)
+        elif place == stage.prefill and (engine := self._chosen_engine(after)) is not None:
+            coordinator.visits.push(engine, int(self._state.first_queue[engine]), after, time_s, rank)
+        else:
+            coordinator.visits.start(request, place, time_s, rank)
+
+    def _go_on(self, request: int, stage: StagePlan, first: int, place: int, time_s: float, rank: int) -> None:
+        """A visit has ended again, after a failure: what waited for it has begun, but the rest of its own pass is
+        begun anew with it."""
+        following = stage.decode if stage.decode is not None else stage.prefill
+        if following is None or self._status[request] != UNFINISHED:
+            return
+        if self._state.row_continues_as[first + place] != first + following:
+            self._start(request, stage, first + place, first + following, time_s, rank)
 
     def _chosen_engine(self, row: int) -> int | None:
         """Of a prefill behind a KV retrieval that the request passed through."""
@@ -82,13 +100,16 @@ class Ends:
 
     def reject(self, request: int, time_s: float) -> None:
         """No engine can ever hold the request."""
-        self.end_request(request, REJECTED, time_s)
+        self.end_request(request, REJECTED, time_s, TOO_LONG)
 
-    def end_request(self, request: int, status: int, time_s: float) -> None:
+    def end_request(self, request: int, status: int, time_s: float, reason: int = NO_REASON) -> None:
         """The request is out; whoever waited for its end sends the next."""
         if self._status[request] == UNFINISHED:
             self._status[request] = status
+            self.reason[request] = reason
             self.num_open -= 1
+            if self._coordinator.front_door is not None and reason not in AT_THE_DOOR:
+                self._coordinator.front_door.ended()
             self._coordinator.traffic.ended(request, time_s)
 
     def close(self) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from hermes_sim.batching import PADDINGS, QUEUE_ORDERS, DynamicBatching, TokenBatching
 from hermes_sim.batching.layered_prefill import LayeredPrefill
 from hermes_sim.batching.python_batching import PythonOptions
+from hermes_sim.batching.speculation import ON_EARLY_EXIT, ON_GUESSED_BONUS, WITHOUT_BONUS
 from hermes_sim.core.rng import stream
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
-from hermes_sim.scenario.cluster import Engine
+from hermes_sim.scenario.cluster import Engine, WhileWaiting
+from hermes_sim.scenario.lora import Lora
+from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.speculative import MedusaHeads
 from hermes_sim.sim.engine_costs import EngineCosts
 from hermes_sim.sim.plans import PipelinePlan, Queues
+from hermes_sim.sim.remote_drafts import RemoteDrafts
 from hermes_sim.sim.replicas import Replica, num_lanes
 from hermes_sim.stages.stage import Models, Stage
 from hermes_sim.state.arrays import JOBS, TOKENS, EngineArrays, empty_blocks
@@ -56,9 +61,15 @@ def fill_engines(
         empty_blocks(state, e, costs.plan.num_blocks, slots[e])
         state.num_layers[e] = costs.cost.model.num_layers
         state.cost_kind[e] = fill_cost(state, kinds, costs.cost)
+        if costs.cost.placement is not None:
+            state.num_units[e] = len(costs.cost.placement.units)
+        if engine.lora is not None:
+            fill_adapters(state, e, engine.lora, costs)
         if engine.speculative is not None:
             state.speculative_seed[e] = acceptance_seed
             fill_drafts(state, e, engine, costs, kinds)
+            if replica.remote_drafts is not None:
+                fill_remote_drafts(state, e, replica.remote_drafts, kinds)
         state.share_by_sums[e] = (
             num_lanes(engine) == 1
             and engine.speculative is None
@@ -105,28 +116,65 @@ def fill_memory(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts)
     state.swap_blocks[e] = costs.swap_blocks
     state.swap_block_s[e] = costs.swap_block_s
     state.copy_block_s[e] = costs.copy_block_s
+    state.while_waiting[e] = get_args(WhileWaiting).index(kv_cache.while_waiting)
+    state.offload_blocks[e] = costs.offload_blocks
     state.full_layers[e] = plan.full_layers
     state.window_blocks[e] = plan.window_blocks
     state.window_groups[e] = plan.window_groups
 
 
+def fill_adapters(state: EngineArrays, e: int, lora: Lora, costs: EngineCosts) -> None:
+    """Slots for low-rank adapters, and what they cost."""
+    assert costs.adapters is not None
+    state.max_adapters[e] = lora.max_loras
+    state.adapter_step_s[e] = costs.adapters.step_s
+    state.adapter_weight_s[e] = costs.adapters.weight_s
+    state.adapter_token_s[e] = costs.adapters.token_s
+    state.adapter_load_s[e] = costs.adapter_load_s
+
+
 def fill_drafts(state: EngineArrays, e: int, engine: Engine, costs: EngineCosts, kinds: dict[int, int]) -> None:
-    """Speculative decoding: how many drafts, which are accepted, what making them costs."""
+    """Speculative decoding: how many drafts, which are accepted, what making them here costs."""
     speculative, draft = engine.speculative, costs.draft
     assert speculative is not None
-    assert draft is not None
     assert isinstance(engine.batching, TokenBatching)
-    table = speculative.acceptance.table(speculative.num_draft_tokens, speculative.tree_width)
+    table = speculative.acceptance.table(speculative.candidates)
     state.draft_tokens[e] = speculative.num_draft_tokens
-    state.tree_width[e] = speculative.tree_width
+    state.tree_width[e] = speculative.tree_width if speculative.tree is None else 0
+    if speculative.tree is not None:
+        state.draft_nodes[e, : len(speculative.nodes)] = speculative.nodes
     state.adaptive_drafts[e] = speculative.adaptive
     state.draft_max_seqs[e] = speculative.max_batch_size or engine.batching.max_num_seqs
     state.accept_kind[e] = speculative.acceptance.from_trace
     state.accept_size[e] = len(table)
     state.accept[e, : len(table)] = table
-    if draft.cost is not None:
-        state.draft_cost_kind[e] = fill_cost(state, kinds, draft.cost)
-    state.draft_step_s[e] = draft.draft_step_s
+    state.draft_one_pass[e] = isinstance(speculative.draft, MedusaHeads)
+    if draft is not None:
+        state.draft_step_s[e] = draft.draft_step_s
+        if draft.cost is not None:
+            state.draft_cost_kind[e] = fill_cost(state, kinds, draft.cost)
+
+
+def fill_remote_drafts(state: EngineArrays, e: int, drafts: RemoteDrafts, kinds: dict[int, int]) -> None:
+    """Drafts made on devices of their own."""
+    state.draft_devices[e] = drafts.num_devices
+    state.draft_cost_kind[e] = fill_cost(state, kinds, drafts.cost)
+    state.draft_chunk_tokens[e] = len(drafts.cost.linear) - 1
+    state.draft_step_s[e] = drafts.on.host_per_pass_s
+    state.draft_up_s[e] = drafts.up_s
+    state.draft_up_per_token_s[e] = drafts.up_s_per_draft
+    state.draft_down_s[e] = drafts.down_s
+    state.draft_power_w[e] = drafts.power_w
+    ahead, stop = drafts.model.pre_drafting, drafts.model.early_stop
+    if isinstance(ahead, AllAccepted):
+        state.pre_drafting[e] = ON_GUESSED_BONUS if ahead.bonus == "guessed" else WITHOUT_BONUS
+    elif isinstance(ahead, EarlyExit):
+        state.pre_drafting[e] = ON_EARLY_EXIT
+        state.pre_draft_exit[e] = ahead.exit_frac
+        state.pre_draft_right[e] = ahead.agreement
+    if stop is not None:
+        state.draft_stop_wrong[e] = stop.wrong_caught
+        state.draft_stop_right[e] = stop.right_lost
 
 
 def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:
@@ -138,31 +186,17 @@ def fill_cost(state: EngineArrays, kinds: dict[int, int], cost: LlmCost) -> int:
         state.cost_decode_linear[kind, : len(cost.decode_linear)] = cost.decode_linear
         state.cost_sampled[kind, : len(cost.sampled)] = cost.sampled
         state.cost_attention[kind, : len(cost.attention)] = cost.attention
+        if cost.linear_units is not None and cost.decode_units is not None and cost.sampled_units is not None:
+            state.cost_linear_units[kind, : len(cost.linear_units)] = cost.linear_units
+            state.cost_decode_units[kind, : len(cost.decode_units)] = cost.decode_units
+            state.cost_sampled_units[kind, : len(cost.sampled_units)] = cost.sampled_units
     return kind
-
-
-def fill_groups(state: EngineArrays, replicas: Sequence[Replica], groups: Sequence[Sequence[int]]) -> None:
-    """Engines that share a device move together, in time order; ranks of one replica begin and end together."""
-    first = 0
-    for number, group in enumerate(groups):
-        members = list(group)
-        state.group_first[number] = first
-        state.group_size[number] = len(members)
-        state.group_members[first : first + len(members)] = members
-        state.group_of[members] = number
-        lockstep = replicas[members[0]].engine.parallel.dp > 1
-        lanes = int(state.num_lanes[members].sum())
-        jobs = bool((state.engine_kind[members] == JOBS).any())
-        state.group_lockstep[number] = lockstep
-        state.group_contended[number] = not lockstep and lanes > 1 and (jobs or len(members) > 1)
-        first += len(members)
 
 
 def fill_curves(
     state: EngineArrays, scenario: Scenario, replicas: Sequence[Replica], queues: Queues, requests: RequestTable
 ) -> None:
     """Cost curves of job stages on the engines that serve them."""
-    longest_prompt = np.array([int(requests.num_prompt_tokens.max(initial=1))], np.int64)
     known: dict[tuple[str, str], JobCurve] = {}
     for queue, (e, label) in enumerate(queues.owners):
         stage = queues.stages[queue]
@@ -170,11 +204,11 @@ def fill_curves(
         if stage is None or replica.cost is not None:
             continue
         assert isinstance(replica.engine.batching, DynamicBatching)
-        max_units = float(stage.units(longest_prompt)[0]) * replica.engine.batching.max_batch_size
+        max_units = stage.most_units(requests, scenario.seed) * replica.engine.batching.max_batch_size
         curve = known.get((replica.engine.name, label))
         if curve is None:
             curve = build_job_curve(
-                partial(job_work, stage, scenario.models, units_per_job(stage, requests)),
+                partial(job_work, stage, scenario.models, units_per_job(stage, requests, scenario.seed)),
                 job_worker(replica),
                 max_units=max(max_units, 1.0),
             )
@@ -194,9 +228,12 @@ def job_worker(replica: Replica) -> Worker:
     return Worker(replica.device, cores, replica.num_devices, link.bandwidth_bytes_per_s, link.latency_s)
 
 
-def units_per_job(stage: Stage, requests: RequestTable) -> float:
+def units_per_job(stage: Stage, requests: RequestTable, seed: int) -> float:
     """Mean work units of one job: encoders need the length of a sequence, not only the sum."""
-    units = stage.units(requests.num_prompt_tokens)
+    stated = stage.units_per_sequence(requests, seed)
+    if stated is not None:
+        return stated
+    units = stage.units_of(requests, seed)
     return float(units.mean()) if len(units) and units.any() else 1.0
 
 
@@ -205,8 +242,13 @@ def job_work(stage: Stage, models: Models, per_job: float, total_units: float) -
     return stage.work(total_units, min(per_job, total_units), models)
 
 
-def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable) -> None:
-    """Which group's outputs can lead to a change inside which other, directly or through more stages."""
+def fill_feeds(
+    state: EngineArrays, plans: Sequence[PipelinePlan], requests: RequestTable, listeners: Collection[int]
+) -> None:
+    """Which group's outputs can lead to a change inside which other, directly or through more stages.
+
+    listeners: engines whose steps transfers may slow.
+    """
     num_groups = len(state.group_first)
     reach = np.zeros((num_groups, num_groups), bool)
 
@@ -224,24 +266,36 @@ def fill_feeds(state: EngineArrays, plans: Sequence[PipelinePlan], requests: Req
         # the end of a request starts another, of any pipeline
         lasts = {e for plan in plans for e in engines_of(plan, working(plan, plan.terminals, "predecessors"))}
         connect(lasts, {e for plan in plans for e in engines_of(plan, working(plan, plan.roots, "successors"))})
-    connect_transfers(plans, connect)
+    connect_transfers(plans, connect, set(listeners))
     for middle in range(num_groups):
         reach |= np.outer(reach[:, middle], reach[middle])
     state.feeds[:] = reach
 
 
-def connect_transfers(plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None]) -> None:
-    """Transfers from and to KV stores share links: whoever begins one can change when another comes to its engine."""
-    begin, get = set[int](), set[int]()
+def connect_transfers(
+    plans: Sequence[PipelinePlan], connect: Callable[[set[int], set[int]], None], listeners: set[int]
+) -> None:
+    """Transfers from and to KV stores and of encoders' vectors share links: whoever begins one can change when another
+    comes to its engine.
+
+    All transfers can slow the steps of those whose collectives they meet.
+    """
+    begin, get, split = set[int](), set[int](), set[int]()
     for plan in plans:
         for stage in plan.stages:
             engines = engines_of(plan, {n for n in (stage.prefill, stage.last_of_pass) if n is not None})
+            if stage.encoded_by:  # its vectors set out when an encoder ends, and it joins the line when they come
+                engines |= engines_of(plan, stage.encoded_by)
+                get |= {int(e) for e in stage.candidates}
             begin |= engines
             get |= engines_of(plan, {stage.prefill} if stage.prefill is not None else ())
             if stage.decode is not None and stage.may_split:
                 get |= {int(e) for e in plan.stages[stage.decode].candidates}
+                split |= {int(e) for e in (*stage.candidates, *plan.stages[stage.decode].candidates)}
     if begin:
         connect(begin, get)
+    if begin | split and listeners:
+        connect(begin | split, listeners)
 
 
 def working(plan: PipelinePlan, places: Iterable[int], onwards: Literal["successors", "predecessors"]) -> set[int]:

@@ -56,10 +56,12 @@ def fill_rows(
         state.row_priority[:number] = requests.priority[lengths.row_request]
     if clients.any():
         state.row_client[:number] = clients[lengths.row_request]
+    if requests.adapter is not None and state.max_adapters.any():
+        state.row_adapter[:number] = requests.adapter[lengths.row_request] + 1
     fill_samples(state, number, lengths.samples)
     has_follower = np.zeros(requests.num_requests, bool)
     has_follower[requests.previous[requests.previous >= 0]] = True
-    if requests.closed_loop is not None or scenario.cluster.can_change:
+    if requests.closed_loop is not None or scenario.follows_requests:
         has_follower[:] = True
     for pipeline, plan in enumerate(plans):
         members = np.flatnonzero(lengths.request_pipeline == pipeline)
@@ -67,12 +69,12 @@ def fill_rows(
             rows = lengths.first_row[members] + place
             stage = stage_plan.stage
             watchers = [s for s in stage_plan.successors if s not in (stage_plan.decode, stage_plan.more_decode)]
-            if watchers or stage_plan.written_by is not None:
+            if watchers or stage_plan.written_by is not None or stage_plan.hedge is not None:
                 state.row_flags[rows] |= WATCHED
             if place in plan.terminals:
                 state.row_flags[rows[has_follower[members]]] |= WATCHED
             if stage.runs_on == "jobs":
-                state.row_units[rows] = stage.units(requests.num_prompt_tokens)[members]
+                state.row_units[rows] = stage.units_of(requests, scenario.seed)[members]
                 seconds = stage.service_times_s(requests.num_requests, scenario.seed, stage_plan.round)
                 if seconds is not None:
                     state.row_seconds[rows] = seconds[members]
@@ -80,6 +82,7 @@ def fill_rows(
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.decode
             elif stage_plan.more_decode is not None:
                 state.row_continues_as[rows] = lengths.first_row[members] + stage_plan.more_decode
+    lengths.trees.fill(state)
     state.itl_window_s[:] = gap_window_s(scenario, requests)
     count = requests.num_requests
     if (requests.prefix_group >= 0).any():
@@ -91,6 +94,20 @@ def fill_rows(
         state.hash_offsets[: count + 1] = requests.hash_offsets
         state.hash_ids[: len(requests.hash_ids)] = requests.hash_ids
     state.hash_block_tokens[0] = requests.hash_block_tokens
+    if requests.adapter is not None and state.max_adapters.any():
+        tell_adapters_apart(state, requests)
+
+
+def tell_adapters_apart(state: EngineArrays, requests: RequestTable) -> None:
+    """KV of one text through two adapters is not the same: prefixes and blocks of content are each adapter's own."""
+    assert requests.adapter is not None
+    number, count = int(requests.adapter.max(initial=-1)) + 2, requests.num_requests
+    own = requests.adapter + 1
+    group = state.content_group[:count]
+    state.content_group[:count] = np.where(group >= 0, group * number + own, group)
+    if len(requests.hash_ids) > 0:
+        of_ids = np.repeat(own, np.diff(requests.hash_offsets))
+        state.hash_ids[: len(of_ids)] = requests.hash_ids * number + of_ids
 
 
 def fill_samples(state: EngineArrays, num_visits: int, samples: Samples) -> None:
@@ -102,7 +119,7 @@ def fill_samples(state: EngineArrays, num_visits: int, samples: Samples) -> None
     rows = slice(num_visits, num_visits + len(parent))
     state.row_parent[rows] = parent
     state.row_output[rows] = samples.output
-    for column in (state.row_request, state.row_prompt, state.row_priority, state.row_client):
+    for column in (state.row_request, state.row_prompt, state.row_priority, state.row_client, state.row_adapter):
         column[rows] = column[parent]
     state.row_text[rows] = np.arange(num_visits, num_visits + len(parent))
     state.row_common[rows] = state.row_prompt[parent]

@@ -18,6 +18,7 @@ from typing import Any
 from hermes_sim.hardware.network import Network, PhysicalLink, Route, through
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.ranks import TRANSFER
+from hermes_sim.sim.step_traffic import StepTraffic
 
 NO_SPEEDS: Mapping[int, float] = {}
 """All links have all of their bandwidth."""
@@ -53,10 +54,18 @@ class LinkUse:
 class Flows:
     """All transfers of a run."""
 
-    def __init__(self, clock: Clock, links: Sequence[PhysicalLink], network: Network | None = None) -> None:
-        """`network`: finds other ways round dead links; without one, flows over them wait."""
+    def __init__(
+        self,
+        clock: Clock,
+        links: Sequence[PhysicalLink],
+        network: Network | None = None,
+        steps: StepTraffic | None = None,
+    ) -> None:
+        """`network`: finds other ways round dead links; without one, flows over them wait. `steps`: what collectives
+        of engines send over the same links; nothing if not given."""
         self._clock = clock
         self._network = network
+        self._steps = steps
         self.links = list(links)
         self.uses = [LinkUse() for _ in links]
         self._speeds: dict[int, float] = {}
@@ -89,7 +98,7 @@ class Flows:
             slowest_s = max(slowest_s, (num_bytes + others) / capacity if capacity > 0.0 else math.inf)
         return slowest_s + max((route.latency_s for route, _ in transfers), default=0.0)
 
-    def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> None:
+    def start(self, route: Route, num_bytes: float, on_arrival: Callable[[float], None]) -> Flow:
         """Send now; `on_arrival(time_s)` is called when the last byte is there."""
         now_s = float(self._clock.now)
         self._count += 1
@@ -98,6 +107,19 @@ class Flows:
         flow = Flow(self._count, route, num_bytes, num_bytes, now_s, now_s, on_arrival)
         self._enter(flow, num_bytes, now_s)
         self._set_rates(flow, now_s)
+        return flow
+
+    def cancel(self, flow: Flow) -> None:
+        """An end of it is gone: the transfer stops where it is, and nobody is told. Nothing happens if it is over."""
+        now_s = float(self._clock.now)
+        flow.on_arrival = nobody
+        if not any(flow in self.uses[link_id].flows for link_id in flow.route.link_ids):
+            return
+        left = left_bytes(flow, now_s)
+        flow.version += 1
+        for link_id, share in zip(flow.route.link_ids, flow.route.share_frac, strict=True):
+            self.uses[link_id].num_bytes -= left * share
+        self._set_rates_of(self._leave(flow, now_s), now_s)
 
     def capacity_bytes_per_s(self, link_id: int) -> float:
         """What the link carries at present."""
@@ -161,6 +183,8 @@ class Flows:
             del use.flows[flow]
             if not use.flows:
                 use.busy_s += now_s - use.busy_since_s
+                if self._steps is not None and self._steps.uses(link_id):
+                    self._steps.leave(link_id, 1.0)
         return neighbours
 
     def count_sent(self, route: Route, num_bytes: float) -> None:
@@ -196,7 +220,7 @@ class Flows:
     def _set_rates(self, changed: Flow, now_s: float) -> None:
         """New rates for everybody who shares with `changed`."""
         flows = [flow for flow in self._sharing(changed) if flow.remaining_bytes > 0.0 or flow is changed]
-        rates = fill(flows, self.links, self._speeds)
+        rates = fill(flows, self.links, self._speeds) if self._steps is None else self._beside_steps(flows, self._steps)
         for flow in flows:
             rate = rates[flow]
             if rate == flow.rate_bytes_per_s and flow.version > 0:
@@ -206,6 +230,28 @@ class Flows:
             flow.rate_bytes_per_s = rate
             flow.version += 1
             self._schedule_end(flow)
+
+    def _beside_steps(self, flows: Sequence[Flow], steps: StepTraffic) -> dict[Flow, float]:
+        """Rates where engines want their part of some of the links, which they are told."""
+        on_links = dict.fromkeys(link_id for flow in flows for link_id in flow.route.link_ids)
+        demands = steps.demands(on_links)
+        if not demands:
+            return fill(flows, self.links, self._speeds)
+        engines = []
+        for link_id, wanted in demands.items():
+            for frac in wanted:
+                rate = frac * self.links[link_id].bandwidth_bytes_per_s
+                if rate > 0.0:
+                    engines.append(Flow(0, Route((link_id,), (1.0,), 0.0, rate), 0.0, 0.0, 0.0, 0.0, nobody))
+        rates = fill([*flows, *engines], self.links, self._speeds)
+        for link_id, wanted in demands.items():
+            capacity = self.capacity_bytes_per_s(link_id)
+            on_link = self.uses[link_id].flows
+            taken = sum(rates.get(flow, 0.0) * share for flow, share in on_link.items())
+            even_frac = 1.0 / (len(on_link) + len(wanted))
+            left_frac = 1.0 - taken / capacity if capacity > 0.0 else 1.0
+            steps.leave(link_id, max(left_frac, even_frac))
+        return rates
 
     def _schedule_end(self, flow: Flow) -> None:
         version = flow.version
@@ -227,6 +273,10 @@ class Flows:
         self._set_rates_of(self._leave(flow, now_s), now_s)
         arrival_s = now_s + flow.route.latency_s
         self._clock.at(arrival_s, TRANSFER, lambda event: flow.on_arrival(arrival_s), kind=1, row=flow.id)
+
+
+def nobody(time_s: float) -> None:
+    """Told of the arrival of a transfer that was stopped, or of an engine's steps, which do not arrive."""
 
 
 def left_bytes(flow: Flow, now_s: float) -> float:

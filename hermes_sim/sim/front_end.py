@@ -38,6 +38,11 @@ class Workers:
         self.busy_s += service_s
         return start_s
 
+    def restart(self, time_s: float) -> None:
+        """What is in line or under way is lost; all are free."""
+        self.busy_s -= sum(max(free_s - time_s, 0.0) for free_s in self._free_s)
+        self._free_s = [time_s] * self.num_workers
+
 
 class FrontEnd:
     """Tokenisers and detokenisers of all engines, and what they cost each visit."""
@@ -72,6 +77,12 @@ class FrontEnd:
         self.tokenize_queue_s[row] = start_s - time_s
         self.tokenize_s[row] = service_s
         return start_s + service_s
+
+    def restart(self, engine: int, time_s: float) -> None:
+        """The workers of an engine have lost what they had to do."""
+        workers = self._tokenizers[engine]
+        if workers is not None:
+            workers.restart(time_s)
 
     def tokenizer_utilization_frac(self, duration_s: float) -> FloatArray:
         """[num_engines] NaN where there are none."""

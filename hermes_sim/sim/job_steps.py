@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from hermes_sim.core.compiled import compiled
-from hermes_sim.sim.lanes import start_lane, step_energy_j
+from hermes_sim.sim.lanes import slow_down, start_lane, step_energy_j
 from hermes_sim.sim.outbox import close_visit
-from hermes_sim.sim.pricing import MEMORY
+from hermes_sim.sim.pricing import set_demand
 from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
 from hermes_sim.state.queues import pop
 
@@ -52,7 +52,11 @@ def begin_jobs(state: Any, e: int, lane: int, time_s: float) -> None:
     state.total_batches[chosen] += 1
     demand = read_curve(state, chosen, units, state.lane_seconds[e, lane])
     state.lane_seconds[e, lane, 0] += timed_s
-    state.lane_demand[e, lane, MEMORY] = demand
+    if state.is_slow[e] != 0:
+        slow_down(state, e, state.lane_seconds[e, lane])
+    if state.group_contended[state.group_of[e]] != 0:
+        set_demand(state, e, lane)
+        state.lane_demand[e, lane, state.device_column[e] + 1] = demand
     start_lane(state, e, lane, time_s)
 
 
@@ -89,6 +93,10 @@ def end_jobs(state: Any, e: int, lane: int, time_s: float, duration_s: float) ->
     energy_j = step_energy_j(state, e, lane)
     for place in range(number):
         row = np.int64(state.lane_jobs[e, lane, place])
+        if row < 0:  # withdrawn while in flight: computed for it, and thrown away
+            state.row_shares[-2 - row, ENERGY] += energy_j / number
+            state.row_shares[-2 - row, ENGINE_TIME] += duration_s / number
+            continue
         for resource in range(4):
             state.row_shares[row, resource] += state.lane_seconds[e, lane, resource]
         state.row_shares[row, ENERGY] += energy_j / number

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.rng import stream
 from hermes_sim.sim.advance import pull_all, reserve
-from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.flows import Flow, Flows
 from hermes_sim.sim.kv_stores import Instance, KvStores
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.pricing import NETWORK
@@ -20,7 +20,7 @@ from hermes_sim.sim.ranks import ARRIVAL, CONTROL, HAND_OFF, TRANSFER
 from hermes_sim.stages.kv_retrieval import KvRetrieval
 from hermes_sim.stages.stage import Stage
 from hermes_sim.state.arrays import HAS_KV, LOADED
-from hermes_sim.state.kv_chunks import chain_keys, num_in_a_row, use_chain
+from hermes_sim.state.kv_chunks import chain_keys, forget_chunks, num_in_a_row, use_chain
 
 if TYPE_CHECKING:
     from hermes_sim.sim.coordinator import Coordinator
@@ -52,6 +52,7 @@ class Reload:
     parts: list[Part] = field(default_factory=list)
     sent_s: float = 0.0
     num_open: int = 0
+    transfers: list[Flow] = field(default_factory=list)
 
 
 class Retrievals:
@@ -93,7 +94,7 @@ class Retrievals:
             return
         engine = coordinator.dispatch.choose(request, prefill, plan.prefill, prefill_row, time_s, rank)
         if engine == NO_ENGINE:
-            coordinator.dispatch.wait_for_engine(lambda up_s: self.start(request, plan, place, row, up_s, CONTROL))
+            coordinator.dispatch.wait_for_engine(row, lambda up_s: self.start(request, plan, place, row, up_s, CONTROL))
             return
         if not coordinator.admission.admits(request, prefill, engine, prefill_row, time_s):
             return
@@ -104,13 +105,9 @@ class Retrievals:
         if ready_s == time_s:
             self._look_up(plan.stage, reload, time_s, rank)
             return
-        coordinator.dispatch.count_load(engine, prefill_row, 1)  # routers see it from now on
-
-        def on_tokens(event: Any) -> None:
-            coordinator.dispatch.count_load(engine, prefill_row, -1)
-            self._look_up(plan.stage, reload, ready_s, ARRIVAL)
-
-        coordinator.clock.at(ready_s, ARRIVAL, on_tokens, kind=LOOKED_UP, engine=engine, row=row)
+        coordinator.tokenizing.wait(
+            engine, row, prefill_row, ready_s, LOOKED_UP, lambda at_s: self._look_up(plan.stage, reload, at_s, ARRIVAL)
+        )
 
     def _look_up(self, stage: Stage, reload: Reload, time_s: float, rank: int) -> None:
         """Ask the stores, decide, and reserve blocks for what will come."""
@@ -123,7 +120,7 @@ class Retrievals:
         instances = [self.stores.of_engine[name, engine] for name in stage.stores]
         keys = self._keys(stage, prefill_row, engine, most + 1) if stage.finds_content else NO_KEYS
         if stage.finds_content:
-            reload.parts = found_parts(instances, keys, own, most, time_s)
+            reload.parts = found_parts([one for one in instances if not one.is_away], keys, own, most, time_s)
         else:
             reload.parts = self._given_parts(reload.row, instances, own, most)
         for instance in instances:
@@ -176,7 +173,7 @@ class Retrievals:
     def _given_parts(self, row: int, instances: Sequence[Instance], own: int, most: int) -> list[Part]:
         store, tokens = self._given.get(row, (0, 0))
         last = min(tokens, most)
-        return [Part(instances[store], own, last)] if last > own else []
+        return [Part(instances[store], own, last)] if last > own and not instances[store].is_away else []
 
     # ----- reload or recompute
 
@@ -236,7 +233,7 @@ class Retrievals:
             part.instance.read_bytes += num_bytes
             route = self.stores.read_route(part.instance, reload.engine)
             self.stores.row_link_energy_j[reload.row] += self._flows.energy_j(route, num_bytes)
-            self._flows.start(route, num_bytes, one_arrived)
+            reload.transfers.append(self._flows.start(route, num_bytes, one_arrived))
 
     def _arrived(self, prefill_row: int, time_s: float, rank: int) -> None:
         reload = self._under_way.pop(prefill_row)
@@ -252,6 +249,30 @@ class Retrievals:
     def engine_of(self, prefill_row: int) -> int | None:
         """The engine that was chosen for a prefill, told once; None if the stage before it was passed over."""
         return self._engines.pop(prefill_row, None)
+
+    # ----- failures
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Passes that were taken back: transfers to their prefills stop."""
+        for row in rows:
+            self._engines.pop(row, None)
+            reload = self._under_way.pop(row, None)
+            for transfer in reload.transfers if reload is not None else ():
+                self._flows.cancel(transfer)
+
+    def lose(self, instances: Sequence[Instance], *, content: bool) -> list[int]:
+        """Stores are gone; returns the prefills that waited for what they were sending. `content`: all they held is
+        lost too, else it is there again when they are."""
+        for instance in instances:
+            instance.is_away = True
+            if content:
+                forget_chunks(instance.chunks)
+                instance.num_losses += 1
+        return [
+            row
+            for row, reload in self._under_way.items()
+            if any(part.instance is instance for part in reload.parts for instance in instances)
+        ]
 
     # ----- writing
 
@@ -281,6 +302,8 @@ def found_parts(
     """Tier walk: from the first token that the engine lacks, each chunk from the first store that has it, up to the
     first chunk that none has. Every store is asked anew behind what another had."""
     parts: list[Part] = []
+    if not instances:
+        return parts
     size = instances[0].store.chunk_tokens
     place = own // size
     first = own

@@ -36,6 +36,10 @@ class Instance:
     read_link: PhysicalLink
     write_link: PhysicalLink
     evicts_to: Instance | None = None
+    is_away: bool = False
+    """Its node has failed: nobody can reach it."""
+    num_losses: int = 0
+    """How often it has lost all that it held."""
     num_asked_tokens: int = 0
     """Prompt tokens that were looked up here and were not in the engine's own cache."""
     num_hit_tokens: int = 0
@@ -74,11 +78,15 @@ class KvStores:
     def _route(self, instance: Instance, e: int, link: PhysicalLink, *, reads: bool) -> Route:
         key = (instance.name, "read" if reads else "write", e)
         if key not in self._routes:
-            ends = self._places.replicas[e].endpoints
+            ends = self._places.replicas[e].kv_endpoints
             stands = self._places.of(instance.store, instance.index, ends)
             sources, targets = (stands, ends) if reads else (ends, stands)
             self._routes[key] = through(self._places.network.group_route(sources, targets), link)
         return self._routes[key]
+
+    def stands_in(self, instance: Instance) -> set[tuple[str, int]]:
+        """(node group, index) of the nodes that hold an instance."""
+        return self._places.stands_in(instance.store, instance.index)
 
     def down_route(self, instance: Instance, lower: Instance) -> Route:
         """From a store to the one that gets what gives way in it."""
@@ -92,6 +100,8 @@ class KvStores:
 
     def write(self, flows: Flows, instance: Instance, keys: Keys, e: int, row: int, time_s: float) -> None:
         """What of a visit's chunks is not there is sent to a store by its engine, and is there when it has come."""
+        if instance.is_away:
+            return
         kinds = np.array([self.kinds[e]], np.int32)
         number = int(find_absent(instance.chunks, keys, np.zeros(len(keys), np.bool_), time_s))
         if number == 0:
@@ -101,7 +111,13 @@ class KvStores:
         self._count_written(instance, number, num_bytes)
         route = self.write_route(instance, e)
         self.row_link_energy_j[row] += flows.energy_j(route, num_bytes)
-        flows.start(route, num_bytes, lambda at_s: self._arrived(flows, instance, keys, kinds, row, at_s))
+        num_losses = instance.num_losses
+
+        def arrived(at_s: float) -> None:
+            if not instance.is_away and instance.num_losses == num_losses:
+                self._arrived(flows, instance, keys, kinds, row, at_s)
+
+        flows.start(route, num_bytes, arrived)
 
     def _arrived(self, flows: Flows, instance: Instance, keys: Keys, kinds: Kinds, row: int, time_s: float) -> None:
         """Chunks are in; what gives way for them goes one store down, or is lost."""
@@ -111,7 +127,7 @@ class KvStores:
         evicted = np.zeros(most, np.uint64)
         evicted_kinds = np.zeros(most, np.int32)
         number = int(write_chain(instance.chunks, keys, kinds, time_s, evicted, evicted_kinds))
-        if lower is None or number == 0:
+        if lower is None or number == 0 or lower.is_away:
             return
         down, down_kinds = evicted[:number][::-1].copy(), evicted_kinds[:number][::-1].copy()
         absent = np.zeros(number, np.bool_)
@@ -121,7 +137,13 @@ class KvStores:
             self._count_written(lower, len(down), num_bytes)
             route = self.down_route(instance, lower)
             self.row_link_energy_j[row] += flows.energy_j(route, num_bytes)
-            flows.start(route, num_bytes, lambda at_s: self._arrived(flows, lower, down, down_kinds, row, at_s))
+            num_losses = lower.num_losses
+
+            def arrived(at_s: float) -> None:
+                if not lower.is_away and lower.num_losses == num_losses:
+                    self._arrived(flows, lower, down, down_kinds, row, at_s)
+
+            flows.start(route, num_bytes, arrived)
 
     @staticmethod
     def _count_written(instance: Instance, num_chunks: int, num_bytes: float) -> None:
@@ -142,7 +164,7 @@ class Places:
 
     def index_for(self, store: KvStore, e: int) -> int:
         """Which instance an engine uses."""
-        end = self.replicas[e].endpoints[0]
+        end = self.replicas[e].kv_endpoints[0]
         number = self._first_node[end.node_group] + end.node_index
         if store.shared_by == "rack":
             assert store.nodes_per_rack is not None
@@ -165,6 +187,13 @@ class Places:
             return tuple(self._devices(group, node, store.attached_to))
         nearest = (self._nearest(end, store.attached_to) for end in ends)
         return tuple(dict.fromkeys(nearest))
+
+    def stands_in(self, store: KvStore, index: int) -> set[tuple[str, int]]:
+        """Nodes that hold an instance."""
+        if store.node is not None:
+            nodes = [index] if store.shared_by == "rack" else range(self._groups[store.node].count)
+            return {(store.node, node) for node in nodes}
+        return {self._of_number[index] if store.shared_by == "node" else self._node_of_engine(index)}
 
     def _node_of_engine(self, index: int) -> tuple[str, int]:
         own = [one for one in self.replicas if one.cost is not None]

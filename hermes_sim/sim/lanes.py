@@ -11,8 +11,8 @@ import numpy as np
 
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
-from hermes_sim.sim.pricing import HOST, MEMORY, SHORTEST_STEP_S, total_s
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, TOKENS
+from hermes_sim.sim.pricing import COMPUTE, HOST, MEMORY, NETWORK, SHORTEST_STEP_S, total_s
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_UNIT_COLUMNS, TOKENS
 
 
 @compiled
@@ -79,6 +79,13 @@ def start_lane(state: Any, e: int, lane: int, time_s: float) -> None:
 
 
 @compiled
+def slow_down(state: Any, e: int, seconds: Any) -> None:
+    """The devices are not at full speed at present: what each resource limits takes so much longer."""
+    for resource in range(4):
+        seconds[resource] *= state.slowdown[e, resource]
+
+
+@compiled
 def step_seconds(state: Any, e: int, lane: int) -> float:
     """How long the step that ends now took; what it took beyond its own seconds is booked where it belongs."""
     time_s = state.lane_end_s[e, lane]
@@ -90,18 +97,27 @@ def step_seconds(state: Any, e: int, lane: int) -> float:
         return total_s(seconds)
     duration_s = time_s - state.lane_start_s[e, lane] - state.lane_held_s[e, lane]
     if state.group_contended[state.group_of[e]] != 0 and state.lane_retimed[e, lane] != 0:
-        # what the others' traffic cost is time limited by memory
-        seconds[MEMORY] += duration_s - total_s(seconds)
+        seconds[bound_by(state, e, lane)] += duration_s - total_s(seconds)
     return duration_s
 
 
 @compiled
+def bound_by(state: Any, e: int, lane: int) -> int:
+    """What a step that others slowed waited for: the resource that slowed it last."""
+    column = state.lane_bound[e, lane]
+    if column >= state.group_first_link[state.group_of[e]]:
+        return NETWORK
+    return COMPUTE if column == state.device_column[e] else MEMORY
+
+
+@compiled
 def step_energy_j(state: Any, e: int, lane: int) -> float:
-    """Energy of a step: seconds by limiting resource times the power while it limits."""
+    """Energy of a step: seconds by limiting resource times the power while it limits, and what its device groups draw
+    above that where they have an account of their own."""
     energy_j = 0.0
     for resource in range(4):
         energy_j += state.lane_seconds[e, lane, resource] * state.power_w[e, resource]
-    return energy_j
+    return energy_j + state.lane_units_j[e, lane]
 
 
 @compiled
@@ -110,6 +126,9 @@ def add_shares(state: Any, e: int, lane: int, duration_s: float) -> None:
     energy_j = step_energy_j(state, e, lane)
     for resource in range(4):
         state.shares[e, resource] += state.lane_seconds[e, lane, resource]
+    if state.num_units[e] > 0:
+        for column in range(NUM_UNIT_COLUMNS):
+            state.unit_sums[e, column] += state.lane_units[e, lane, column]
     number = max(state.lane_num_tokens[e, lane], 1)
     state.shares[e, ENERGY] += energy_j / number
     state.shares[e, ENGINE_TIME] += duration_s / number

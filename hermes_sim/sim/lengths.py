@@ -17,6 +17,7 @@ from hermes_sim.scenario.workload import Pipeline
 from hermes_sim.sim.passes import passing
 from hermes_sim.sim.sample_rows import Members, Samples, draw_samples
 from hermes_sim.sim.token_counts import TokenCounts, token_counts
+from hermes_sim.sim.tree_rows import Search, TreeRows, tree_rows
 from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
@@ -59,6 +60,10 @@ class Lengths:
     """[num_visits] that chance or its length leads the request around."""
     num_clipped: IntArray
     """[num_requests] tokens cut off because of a model's limit."""
+    num_saved: IntArray
+    """[num_requests] tokens that reductions and early exits have left unwritten."""
+    num_probe: IntArray
+    """[num_requests] tokens of trial answers at checkpoints."""
     has_added: npt.NDArray[np.bool_]
     """[num_requests] whether stages add to the prompt."""
     request_pipeline: IntArray
@@ -66,13 +71,29 @@ class Lengths:
     row_request: npt.NDArray[np.int32]
     row_stage: npt.NDArray[np.int16]
     samples: Samples
+    trees: TreeRows
 
     @property
     def longest_sequence(self) -> int:
         """Prompt and output tokens of the longest one."""
         longest = int((self.row_prompt + self.row_output).max(initial=1))
         of_samples = self.row_prompt[self.samples.visit] + self.samples.longest
-        return max(longest, int(of_samples.max(initial=1)))
+        return max(longest, int(of_samples.max(initial=1)), self.trees.longest_sequence)
+
+    @property
+    def num_rows(self) -> int:
+        """Visits, and the further sequences of those that have several."""
+        return self.trees.first + self.trees.number
+
+    @property
+    def parent(self) -> IntArray:
+        """[num_further_rows] visit that each row behind those of the visits belongs to."""
+        return np.concatenate((self.samples.parent, self.trees.parent))
+
+    @property
+    def is_fork(self) -> npt.NDArray[np.bool_]:
+        """[num_further_rows] whether its first token is drawn from the prompt of another row."""
+        return np.concatenate((np.ones(len(self.samples.output), bool), self.trees.is_fork))
 
     @staticmethod
     def of(
@@ -96,15 +117,18 @@ class Lengths:
         rows = TokenCounts(*(np.zeros(len(row_stage), np.int64) for _ in range(4)))
         rows.text[:] = -1
         skipped = np.zeros(len(row_stage), bool)
-        num_clipped = np.zeros(number, np.int64)
+        num_clipped, num_saved, num_probe = (np.zeros(number, np.int64) for _ in range(3))
         has_added = np.zeros(number, bool)
-        samples = []
+        samples: list[Members] = []
+        searches: list[Search] = []
         for place, (pipeline, stages) in enumerate(zip(pipelines, walks, strict=True)):
             members = np.flatnonzero(request_pipeline == place)
             passes = passing(pipeline.name, stages, requests, scenario.seed)[:, members]
             limit = context_limit(scenario, stages)
-            counts, clipped = token_counts(pipeline.name, stages, requests, members, passes, limit, scenario.seed)
-            num_clipped[members] = clipped
+            tokens = token_counts(pipeline.name, stages, requests, members, passes, limit, scenario.seed)
+            counts = tokens.counts
+            num_clipped[members] = tokens.num_clipped
+            num_saved[members], num_probe[members] = tokens.num_saved, tokens.num_probe
             for stage, visited in enumerate(stages):
                 of_stage = first_row[members] + stage
                 for column, values in zip(rows, counts, strict=True):
@@ -114,9 +138,11 @@ class Lengths:
                 if visited.stage.added_prompt_tokens() > 0:
                     has_added[members] |= passes[stage]
             samples.append(Members(pipeline.name, stages, members, first_row[members], limit))
+            searches.append((samples[-1], tokens.trees, passes))
+        of_samples = draw_samples(samples, rows.prompt, rows.output, number, scenario.seed)
         return Lengths(
-            *rows, skipped, num_clipped, has_added, request_pipeline, first_row, row_request, row_stage,
-            draw_samples(samples, rows.prompt, rows.output, number, scenario.seed),
+            *rows, skipped, num_clipped, num_saved, num_probe, has_added, request_pipeline, first_row, row_request,
+            row_stage, of_samples, tree_rows(searches, number, len(row_stage) + len(of_samples.output)),
         )  # fmt: skip
 
 

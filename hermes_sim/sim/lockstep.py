@@ -13,8 +13,17 @@ import numpy as np
 from hermes_sim.batching.batch import NUM_DECODE_TOKENS, NUM_PREFILL, NUM_TOKENS, put_in_flight
 from hermes_sim.batching.schedule import schedule
 from hermes_sim.core.compiled import compiled
-from hermes_sim.sim.lanes import entry_free_s, free_lane, start_lane
-from hermes_sim.sim.pricing import COMPUTE, HOST, MEMORY, NETWORK, price_step
+from hermes_sim.sim.lanes import entry_free_s, free_lane, slow_down, start_lane
+from hermes_sim.sim.pricing import (
+    COMPUTE,
+    HOST,
+    MEMORY,
+    NETWORK,
+    SHORTEST_STEP_S,
+    link_wait_s,
+    price_step,
+    total_s,
+)
 
 
 @compiled
@@ -43,6 +52,10 @@ def begin_ranks(state: Any, group: int, time_s: float) -> None:
     for e in members:
         pad_to_largest(state, e, lane, most_tokens, any_prompt)
         seconds = state.lane_seconds[e, lane]
+        if state.is_slow[e] != 0:
+            slow_down(state, e, seconds)
+        if state.links_limited[e] != 0:
+            seconds[NETWORK] += link_wait_s(state, e, most_tokens, max(total_s(seconds), SHORTEST_STEP_S))
         host_s = max(host_s, seconds[HOST])
         device_s = max(device_s, seconds[COMPUTE] + seconds[MEMORY] + seconds[NETWORK])
     for e in members:

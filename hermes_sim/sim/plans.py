@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from hermes_sim.core.errors import SimulationError
 from hermes_sim.routing import RoutingConfig
+from hermes_sim.routing.hedge import Hedge
 from hermes_sim.routing.router import HEAVY_THRESHOLD_TOKENS, LIGHT_SHARE, NUM_CHOICES, Router
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
-from hermes_sim.scenario.visited import Visited
+from hermes_sim.scenario.visited import Visited, ancestors
+from hermes_sim.sim.embeddings import encoders_before
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.sim.sequences import goes_on_as, sequence_from
 from hermes_sim.stages.decode import Decode
@@ -70,6 +72,11 @@ class StagePlan:
     """KV retrieval: the stage whose end is that of the pass which begins with that prefill."""
     written_by: tuple[int, int] | None = None
     """Last stage of a pass whose KV is written to stores then: the retrieval before the pass, and its prefill."""
+    encoded_by: tuple[int, ...] = ()
+    """Prefill: the encoders whose vectors it is the first to read."""
+
+    hedge: Hedge | None = None
+    """A prefill or a job that is sent to a second engine if the first takes long."""
 
     @property
     def may_split(self) -> bool:
@@ -90,6 +97,20 @@ class PipelinePlan:
         """The stage that begins the sequence which this one is part of; itself if it is part of none."""
         before = next((n for n, one in enumerate(self.stages) if place in (one.decode, one.more_decode)), None)
         return place if before is None else self.head_of(before)
+
+    def pass_of(self, place: int) -> tuple[int, ...]:
+        """The stages of the pass, in order: the KV retrieval before its prefill, if any, to its last decode; a job
+        alone."""
+        head = place if self.stages[place].prefill is None else self.stages[place].prefill
+        assert head is not None
+        head = self.head_of(head)
+        found = [n for n, one in enumerate(self.stages) if one.prefill == head]
+        following: int | None = head
+        while following is not None:
+            found.append(following)
+            stage = self.stages[following]
+            following = stage.decode if stage.decode is not None else stage.more_decode
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +155,7 @@ def plan_pipeline(
     """Successors, candidates and routers of every stage."""
     successors = [tuple(n for n, later in enumerate(stages) if place in later.after) for place in range(len(stages))]
     candidates = [candidates_of(scenario, visited.stage, replicas) for visited in stages]
+    before = ancestors(stages)
     plans = []
     for place, visited in enumerate(stages):
         stage = visited.stage
@@ -166,6 +188,8 @@ def plan_pipeline(
                 prefill=retrieved_for(stages, place),
                 last_of_pass=last_of_pass(stages, place),
                 written_by=written_by(stages, place),
+                hedge=routing.hedge if visited.kind != "decode" and stage.runs_on != "nowhere" else None,
+                encoded_by=encoders_before(stages, place, before),
             )
         )
     check_samples(name, plans)

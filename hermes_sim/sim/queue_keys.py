@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from hermes_sim.batching import TokenBatching
 from hermes_sim.perf.step_cost import LlmCost, StepBatch
@@ -13,6 +14,8 @@ from hermes_sim.scenario.slo import LatencyLimit, Slo
 from hermes_sim.sim.replicas import Replica
 from hermes_sim.state.arrays import EngineArrays
 from hermes_sim.state.sequences import final_outputs
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,29 @@ class Deadline:
 
         Without an objective the longer prefill has less time, as under any objective that is the same for all.
         """
-        allowed = [
+        return min(self._allowed_s(alone_s), default=0.0) - alone_s
+
+    def loosest_s(self, alone_s: float) -> float:
+        """The bound that every good request keeps; infinite without one."""
+        return max(self._allowed_s(alone_s), default=float("inf"))
+
+    def _allowed_s(self, alone_s: float) -> list[float]:
+        return [
             limit.time_s if limit.time_s is not None else (limit.unloaded_multiple or 0.0) * alone_s
             for limit in self.limits
         ]
-        return min(allowed, default=0.0) - alone_s
 
 
 class QueueKeys:
     """Sets the key of a visit when it joins the line of an engine that sorts by one."""
 
-    def __init__(self, state: EngineArrays, replicas: Sequence[Replica], slo: Slo) -> None:
+    def __init__(
+        self, state: EngineArrays, replicas: Sequence[Replica], slos: Sequence[Slo], request_class: IntArray
+    ) -> None:
+        """`slos`: of each class."""
         self._state = state
-        self._deadline = Deadline(tuple(slo.ttft.values()))
+        self._deadlines = [Deadline(tuple(slo.ttft.values())) for slo in slos]
+        self._request_class = request_class
         self._costs = [replica.cost for replica in replicas]
         self._orders: list[str] = []
         self._budgets: list[int] = []
@@ -67,7 +80,8 @@ class QueueKeys:
             state.row_key[row] = state.row_prompt[row] + final_outputs(state, np.array([row]))[0]
         elif order == "least_slack":
             alone_s = 0.0 if decodes else self.alone_s(engine, int(state.row_prompt[row]))
-            state.row_key[row] = arrival_s + self._deadline.slack_s(alone_s)
+            deadline = self._deadlines[self._request_class[state.row_request[row]]]
+            state.row_key[row] = arrival_s + deadline.slack_s(alone_s)
 
     def alone_s(self, engine: int, num_prompt_tokens: int) -> float:
         """Seconds of a prefill that has the engine to itself and finds nothing in its cache."""

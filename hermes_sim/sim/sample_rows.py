@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hermes_sim.core.rng import stream
 from hermes_sim.scenario.visited import Visited
 from hermes_sim.stages.decode import Decode
+from hermes_sim.stages.tree_search import WriteCandidates
 
 IntArray = npt.NDArray[np.int64]
 
@@ -69,7 +70,7 @@ def draw_samples(
     for members in pipelines:
         for place, visited in enumerate(members.stages):
             stage = visited.stage
-            if not isinstance(stage, Decode) or stage.num_samples == 1:
+            if not isinstance(stage, Decode) or stage.num_samples == 1 or isinstance(stage, WriteCandidates):
                 continue
             rows = members.first_row + place
             answered = row_output[rows] > 0

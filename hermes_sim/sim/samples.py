@@ -1,4 +1,7 @@
-"""Parallel samples of one prompt: sequences that share its blocks; the visit ends with the last of them."""
+"""Visits of several sequences: samples of one prompt, which share its blocks, and branches with a prompt each.
+
+The visit ends with the last of them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, FORKED, HAS_KV
 from hermes_sim.state.blocks import share_blocks, take_slot
 from hermes_sim.state.clients import client_enters
 from hermes_sim.state.queues import is_sorted, push_again, push_new
+from hermes_sim.state.sequences import final_output
 
 
 @compiled
@@ -34,6 +38,26 @@ def fork_samples(state: Any, e: int, slot: int, row: int, time_s: float, at_fron
             push_again(state, e, state.first_queue[e], sample)
         else:
             push_new(state, e, state.first_queue[e], sample)
+
+
+@compiled
+def push_branches(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
+    """The other sequences of a visit join the line behind its first one, each with a prompt of its own."""
+    first = np.int64(state.row_first_sample[row])
+    for branch in range(first, first + state.row_num_branches[row] - 1):
+        state.row_engine[branch] = e
+        state.row_arrival_s[branch] = time_s
+        state.row_priority[branch] = state.row_priority[row]
+        state.row_key[branch] = state.row_key[row]
+        state.row_client[branch] = state.row_client[row]
+        state.row_order[branch] = state.num_pushed[e]
+        state.num_pushed[e] += 1
+        num_output = final_output(state, branch)
+        state.load_requests[e] += 1
+        state.load_output_tokens[e] += num_output
+        state.load_tokens[e] += state.row_prompt[branch] + max(num_output - 1, 0)
+        client_enters(state, e, branch)
+        push_new(state, e, queue, branch)
 
 
 @compiled

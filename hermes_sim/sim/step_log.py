@@ -28,6 +28,7 @@ from hermes_sim.state.arrays import (
     SWAPPED_IN,
     SWAPPED_OUT,
     TOKENS,
+    WITHDRAWN,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ KIND_NAMES = {
     SWAPPED_IN: "swapped_in",
     FINISHED_ROW: "finished",
     ACCEPTED: "accepted",
+    WITHDRAWN: "withdrawn",
 }
-AT_END = frozenset({FINISHED_ROW, ACCEPTED})
+AT_END = frozenset({FINISHED_ROW, ACCEPTED, WITHDRAWN})
 """Kinds that are known when a step ends; the others when it begins."""
 
 

@@ -11,14 +11,16 @@ import numpy as np
 
 from hermes_sim.batching.batch import put_in_flight
 from hermes_sim.batching.schedule import schedule
+from hermes_sim.batching.speculation import first_ready_s, next_ready_s
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.job_steps import begin_jobs, end_jobs, queue_ready_s
-from hermes_sim.sim.lanes import add_shares, entry_free_s, free_lane, hold_back, start_lane, step_seconds
+from hermes_sim.sim.lanes import add_shares, entry_free_s, free_lane, hold_back, slow_down, start_lane, step_seconds
 from hermes_sim.sim.outbox import emit
-from hermes_sim.sim.pricing import MEMORY, SHORTEST_STEP_S, price_step, total_s
+from hermes_sim.sim.pricing import NETWORK, SHORTEST_STEP_S, link_wait_s, price_step, set_demand, total_s
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_static_batch, end_tokens, grant_reservations
+from hermes_sim.sim.withdraw import let_go
 from hermes_sim.state.arrays import JOBS, NEED_SCHEDULE, TOKENS
 
 
@@ -31,6 +33,8 @@ def set_next_start(state: Any, e: int) -> None:
     if state.engine_kind[e] == TOKENS:
         if state.num_running[e] > 0 or state.queue_head[state.first_queue[e]] >= 0:
             state.next_start_s[e] = entry_free_s(state, e)
+            if state.draft_devices[e] > 0 and state.queue_head[state.first_queue[e]] < 0:
+                state.next_start_s[e] = max(state.next_start_s[e], first_ready_s(state, e))
         return
     ready_s = np.inf
     for queue in range(state.first_queue[e], state.first_queue[e] + state.num_queues[e]):
@@ -55,6 +59,8 @@ def begin_step(state: Any, e: int, time_s: float) -> None:
     elif state.static_batch[e] != 0 and state.num_running[e] > 0 and end_static_batch(state, e, time_s) > 0:
         close_ranks(state, e)  # all but ended ones have lost their blocks: the batch is over
         set_next_start(state, e)
+    elif state.draft_devices[e] > 0:
+        state.next_start_s[e] = next_ready_s(state, e, time_s)
 
 
 @compiled
@@ -64,7 +70,13 @@ def launch(state: Any, e: int, time_s: float) -> None:
     put_in_flight(state, e, lane)
     price_step(state, e, lane)
     seconds = state.lane_seconds[e, lane]
-    state.lane_demand[e, lane, MEMORY] = seconds[MEMORY] / max(total_s(seconds), SHORTEST_STEP_S)
+    if state.is_slow[e] != 0:
+        slow_down(state, e, seconds)
+    if state.links_limited[e] != 0:
+        duration_s = max(total_s(seconds), SHORTEST_STEP_S)
+        seconds[NETWORK] += link_wait_s(state, e, state.lane_num_tokens[e, lane], duration_s)
+    if state.group_contended[state.group_of[e]] != 0:
+        set_demand(state, e, lane)
     start_lane(state, e, lane, time_s)
     if state.num_lanes[e] > 1:
         hold_back(state, e, lane)
@@ -89,6 +101,8 @@ def end_step(state: Any, e: int, lane: int) -> None:
         end_jobs(state, e, lane, time_s, duration_s)
     else:
         num_sampled = end_tokens(state, e, lane, time_s, duration_s)
+        if state.num_leaving[e] > 0:
+            let_go(state, e)
         grant_reservations(state, e, time_s)
     if time_s >= state.timeline_next_s[e]:
         pass_points(state, e, lane, start_s, time_s, num_sampled)

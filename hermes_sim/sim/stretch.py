@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import adapter_seconds, count_running_adapters
 from hermes_sim.batching.batch import (
     DECODE_CONTEXT_SUM,
     NUM_DECODE_TOKENS,
@@ -24,16 +25,18 @@ from hermes_sim.batching.batch import (
 )
 from hermes_sim.core.compiled import compiled
 from hermes_sim.perf.step_kernel import decode_seconds
+from hermes_sim.perf.unit_kernel import unit_cost
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import add_shares
-from hermes_sim.sim.pricing import SHORTEST_STEP_S
+from hermes_sim.sim.pricing import SHORTEST_STEP_S, link_wait_s
 from hermes_sim.sim.ranks import STEP_DONE
+from hermes_sim.sim.settle import settle
 from hermes_sim.sim.steps import set_next_start
 from hermes_sim.sim.timeline import pass_points
 from hermes_sim.sim.token_steps import close_ranks, end_sequence, grant_reservations, hand_over
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES
+from hermes_sim.sim.withdraw import let_go
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_SHARES, NUM_UNIT_COLUMNS
 from hermes_sim.state.blocks import grow, seal
-from hermes_sim.state.clients import charge_output
 
 
 @compiled
@@ -48,6 +51,8 @@ def nobody_joins(state: Any, e: int) -> bool:
 def can_open(state: Any, e: int) -> bool:
     """Nothing but decodes runs, one token each, at a constant price in blocks."""
     if state.receive_every_steps[e] > 1:  # every step counts towards the next look at new requests
+        return False
+    if state.pending_swaps[e] > 0:  # the next step pays for KV of a request that is away
         return False
     number = state.num_running[e]
     if number == 0 or number > state.max_num_batched_tokens[e]:
@@ -106,32 +111,9 @@ def open_run(state: Any, e: int) -> None:
     state.stretch_charged[e] = 0
     state.stretch_ticks[e] = 0
     state.decodes_left_out[e] = 0
-
-
-@compiled
-def settle(state: Any, e: int) -> None:
-    """The run is over: the members' own counters catch up."""
-    ticks = state.stretch_ticks[e]
-    if ticks < 0:
-        return
-    charge_ticks(state, e)
-    for place in range(state.stretch_number[e]):
-        slot = np.int64(state.running[e, place])
-        state.slot_computed[e, slot] += ticks
-        state.slot_done[e, slot] += ticks
-        state.row_generated[state.slot_row[e, slot]] += ticks
-    state.stretch_ticks[e] = -1
-
-
-@compiled
-def charge_ticks(state: Any, e: int) -> None:
-    """Clients' counters catch up with the tokens of an open run."""
-    ticks = state.stretch_ticks[e] - state.stretch_charged[e]
-    if state.stretch_ticks[e] < 0 or ticks == 0:
-        return
-    for place in range(state.stretch_number[e]):
-        charge_output(state, e, np.int64(state.slot_row[e, state.running[e, place]]), ticks)
-    state.stretch_charged[e] = state.stretch_ticks[e]
+    if state.max_adapters[e] > 0:
+        with_adapter = count_running_adapters(state, e)
+        state.stretch_adapter_s[e] = adapter_seconds(state, e, with_adapter, state.num_running_adapters[e])
 
 
 @compiled
@@ -164,15 +146,20 @@ def stretch(
         state.cost_decode_linear[kind, number, 2] + state.cost_sampled[kind, number, 2],
         state.cost_decode_linear[kind, number, 3] + state.cost_sampled[kind, number, 3],
     )
+    is_limited = state.links_limited[e] != 0
+    adapter_s = state.stretch_adapter_s[e]
     num_blocks = state.num_blocks[e]
     num_free = state.num_free_blocks[e]
     sums = read_sums(state, e)
     power_w = (state.power_w[e, 0], state.power_w[e, 1], state.power_w[e, 2], state.power_w[e, 3])
+    is_slow = state.is_slow[e] != 0
+    slow = (state.slowdown[e, 0], state.slowdown[e, 1], state.slowdown[e, 2], state.slowdown[e, 3])
     seconds = (0.0, 0.0, 0.0, 0.0)
     opened = state.stretch_ticks[e]
     ticks = opened
     counted = opened
     decode_context = np.int64(0)
+    units_j = 0.0
     in_flight = False
     time_s = start_s
     duration_s = 0.0
@@ -181,10 +168,20 @@ def stretch(
         if num_needed > num_free:
             break
         step_s = decode_seconds(tokens_s, attention, number, context_sum, context_max)
+        if adapter_s > 0.0:
+            step_s = (step_s[0], step_s[1] + adapter_s, step_s[2], step_s[3])
+        if is_slow:
+            step_s = (step_s[0] * slow[0], step_s[1] * slow[1], step_s[2] * slow[2], step_s[3] * slow[3])
         duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         if duration_s < SHORTEST_STEP_S:
             break
+        if is_limited:
+            wait_s = link_wait_s(state, e, number, duration_s)
+            step_s = (step_s[0], step_s[1], step_s[2] + wait_s, step_s[3])
+            duration_s = step_s[0] + step_s[1] + step_s[2] + step_s[3]
         seconds = step_s
+        if state.num_units[e] > 0:
+            units_j = account_tick(state, e, number, context_sum, context_max)
         end_s = time_s + duration_s
         num_free -= num_needed
         if not (end_s < horizon_s or (end_s == horizon_s and rank > STEP_DONE)) or (
@@ -192,7 +189,10 @@ def stretch(
         ):
             in_flight = True
             break
-        sums = add_step(sums, seconds, power_w, end_s - time_s, number, num_blocks - num_free)
+        sums = add_step(sums, seconds, power_w, units_j, end_s - time_s, number, num_blocks - num_free)
+        if state.num_units[e] > 0:
+            for column in range(NUM_UNIT_COLUMNS):
+                state.unit_sums[e, column] += state.lane_units[e, 0, column]
         count_gap(state, end_s, end_s - time_s, number)
         decode_context += context_sum
         ticks += 1
@@ -233,6 +233,30 @@ def stretch(
 
 
 @compiled
+def account_tick(state: Any, e: int, number: int, context_sum: int, context_max: int) -> float:
+    """sim/pricing.account_units of a step of a run: joules of the device groups."""
+    kind = state.cost_kind[e]
+    units_j = unit_cost(
+        state.cost_linear_units[kind],
+        state.cost_decode_units[kind],
+        state.cost_sampled_units[kind],
+        state.cost_attention[kind],
+        number,
+        number,
+        number,
+        number,
+        context_sum,
+        context_max,
+        0,
+        0,
+        0,
+        state.lane_units[e, 0],
+    )
+    state.lane_units_j[e, 0] = units_j
+    return units_j
+
+
+@compiled
 def end_tick(state: Any, e: int) -> None:
     """The step that was left in flight ends."""
     number = state.stretch_number[e]
@@ -263,6 +287,10 @@ def end_tick(state: Any, e: int) -> None:
     state.next_start_s[e] = state.now_s[e]
     if ticks + 1 == state.stretch_most[e]:
         end_run(state, e, end_s)
+    if state.num_leaving[e] > 0:
+        settle(state, e)
+        let_go(state, e)
+        set_next_start(state, e)
     grant_reservations(state, e, end_s)
 
 
@@ -301,13 +329,16 @@ def read_sums(state: Any, e: int) -> Any:
 
 
 @compiled
-def add_step(sums: Any, seconds: Any, power_w: Any, duration_s: float, number: int, used_blocks: int) -> Any:
+def add_step(
+    sums: Any, seconds: Any, power_w: Any, units_j: float, duration_s: float, number: int, used_blocks: int
+) -> Any:
     """add_shares on numbers: the same additions in the same order."""
     energy_j = 0.0
     energy_j += seconds[0] * power_w[0]
     energy_j += seconds[1] * power_w[1]
     energy_j += seconds[2] * power_w[2]
     energy_j += seconds[3] * power_w[3]
+    energy_j += units_j
     return (
         sums[0] + seconds[0],
         sums[1] + seconds[1],

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.core.rng import stream
 from hermes_sim.scenario.visited import Visited, ancestors
 from hermes_sim.sim.sequences import heads, sequence_from
-from hermes_sim.stages.count import ShareCount
+from hermes_sim.sim.tree_draws import Tree, draw_tree, search_places
+from hermes_sim.sim.written_tokens import written_tokens
 from hermes_sim.stages.decode import Decode
 from hermes_sim.stages.prefill import Prefill
 from hermes_sim.workload.requests import RequestTable
@@ -31,6 +31,18 @@ class TokenCounts(NamedTuple):
     common: IntArray
 
 
+class PipelineTokens(NamedTuple):
+    """Of the requests of one pipeline, [num_members] each."""
+
+    counts: TokenCounts
+    num_clipped: IntArray
+    """Tokens that a limit of the model cuts off."""
+    num_saved: IntArray
+    num_probe: IntArray
+    trees: list[Tree]
+    """Searches of the pipeline, the rows of which sim/tree_rows.py fills."""
+
+
 def token_counts(
     pipeline: str,
     stages: Sequence[Visited],
@@ -39,8 +51,8 @@ def token_counts(
     passes: npt.NDArray[np.bool_],
     limit: int,
     seed: int,
-) -> tuple[TokenCounts, IntArray]:
-    """Of the requests `members` of one pipeline, and [num_members] tokens that a limit of the model cuts off.
+) -> PipelineTokens:
+    """Of the requests `members` of one pipeline.
 
     A pass reads the request's prompt, what the stages before it have added and what the decodes before it have
     written; where that is more than the limit leaves beside its own output, the rest is cut.
@@ -51,10 +63,20 @@ def token_counts(
     counts.text[:] = -1
     counts.common[:] = WHOLE
     counts.prompt[:] = np.maximum(own_prompt, 1)
-    written = written_tokens(pipeline, stages, requests, members, passes, seed)
+    of_decodes = written_tokens(pipeline, stages, requests, members, passes, seed)
+    written = of_decodes.written
     before = ancestors(stages)
     clipped = np.zeros(len(members), np.int64)
+    trees = []
+    for places in search_places(stages):
+        start, _ = context(stages, places[0, 0], before[places[0, 0]], own_prompt, written, passes)
+        tree = draw_tree(pipeline, stages, places, start, requests, members, passes, limit, seed)
+        written[places[:, 1]] = np.where(passes[places[:, 1]], tree.gain, 0)
+        trees.append(tree)
+    in_trees = {int(place) for tree in trees for place in tree.places.ravel()[1:]}
     for head in heads(stages):
+        if head in in_trees:
+            continue
         sequence = sequence_from(stages, head)
         stage = stages[head].stage
         prompt, text_is_shared = context(stages, head, before[head], own_prompt, written, passes)
@@ -79,39 +101,7 @@ def token_counts(
             if not text_is_shared:
                 counts.text[place] = head
                 counts.common[place] = np.minimum(own_prompt, kept_prompt)
-    return counts, clipped
-
-
-def written_tokens(
-    pipeline: str,
-    stages: Sequence[Visited],
-    requests: RequestTable,
-    members: IntArray,
-    passes: npt.NDArray[np.bool_],
-    seed: int,
-) -> IntArray:
-    """[num_stages, num_members] tokens that each decode writes itself; 0 where it is left out.
-
-    A decode without a law of its own writes what decodes by `output_share` leave of the request's output.
-    """
-    own_output = requests.num_output_tokens[members]
-    written = np.zeros((len(stages), len(members)), np.int64)
-    taken = np.zeros(len(members), np.int64)
-    for place, visited in enumerate(stages):
-        stage = visited.stage
-        if not isinstance(stage, Decode) or stage.num_output_tokens is None:
-            continue
-        name = f"output {pipeline}.{visited.stream_name}"
-        uniforms = stream(seed, name).random(requests.num_requests)[members]
-        tokens = np.maximum(stage.num_output_tokens.quantiles(uniforms, own_output), 1)
-        written[place] = np.where(passes[place], tokens, 0)
-        if isinstance(stage.num_output_tokens, ShareCount):
-            taken += written[place]
-    rest = np.maximum(own_output - taken, np.minimum(own_output, 1))
-    for place, visited in enumerate(stages):
-        if isinstance(visited.stage, Decode) and visited.stage.num_output_tokens is None:
-            written[place] = np.where(passes[place], rest, 0)
-    return written
+    return PipelineTokens(counts, clipped, of_decodes.num_saved, of_decodes.num_probe, trees)
 
 
 def context(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hermes_sim.batching.adapters import leave_adapter
 from hermes_sim.batching.batch import (
     DECODE,
     DECODE_CONTEXT_SUM,
@@ -21,13 +22,15 @@ from hermes_sim.batching.batch import (
     is_decoding,
     note,
 )
-from hermes_sim.batching.speculation import count_accepted
+from hermes_sim.batching.speculation import count_accepted, num_positions, skips_bonus
 from hermes_sim.batching.waiting import missing_with_kv
 from hermes_sim.core.compiled import compiled
+from hermes_sim.sim.draft_rounds import begin_rounds, note_prompt, note_round
 from hermes_sim.sim.gaps import count_gap
 from hermes_sim.sim.lanes import step_energy_j
-from hermes_sim.sim.outbox import close_visit, emit
+from hermes_sim.sim.outbox import emit
 from hermes_sim.sim.samples import close_sample, fork_samples
+from hermes_sim.sim.while_waiting import set_aside
 from hermes_sim.state.arrays import (
     ENDED,
     ENERGY,
@@ -37,6 +40,7 @@ from hermes_sim.state.arrays import (
     HAS_KV,
     HOLDS_KV,
     NUM_SHARES,
+    WAIT_LRU,
 )
 from hermes_sim.state.blocks import count_hits, grow, num_pool_blocks, release, seal, take_hits, take_slot
 from hermes_sim.state.clients import charge_output, client_leaves
@@ -94,6 +98,8 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
                         state.row_last_token_s[row] = np.nan
                     if gained > 1:
                         count_gap(state, time_s, 0.0, gained - 1)
+                if state.draft_devices[e] > 0 and kind != DECODE:
+                    note_prompt(state, e, slot, row)
             finished = state.row_generated[row] >= state.row_output[row]
             if finished and summed:
                 for share in range(NUM_SHARES):
@@ -116,6 +122,8 @@ def end_tokens(state: Any, e: int, lane: int, time_s: float, duration_s: float) 
         count_gap(state, time_s, duration_s, num_regular_gaps)
     if state.static_batch[e] != 0:
         num_gone = end_static_batch(state, e, time_s)
+    if state.draft_devices[e] > 0:
+        begin_rounds(state, e, lane, time_s, duration_s)
     if num_gone > 0:
         close_ranks(state, e)
     count_step(state, e, lane, num_sampled)
@@ -185,6 +193,10 @@ def progress(state: Any, e: int, slot: int, row: int, kind: int, num_tokens: int
         gained = np.int64(1)
         if num_tokens > 1:
             gained = count_accepted(state, e, slot, row, num_tokens - 1) + 1
+            if skips_bonus(state, e, slot):
+                gained = min(gained, num_positions(state, e, num_tokens - 1))
+        if state.draft_devices[e] > 0:
+            note_round(state, e, slot, row)
         state.slot_computed[e, slot] -= num_tokens - gained
         state.slot_done[e, slot] += gained
         state.load_tokens[e] -= gained
@@ -220,7 +232,11 @@ def end_sequence(state: Any, e: int, slot: int, row: int, time_s: float) -> None
 def leave(state: Any, e: int, slot: int, row: int, time_s: float) -> None:
     """A sequence has all its tokens: its blocks are free, or held until they have been sent elsewhere."""
     state.slot_gone[e, slot] = 1
-    if state.row_flags[row] & HOLDS_KV == 0:
+    if state.max_adapters[e] > 0:
+        leave_adapter(state, e, row, time_s)
+    if state.while_waiting[e] != WAIT_LRU and state.row_returns_as[row] >= 0:
+        set_aside(state, e, slot, row)
+    elif state.row_flags[row] & HOLDS_KV == 0:
         release(state, e, slot)
     close_sample(state, e, row, time_s)
 
@@ -284,7 +300,7 @@ def hand_over(state: Any, e: int, slot: int, row: int, time_s: float) -> int:
     state.slot_row[e, slot] = after
     for share in range(NUM_SHARES):
         state.slot_base[e, slot, share] = state.shares[e, share]
-    close_visit(state, e, row, time_s)
+    close_sample(state, e, row, time_s)
     return after
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.ranks import ARRIVAL
@@ -30,14 +31,24 @@ class Tokenizing:
         ready_s = self.ready_at_s(engine, row, row, time_s)
         if ready_s == time_s:
             return False
-        coordinator.dispatch.count_load(engine, row, 1)  # routers see it from now on
-
-        def on_tokens(event: Any) -> None:
-            coordinator.dispatch.count_load(engine, row, -1)  # the push counts it again
-            coordinator.visits.push(engine, int(state.first_queue[engine]), row, ready_s, ARRIVAL)
-
-        coordinator.clock.at(ready_s, ARRIVAL, on_tokens, kind=TOKENIZED, engine=engine, row=row)
+        self.wait(engine, row, row, ready_s, TOKENIZED, lambda at_s: coordinator.visits.push(
+            engine, int(state.first_queue[engine]), row, at_s, ARRIVAL
+        ))  # fmt: skip
         return True
+
+    def wait(
+        self, engine: int, row: int, prompt_row: int, ready_s: float, kind: int, go_on: Callable[[float], None]
+    ) -> None:
+        """`go_on(ready_s)` is called then; until then routers see the prompt as a load of the engine."""
+        coordinator = self._coordinator
+        coordinator.dispatch.expect(engine, prompt_row)
+
+        def on_tokens(time_s: float) -> None:
+            coordinator.dispatch.arrives(prompt_row)
+            go_on(time_s)
+
+        guarded = coordinator.attempts.guard(row, on_tokens)
+        coordinator.clock.at(ready_s, ARRIVAL, lambda event: guarded(ready_s), kind=kind, engine=engine, row=row)
 
     def ready_at_s(self, engine: int, row: int, prompt_row: int, time_s: float) -> float:
         """When the tokens of a prompt are there; a visit `row` waits for them."""

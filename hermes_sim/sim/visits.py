@@ -8,7 +8,7 @@ from hermes_sim.sim.advance import push
 from hermes_sim.sim.plain import plain
 from hermes_sim.sim.plans import NO_ENGINE, StagePlan
 from hermes_sim.sim.ranks import CONTROL
-from hermes_sim.sim.status import FAILED, REJECTED
+from hermes_sim.sim.status import UNFINISHED
 
 if TYPE_CHECKING:
     from hermes_sim.sim.coordinator import Coordinator
@@ -31,7 +31,7 @@ class Visits:
         """Route a visit to an engine and put it in line there; or pass over it."""
         coordinator = self._coordinator
         row = self._first_row[request] + place
-        if self._skipped[row] or self._status[request] in (REJECTED, FAILED):
+        if self._skipped[row] or self._status[request] != UNFINISHED:
             coordinator.ends.end_visit(request, place, time_s, rank)
             return
         plan = self._lowered.pipelines[self._pipeline_of[request]].stages[place]
@@ -45,25 +45,36 @@ class Visits:
             return
         engine = coordinator.dispatch.choose(request, plan, place, row, time_s, rank)
         if engine == NO_ENGINE:
-            coordinator.dispatch.wait_for_engine(lambda up_s: self.start(request, place, up_s, CONTROL))
+            coordinator.dispatch.wait_for_engine(row, lambda up_s: self.start(request, place, up_s, CONTROL))
             return
         if plan.stage.runs_on == "tokens":
             if not coordinator.admission.admits(request, plan, engine, row, time_s):
                 return
 
             def go_on(at_s: float, at_rank: int) -> None:
-                self._enter(plan, engine, row, at_s, at_rank)
+                self._enter(plan, place, engine, row, at_s, at_rank)
 
             if plan.may_split and coordinator.hand_over.waits_for_room(request, plan, row, time_s, rank, go_on):
                 return
-        self._enter(plan, engine, row, time_s, rank)
+        self._enter(plan, place, engine, row, time_s, rank)
 
-    def _enter(self, plan: StagePlan, engine: int, row: int, time_s: float, rank: int) -> None:
-        """Into the line of the engine that was chosen, by way of its tokenisers."""
-        is_tokens = plan.stage.runs_on == "tokens"
-        if is_tokens and self._any_tokenizers and self._coordinator.tokenizing.is_first(engine, row, time_s):
+    def _enter(self, plan: StagePlan, place: int, engine: int, row: int, time_s: float, rank: int) -> None:
+        """Into the line of the engine that was chosen, behind vectors of encoders or by way of its tokenisers."""
+        coordinator = self._coordinator
+        if coordinator.fleet is not None and coordinator.fleet.has_failed(engine):  # while the visit waited for room
+            coordinator.retries.send_again([row], time_s)
             return
+        if plan.stage.runs_on == "tokens":
+            embeddings = coordinator.embeddings
+            if plan.encoded_by and embeddings is not None and embeddings.are_first(plan, place, engine, row, time_s):
+                return
+            if self._any_tokenizers and coordinator.tokenizing.is_first(engine, row, time_s):
+                return
         self.push(engine, plan.queues[engine], row, time_s, rank)
+        if plan.hedge is not None:
+            assert coordinator.hedges is not None
+            request = int(self._state.row_request[row])
+            coordinator.hedges.pushed(request, plan, place, engine, row, time_s)
 
     def push(self, engine: int, queue: int, row: int, time_s: float, rank: int) -> None:
         """The visit joins the engine's line."""

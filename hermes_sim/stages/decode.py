@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 from hermes_sim.core.schema import Fraction, PositiveInt, one_of
 from hermes_sim.stages.count import COUNTS, Count, number_or_law
+from hermes_sim.stages.early_exit import Reduction, ThoughtExit
 from hermes_sim.stages.stage import Stage
 
 Writes = Literal["answer", "thought", "note"]
@@ -27,6 +28,10 @@ class Decode(Stage):
     """The engine's model if not given."""
     num_output_tokens: Annotated[Count, one_of(COUNTS, "count kind"), BeforeValidator(number_or_law)] | None = None
     """At least one. If not given: the request's, less what other decodes take of them by `output_share`."""
+    reduction: Reduction | None = None
+    """Of the tokens drawn, those that are written; the others are saved, not left to other decodes."""
+    early_exit: ThoughtExit | None = None
+    """Of the tokens that a reduction leaves."""
     writes: Writes = "answer"
     """answer; thought: reasoning that the client sees but that is not the answer; note: text for the system's own use
     (a rewritten query, a score), which the client never sees."""

@@ -12,11 +12,16 @@ from pydantic import BeforeValidator, Field
 from hermes_sim.core.schema import Description, Fraction
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.operator import Operator
+from hermes_sim.workload.requests import RequestTable
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Models = Mapping[str, ModelArchitecture]
 """Architectures by the names that the input files use."""
+
+
+NetworkKind = Literal["encoder", "diffusion_model"]
+"""Kinds of library files with networks that are no language models."""
 
 
 def _one_or_several(value: Any) -> Any:
@@ -37,6 +42,9 @@ class Stage(Description):
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]]
     """tokens: a token engine, step by step, with KV blocks; jobs: whole jobs in batches; nowhere: in no engine."""
 
+    NETWORKS: ClassVar[Mapping[str, NetworkKind]] = {}
+    """Keys that hold a network or the name of a library file with one, and the kind of that file."""
+
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     after: tuple[str, ...] = ()
     """Stages that must have ended."""
@@ -49,6 +57,22 @@ class Stage(Description):
     def units(self, num_prompt_tokens: IntArray) -> FloatArray:
         """Units of work of each request: tokens, queries ...; the stage says which. [num_requests], as the result."""
         return np.zeros(len(num_prompt_tokens))
+
+    def units_of(self, requests: RequestTable, seed: int) -> FloatArray:
+        """[num_requests] units of work, where they depend on more than the prompt; of a visit that is passed."""
+        return self.units(requests.num_prompt_tokens)
+
+    def most_units(self, requests: RequestTable, seed: int) -> float:
+        """Units of the largest job."""
+        return float(self.units(np.array([requests.num_prompt_tokens.max(initial=1)], np.int64))[0])
+
+    def units_per_sequence(self, requests: RequestTable, seed: int) -> float | None:
+        """What `work` is told of a job, where that is not the mean of its units."""
+        return None
+
+    def wanted_by(self, requests: RequestTable, seed: int) -> npt.NDArray[np.bool_] | None:
+        """[num_requests] whether there is anything to do; the others pass over the stage. None: all of them."""
+        return None
 
     def work(self, total_units: float, units_per_job: float, models: Models) -> tuple[Operator, ...]:
         """Operators of one batch that holds `total_units` units in jobs of `units_per_job` each."""

@@ -33,16 +33,25 @@ GRANTED = 1
 NEED_SCHEDULE = 2
 """A step of an engine under a Python policy is to be decided; the outbox's row is the engine."""
 
+# What becomes of the KV of a request that is away between two passes (kv_cache.while_waiting).
+WAIT_LRU, WAIT_KEEP, WAIT_DROP, WAIT_OFFLOAD, WAIT_AUTO = range(5)
+
 NUM_SHARES = 6
 """Accumulated per row: seconds limited by compute, memory, network, host; joules; engine seconds (by tokens)."""
 ENERGY = 4
 ENGINE_TIME = 5
 
-NUM_RESOURCES = 3
-"""Columns of a demand vector: compute, memory, network (shares of what the group has). Cores and in-engine links are
-assigned, so only the memory column is ever above zero today."""
+DEVICE_COLUMNS = 2
+"""Columns of a demand vector for each set of devices that engines of a group share, compute and memory; after those of
+all sets, one for each link that engines of the group, or transfers beside them, share. Shares of what there is."""
 
-BATCH_SIZE = 16
+MAX_UNITS = 3
+"""Device groups that one engine may span."""
+UNIT_J = MAX_UNITS
+"""Of an account by device group: seconds at work of each in the first columns, its joules above idle from here on."""
+NUM_UNIT_COLUMNS = 2 * MAX_UNITS
+
+BATCH_SIZE = 19
 """Numbers that describe a batch (batching/batch.py)."""
 
 # Columns of the timeline: what an engine has done since the start.
@@ -81,7 +90,8 @@ TIMELINE_FIRST_INTERVAL_S = 2.0**-6
     SWAPPED_IN,
     FINISHED_ROW,
     ACCEPTED,
-) = range(7)
+    WITHDRAWN,
+) = range(8)
 
 ITL_BINS_PER_OCTAVE_LOG2 = 6
 ITL_LOWEST_EXPONENT = -20
@@ -127,6 +137,8 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "swap_blocks": (_I8, ("engines",), 0),  # room on the host; 0: preempted sequences are computed again
     "swap_block_s": (_F8, ("engines",), 0.0),
     "copy_block_s": (_F8, ("engines",), 0.0),
+    "while_waiting": (_I8, ("engines",), 0),  # WAIT_LRU ...
+    "offload_blocks": (_I8, ("engines",), 0),  # room on the host for the KV of requests that are away
     "full_layers": (_I8, ("engines",), 1),  # 0: every layer looks back over a window only
     "window_blocks": (_I8, ("engines",), 0),
     "window_groups": (_I8, ("engines",), 0),  # pool blocks that each of the first window_blocks costs beside its own
@@ -140,9 +152,37 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "draft_cost_kind": (_I8, ("engines",), -1),
     "draft_step_s": (_F8, ("engines",), 0.0),
     "speculative_seed": (_I8, ("engines",), 0),
+    "draft_nodes": (_I8, ("engines", "tree_depths"), 0),  # of a tree without a width: nodes up to each depth
+    "draft_one_pass": (_I8, ("engines",), 0),  # all positions come from one pass
+    # -- drafts made on devices of their own (sim/draft_rounds.py)
+    "draft_devices": (_I8, ("engines",), 0),  # 0: the engine's own devices draft
+    "draft_chunk_tokens": (_I8, ("engines",), 1),  # of a prompt, in one pass
+    "draft_up_s": (_F8, ("engines",), 0.0),  # a message to the engine, and beside it
+    "draft_up_per_token_s": (_F8, ("engines",), 0.0),
+    "draft_down_s": (_F8, ("engines",), 0.0),
+    "draft_stop_wrong": (_F8, ("engines",), 0.0),  # drafting stops before a position that will be rejected
+    "draft_stop_right": (_F8, ("engines",), 0.0),  # before one that would be accepted
+    "pre_drafting": (_I8, ("engines",), 0),  # batching/speculation.py
+    "pre_draft_exit": (_F8, ("engines",), 1.0),  # share of a step after which its early result leaves
+    "pre_draft_right": (_F8, ("engines",), 0.0),  # share of early results that are final
+    "draft_power_w": (_F8, ("engines", "four"), 0.0),  # of one device
+    "max_adapters": (_I8, ("engines",), 0),  # slots for low-rank adapters; 0: none
+    "adapter_step_s": (_F8, ("engines",), 0.0),  # kernels of a step with adapters
+    "adapter_weight_s": (_F8, ("engines",), 0.0),  # reading one adapter's weights
+    "adapter_token_s": (_F8, ("engines",), 0.0),
+    "adapter_load_s": (_F8, ("engines",), 0.0),
     "cost_kind": (_I8, ("engines",), 0),
     "stage_interval_frac": (_F8, ("engines",), 1.0),
     "power_w": (_F8, ("engines", "four"), 0.0),
+    "is_slow": (_I8, ("engines",), 0),  # changed during a run, with slowdown: steps that begin take longer
+    "slowdown": (_F8, ("engines", "four"), 1.0),  # time limited by each resource, over what it is at full speed
+    "num_units": (_I8, ("engines",), 0),  # device groups with an account of their own; 0: one, power_w says it all
+    "device_column": (_I8, ("engines",), 0),  # compute; memory follows
+    "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
+    "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
+    "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
+    "link_share_frac": (_F8, ("engines", "resources"), 1.0),  # what transfers leave of a link
+    "links_limited": (_I8, ("engines",), 0),  # they take some of one
     "max_batch_size": (_I8, ("engines",), 1),
     "max_wait_s": (_F8, ("engines",), 0.0),
     "first_queue": (_I8, ("engines",), 0),
@@ -152,12 +192,18 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "group_size": (_I8, ("groups",), 1),
     "group_members": (_I8, ("engines",), 0),
     "group_contended": (_I8, ("groups",), 0),
+    "group_first_link": (_I8, ("groups",), DEVICE_COLUMNS),  # column of a demand vector
+    "group_num_columns": (_I8, ("groups",), DEVICE_COLUMNS),  # those that steps of the group compete for
+    "group_num_links": (_I8, ("groups",), 0),  # theirs, and after them those shared with transfers only
     "group_lockstep": (_I8, ("groups",), 0),  # data-parallel ranks: all begin and end together
     "feeds": (np.uint8, ("groups", "groups"), 0),
     # -- cost tables
     "cost_linear": (_F8, ("cost_kinds", "step_tokens", "four"), 0.0),
     "cost_decode_linear": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
     "cost_sampled": (_F8, ("cost_kinds", "step_seqs", "four"), 0.0),
+    "cost_linear_units": (_F8, ("unit_kinds", "unit_tokens", "units"), 0.0),  # perf/unit_kernel.py
+    "cost_decode_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
+    "cost_sampled_units": (_F8, ("unit_kinds", "unit_seqs", "units"), 0.0),
     "cost_attention": (_F8, ("cost_kinds", "attention_coefficients"), 0.0),
     "curve_units": (_F8, ("queues", "curve_points"), 0.0),
     "curve_seconds": (_F8, ("queues", "curve_points", "four"), 0.0),
@@ -174,6 +220,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "free_slots": (_I4, ("engines", "slots"), 0),
     "num_pushed": (_I8, ("engines",), 0),
     "num_watched": (_I8, ("engines",), 0),
+    "num_leaving": (_I8, ("engines",), 0),  # visits and samples that leave when the step in flight ends
     "steps_to_fetch": (_I8, ("engines",), 0),  # until new requests are fetched again
     "fetched_s": (_F8, ("engines",), 0.0),  # when they were
     "has_evicted": (_I8, ("engines",), 0),  # somebody was preempted while this step was decided
@@ -182,7 +229,16 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "wave_done": (_I8, ("engines",), 0),
     "num_swapped_blocks": (_I8, ("engines",), 0),
     "pending_swaps": (_I8, ("engines",), 0),
+    "num_kept": (_I8, ("engines",), 0),  # ended sequences whose KV is kept for the next pass of their requests
     "pending_copies": (_I8, ("engines",), 0),
+    "draft_free_s": (_F8, ("engines", "draft_devices"), 0.0),  # when each is through with what it has to draft
+    "pending_adapter_loads": (_I8, ("engines",), 0),
+    "num_running_adapters": (_I8, ("engines",), 0),  # at the last count, and those that have joined since
+    "adapter_count": (_I8, ("engines",), 0),  # number of the last count
+    "adapter_mark": (_I8, ("engines", "adapters"), 0),  # number of the last count that has met the adapter
+    "adapter_slot": (_I4, ("engines", "adapters"), 0),  # 1 + its slot; 0: not loaded
+    "adapter_used_s": (_F8, ("engines", "adapters"), 0.0),  # when a sequence with it last stopped running
+    "slot_adapter": (_I4, ("engines", "adapter_slots"), 0),  # 1 + the adapter in it; 0: empty
     "client_counter": (_I8, ("engines", "clients"), 0),
     "client_inside": (_I8, ("engines", "clients"), 0),
     "load_requests": (_I8, ("engines",), 0),
@@ -200,11 +256,14 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "lane_start_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_held_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_seconds": (_F8, ("engines", "lanes", "four"), 0.0),
+    "lane_units": (_F8, ("engines", "lanes", "units"), 0.0),  # perf/unit_kernel.py
+    "lane_units_j": (_F8, ("engines", "lanes"), 0.0),  # their sum
     "lane_demand": (_F8, ("engines", "lanes", "resources"), 0.0),
     "lane_speed": (_F8, ("engines", "lanes"), 1.0),
     "lane_remaining_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_updated_s": (_F8, ("engines", "lanes"), 0.0),
     "lane_retimed": (_I8, ("engines", "lanes"), 0),
+    "lane_bound": (_I8, ("engines", "lanes"), 1),  # column of the resource that slowed it last
     "lane_num_tokens": (_I8, ("engines", "lanes"), 0),
     "lane_num_scheduled": (_I8, ("engines", "lanes"), 0),
     "lane_used_blocks": (_I8, ("engines", "lanes"), 0),
@@ -223,6 +282,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "stretch_charged": (_I8, ("engines",), 0),
     "stretch_context_sum": (_I8, ("engines",), 0),
     "stretch_context_max": (_I8, ("engines",), 0),
+    "stretch_adapter_s": (_F8, ("engines",), 0.0),  # what adapters add to each of its steps
     "stretch_crossing": (_I4, ("engines", "phases"), 0),  # members that need a block in step k, k + block, ...
     "stretch_offsets": (_I4, ("engines", "phases"), 0),  # their end in stretch_order
     "stretch_order": (_I4, ("engines", "slots"), 0),
@@ -242,6 +302,17 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "slot_extras": (_I4, ("engines", "slots"), 0),
     "slot_gone": (np.uint8, ("engines", "slots"), 0),  # leaves the running list at the end of this step
     "slot_drafts": (_I4, ("engines", "slots"), 0),
+    "slot_ready_s": (_F8, ("engines", "slots"), 0.0),  # when its drafts are here
+    "slot_ready_drafts": (_I4, ("engines", "slots"), 0),
+    "slot_round_s": (_F8, ("engines", "slots"), 0.0),  # end of the step before them
+    "slot_sent_s": (_F8, ("engines", "slots"), 0.0),  # when they left; before the first: when the prompt came
+    "slot_pass_s": (_F8, ("engines", "slots"), 0.0),  # of the last drafting pass it was in
+    "slot_pass_seqs": (_I4, ("engines", "slots"), 1),  # in that pass
+    "slot_pass_j": (_F8, ("engines", "slots"), 0.0),  # its share of that pass
+    "slot_pre_draft": (_I4, ("engines", "slots"), 0),  # 0: none; 1: of no use; 2: goes on from what was accepted
+    "slot_passes_left": (_I4, ("engines", "slots"), 0),
+    "slot_carry_s": (_F8, ("engines", "slots"), 0.0),  # of its next pass, spent already
+    "slot_beside": (_I4, ("engines", "slots"), -1),  # next one that drafts on the same device
     "slot_hash": (np.uint64, ("engines", "slots"), 0),
     "slot_last_end_s": (_F8, ("engines", "slots"), 0.0),  # of its steps
     "slot_base": (_F8, ("engines", "slots", "shares"), 0.0),
@@ -259,6 +330,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "hash_blocks": (_I4, ("engines", "hash_slots"), 0),
     # -- accumulators
     "shares": (_F8, ("engines", "shares"), 0.0),
+    "unit_sums": (_F8, ("engines", "units"), 0.0),  # of the device groups of an engine that spans several
     "num_steps": (_I8, ("engines",), 0),
     "busy_s": (_F8, ("engines",), 0.0),
     "batch_integral_s": (_F8, ("engines",), 0.0),
@@ -278,8 +350,20 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "total_looked_up_blocks": (_I8, ("engines",), 0),
     "total_drafted": (_I8, ("engines",), 0),
     "total_accepted": (_I8, ("engines",), 0),
+    "total_rounds": (_I8, ("engines",), 0),
+    "total_sent_drafts": (_I8, ("engines",), 0),
+    "total_pre_drafts": (_I8, ("engines",), 0),  # rounds in which was drafted ahead
+    "total_pre_drafts_right": (_I8, ("engines",), 0),
+    "draft_busy_s": (_F8, ("engines",), 0.0),  # all devices added up
+    "draft_energy_j": (_F8, ("engines",), 0.0),
     "total_swapped_blocks": (_I8, ("engines",), 0),
     "total_copied_blocks": (_I8, ("engines",), 0),
+    "total_adapter_loads": (_I8, ("engines",), 0),
+    "total_adapter_hits": (_I8, ("engines",), 0),
+    "total_kept": (_I8, ("engines",), 0),
+    "total_dropped": (_I8, ("engines",), 0),
+    "total_offloaded": (_I8, ("engines",), 0),
+    "kept_block_s": (_F8, ("engines",), 0.0),
     "timeline": (_F8, ("engines", "timeline_points", "timeline_columns"), 0.0),
     "timeline_filled": (_I8, ("engines",), 0),
     "timeline_next_s": (_F8, ("engines",), 0.0),
@@ -295,19 +379,34 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_output": (_I4, ("rows",), 0),
     "row_text": (_I4, ("rows",), -1),
     "row_common": (_I4, ("rows",), 0),
+    "row_text_before": (_I4, ("rows",), -1),  # row whose text the first row_common tokens are of; -1: the request's
     "row_generated": (_I4, ("rows",), 0),
     "row_priority": (_I4, ("rows",), 0),
     "row_order": (_I8, ("rows",), 0),
     "row_key": (_F8, ("rows",), 0.0),
     "row_client": (_I4, ("rows",), 0),
+    "row_adapter": (_I4, ("rows",), 0),  # 1 + the number of its adapter; 0: none
     "row_swapped": (_I4, ("rows",), 0),  # tokens whose KV lies on the host
     "row_first_sample": (_I4, ("rows",), -1),
     "row_num_samples": (_I4, ("rows",), 1),
+    # sequences that join the line together, the others from row_first_sample on; 0: the visit's own alone
+    "row_num_branches": (_I4, ("rows",), 0),
     "row_parent": (_I4, ("rows",), -1),
     "row_open_samples": (_I4, ("rows",), 1),
     "row_units": (_F8, ("rows",), 0.0),
     "row_seconds": (_F8, ("rows",), 0.0),
+    "row_draft_wait_s": (_F8, ("draft_rows",), 0.0),
+    "row_rounds": (_I4, ("draft_rows",), 0),
+    "row_sent_drafts": (_I4, ("draft_rows",), 0),
     "row_continues_as": (_I4, ("rows",), -1),
+    # one entry only where all engines have while_waiting WAIT_LRU
+    "row_returns_as": (
+        _I4,
+        ("returning_rows",),
+        -1,
+    ),  # visit that begins with all that this has read and written, later
+    "row_came_from": (_I4, ("returning_rows",), -1),  # the same from its side
+    "row_wait_s": (_F8, ("returning_rows",), 0.0),  # expected in between
     "row_flags": (np.uint8, ("rows",), 0),
     "row_next": (_I4, ("rows",), -1),
     "row_engine": (_I4, ("rows",), -1),
@@ -341,6 +440,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "plan_num_candidates": (_I8, ("plans",), 0),
     "plan_candidates": (_I8, ("plans", "engines"), 0),
     "plan_options": (_F8, ("plans", "router_options"), 0.0),
+    "plan_queues": (_I8, ("plans", "engines"), 0),
+    "row_plan": (_I4, ("chain_rows",), 0),  # one only, where no stage begins after another's end
+    "row_draw": (_F8, ("chain_rows",), 0.0),
+    "num_hand_offs": (_I8, ("one",), 0),  # visits that have ended, and whose next stage has not begun
+    "hand_off_time_s": (_F8, ("hand_offs",), 0.0),
+    "hand_off_row": (_I4, ("hand_offs",), 0),
     # -- outward events and scratch space
     "outbox_count": (_I8, ("one",), 0),
     "outbox_time_s": (_F8, ("outbox",), 0.0),
@@ -350,6 +455,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "scratch_room": (_I8, ("slots",), 0),
     "scratch_seconds": (_F8, ("four",), 0.0),
     "scratch_batch": (_I8, ("batch",), 0),
+    "scratch_device": (_I4, ("draft_devices",), -1),
     "record_decisions": (_I8, ("one",), 0),
     "decision_count": (_I8, ("one",), 0),
     "decision_engine": (_I4, ("decisions",), 0),
@@ -369,15 +475,20 @@ ENDED = 8
 FORKED = 16
 """Row flag: a sample that shares the blocks of its prompt; the last one, if part full, is copied when it first runs."""
 LOADED = 32
-"""Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent."""
+"""Row flag beside HAS_KV: a prompt, the first tokens of which a KV store has sent, or the pass before it has left."""
+KEPT = 64
+"""Row flag: it has ended, and its KV waits in its slot for the visit that goes on from it."""
+LEAVING = 128
+"""Row flag: nobody wants its tokens any more; it leaves when the step in flight ends."""
 
 FIXED_SIZES = {
     "one": 1,
     "two": 2,
     "four": 4,
+    "units": NUM_UNIT_COLUMNS,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
-    "resources": NUM_RESOURCES,
+    "resources": DEVICE_COLUMNS,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,

@@ -208,6 +208,23 @@ def release(state: Any, e: int, slot: int) -> None:
 
 
 @compiled
+def forget_blocks(state: Any, e: int, slot: int) -> None:
+    """Nobody shall find what only this sequence holds, last block first; a leaf's parent is a leaf then."""
+    for index in range(state.slot_blocks[e, slot] - 1, state.slot_first[e, slot] - 1, -1):
+        block = np.int64(state.block_table[e, slot, index])
+        key = state.block_hash[e, block]
+        if state.block_owners[e, block] > 1 or key == np.uint64(0):
+            continue
+        if state.radix[e] != 0 and state.block_children[e, block] > 0:
+            continue
+        delete_hash(state.hash_keys[e], state.hash_blocks[e], key)
+        state.block_hash[e, block] = np.uint64(0)
+        if state.radix[e] != 0 and state.block_parent[e, block] >= 0:
+            state.block_children[e, state.block_parent[e, block]] -= 1
+            state.block_parent[e, block] = -1
+
+
+@compiled
 def first_late_block(state: Any, e: int, row: int) -> int:
     """Index from which on nobody can find a visit's blocks but itself after a preemption, which it has not had."""
     if state.seal_private_late[0] == 0 or state.radix[e] != 0 or state.full_layers[e] == 0:
@@ -234,6 +251,10 @@ def take_slot(state: Any, e: int, row: int) -> int:
     state.slot_first[e, slot] = 0
     state.slot_extras[e, slot] = 0
     state.slot_drafts[e, slot] = state.draft_tokens[e]
+    state.slot_ready_s[e, slot] = 0.0
+    state.slot_ready_drafts[e, slot] = 0
+    state.slot_round_s[e, slot] = 0.0
+    state.slot_pre_draft[e, slot] = 0
     state.slot_last_end_s[e, slot] = 0.0
     state.slot_hash[e, slot] = np.uint64(ROOT_HASH)
     state.slot_full[e, slot] = 0

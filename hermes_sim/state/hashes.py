@@ -34,11 +34,15 @@ def mix(first: Any, second: Any) -> Any:
 @compiled
 def block_content(state: Any, row: int, index: int, block_tokens: int) -> Any:
     """What block `index` of a visit's sequence holds: a trace's hash id, a shared prefix, its session's
-    history (which only ever grows), the request's own text, or a text that only this visit or sample has written."""
+    history (which only ever grows), the request's own text, or a text that a visit, a sample or a branch has written
+    behind one of those."""
     request = state.row_request[row]
     end = (index + 1) * block_tokens
-    if state.row_text[row] >= 0 and end > state.row_common[row]:
-        return mix(mix(np.uint64(5), np.uint64(state.row_text[row])), np.uint64(index))
+    reads = np.int64(row)
+    while reads >= 0 and state.row_text[reads] >= 0:
+        if end > state.row_common[reads]:
+            return mix(mix(np.uint64(5), np.uint64(state.row_text[reads])), np.uint64(index))
+        reads = np.int64(state.row_text_before[reads])
     first = state.hash_offsets[request]
     num_ids = state.hash_offsets[request + 1] - first
     if num_ids > 0:

@@ -187,6 +187,15 @@ def find_victim(chunks: Any) -> int:
 
 
 @compiled
+def forget_chunks(chunks: Any) -> None:
+    """All that is here is lost."""
+    entry = find_victim(chunks)
+    while entry >= 0:
+        give_up(chunks, entry)
+        entry = find_victim(chunks)
+
+
+@compiled
 def insert(chunks: Any, key: Any, kind: int, time_s: float) -> None:
     """A chunk that is not here comes in; there is room for it."""
     entry = np.int64(chunks.numbers[FIRST_FREE])

@@ -113,6 +113,27 @@ def pop(state: Any, queue: int) -> int:
 
 
 @compiled
+def take_out(state: Any, queue: int, row: int) -> bool:
+    """Take a row out of the line, wherever it stands; False: it is not there."""
+    before = -1
+    other = state.queue_head[queue]
+    while other >= 0 and other != row:
+        before = other
+        other = state.row_next[other]
+    if other < 0:
+        return False
+    if before < 0:
+        pop(state, queue)
+        return True
+    state.row_next[before] = state.row_next[row]
+    if state.row_next[before] < 0:
+        state.queue_tail[queue] = before
+    state.row_next[row] = -1
+    state.queue_length[queue] -= 1
+    return True
+
+
+@compiled
 def bring_forward(state: Any, queue: int, before: int) -> None:
     """The row after `before` becomes the head of the line."""
     row = state.row_next[before]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hermes_sim.core.rng import stream
+from hermes_sim.workload.adapters import with_adapters
 from hermes_sim.workload.arrivals import Arrivals
 from hermes_sim.workload.clients import with_clients
 from hermes_sim.workload.images import with_images
@@ -15,6 +16,7 @@ from hermes_sim.workload.lengths import Lengths
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import ClosedLoop, FloatArray, RequestTable, first_of_session, request_table
 from hermes_sim.workload.sessions import Sessions, pauses, turns_table
+from hermes_sim.workload.sound import with_sound
 from hermes_sim.workload.traffic import ClosedLoopUsers, SharedPrefix, Traffic
 
 
@@ -25,11 +27,15 @@ def generate_requests(traffic: Traffic, seed: int, *, resolve_path: ResolvePath 
     """
     table = _source(traffic, seed, resolve_path)
     if traffic.images is not None:
-        table = with_images(table, traffic.images, stream(seed, "images"))
+        table = with_images(table, traffic.images, stream(seed, "images"), stream(seed, "image sizes"))
+    if traffic.sound is not None:
+        table = with_sound(table, traffic.sound, stream(seed, "sound"))
     if traffic.prefix is not None:
         table = _with_prefix(table, traffic.prefix, stream(seed, "prefix"))
     if traffic.clients is not None:
         table = with_clients(table, traffic.clients, stream(seed, "clients"))
+    if traffic.adapters is not None:
+        table = with_adapters(table, traffic.adapters, stream(seed, "adapters"))
     return table
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.core.errors import TraceError
+from hermes_sim.workload.media import Pictures
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -68,8 +69,14 @@ class RequestTable:
     pipeline_names: tuple[str, ...] = ()
     client: IntArray | None = None
     """Who sent the request (a user, a tenant), -1 for unknown; None: all unknown."""
+    adapter: IntArray | None = None
+    """Number of the low-rank adapter that the request names, -1 for none; None: none names one."""
     num_image_tokens: IntArray | None = None
-    """Of the prompt tokens, those of pictures; None: none."""
+    """Of the prompt tokens, those of pictures and sound; None: none."""
+    pictures: Pictures | None = None
+    """For stages that encode them; None: none, or none whose size is known."""
+    sound_s: FloatArray | None = None
+    """[num_requests] seconds of sound; None: none."""
 
     def __post_init__(self) -> None:
         _check_columns(self)
@@ -101,6 +108,7 @@ def request_table(
     pipeline: npt.ArrayLike | None = None,
     pipeline_names: tuple[str, ...] = (),
     client: npt.ArrayLike | None = None,
+    adapter: npt.ArrayLike | None = None,
     num_image_tokens: npt.ArrayLike | None = None,
 ) -> RequestTable:
     """Table from the columns a source has; the others say "none". Rows must be in order of arrival.
@@ -133,6 +141,7 @@ def request_table(
         pipeline=None if pipeline is None else integers(pipeline, -1),
         pipeline_names=pipeline_names,
         client=None if client is None else integers(client, -1),
+        adapter=None if adapter is None else integers(adapter, -1),
         num_image_tokens=None if num_image_tokens is None else integers(num_image_tokens, 0),
     )
 
@@ -174,7 +183,10 @@ def select_requests(table: RequestTable, rows: IntArray, arrival_s: FloatArray |
         closed_loop=closed_loop,
         pipeline=None if table.pipeline is None else table.pipeline[rows],
         client=None if table.client is None else table.client[rows],
+        adapter=None if table.adapter is None else table.adapter[rows],
         num_image_tokens=None if table.num_image_tokens is None else table.num_image_tokens[rows],
+        pictures=None if table.pictures is None else table.pictures.of(rows),
+        sound_s=None if table.sound_s is None else table.sound_s[rows],
     )
 
 
@@ -189,6 +201,7 @@ def first_of_session(table: RequestTable) -> IntArray:
 
 _NON_NEGATIVE = (
     "arrival_s", "num_prompt_tokens", "num_output_tokens", "think_s", "prefix_tokens", "hash_ids", "num_image_tokens",
+    "sound_s",
 )  # fmt: skip
 _NOT_PER_REQUEST = ("hash_offsets", "hash_ids")
 

@@ -122,6 +122,7 @@ def _merge(tables: Sequence[RequestTable]) -> RequestTable:
         pipeline=None if tables[0].pipeline is None else joined("pipeline"),
         pipeline_names=tables[0].pipeline_names,
         client=None if tables[0].client is None else joined("client"),
+        adapter=None if tables[0].adapter is None else joined("adapter"),
         num_image_tokens=None if tables[0].num_image_tokens is None else joined("num_image_tokens"),
     )
     return replace(select_requests(unordered, order), arrival_s=joined("arrival_s")[order], previous=previous)

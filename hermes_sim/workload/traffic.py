@@ -15,6 +15,7 @@ from hermes_sim.core.schema import (
     Seconds,
     one_of,
 )
+from hermes_sim.workload.adapters import Adapters
 from hermes_sim.workload.arrivals import PROCESSES, Arrivals
 from hermes_sim.workload.clients import Clients
 from hermes_sim.workload.images import Images
@@ -22,6 +23,7 @@ from hermes_sim.workload.lengths import LENGTHS, Lengths
 from hermes_sim.workload.readers import TRACE_FORMATS, Trace
 from hermes_sim.workload.replay import Replay
 from hermes_sim.workload.sessions import Sessions
+from hermes_sim.workload.sound import Sound
 
 ARRIVALS: dict[str, type[Arrivals]] = {**PROCESSES, "replay": Replay}
 
@@ -63,8 +65,11 @@ class Traffic(Description):
     """Each arrival starts a session of several turns; num_requests counts turns."""
     prefix: SharedPrefix | None = None
     images: Images | None = None
+    sound: Sound | None = None
     clients: Clients | None = None
     """Who sends the requests, for queue_order: fair_share; takes the place of the clients that a trace names."""
+    adapters: Adapters | None = None
+    """Low-rank adapters that the requests name, for engines with `lora`; in place of those that a trace names."""
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -108,4 +113,4 @@ class Traffic(Description):
         return ", ".join(parts)
 
 
-_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix", "images")
+_DRAWN = ("arrivals", "closed_loop", "lengths", "num_requests", "duration_s", "sessions", "prefix", "images", "sound")

@@ -14,8 +14,8 @@ from benchmarks.twins import Twin, affine_cost, measure_twins, reference_steps, 
 from benchmarks.workloads import BENCHMARKS, FOLDER, REFERENCE_TIMEOUTS_PER_S, Benchmark, per_kilotick
 from hermes_sim.perf.step_cost import StepBatch
 
-W1, *_, W4, W5 = BENCHMARKS
-W3 = next(benchmark for benchmark in BENCHMARKS if benchmark.name == "W3")
+BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
+W1, W3, W4, W5 = (BY_NAME[name] for name in ("W1", "W3", "W4", "W5"))
 FIGURES = speed.Figures(
     name="W1", requests_per_s=50_000, loop_s=0.038, tables_s=0.002, lowering_s=0.01, num_requests=2_000,
     num_steps=21_067, num_prompt_tokens=2_000_000, num_output_tokens=500_000, busy_frac=1.0, us_per_step=1.9,
@@ -46,10 +46,10 @@ def test_calibration_cannot_move_the_load(benchmark: Benchmark) -> None:
         profiles += [link["profile"] for link in node.get("links", ())]
         profiles += [node["uplink"]] if "uplink" in node else []
         assert all((FOLDER / f"{profile}.yaml").is_file() for profile in profiles)
-    (engine,) = cluster["engines"]
-    assert engine["host"].keys() >= {"per_step", "per_sequence", "graph_capture", "max_captured_seqs"}
-    assert engine["kv_cache"].keys() >= {"block_tokens", "num_gpu_blocks", "prefix_caching"}
-    assert engine["batching"].keys() >= {"kind", "max_num_seqs", "max_num_batched_tokens"}
+    for engine in (one for one in cluster["engines"] if "model" in one):
+        assert engine["host"].keys() >= {"per_step", "per_sequence", "graph_capture", "max_captured_seqs"}
+        assert engine["kv_cache"].keys() >= {"block_tokens", "num_gpu_blocks", "prefix_caching"}
+        assert engine["batching"].keys() >= {"kind", "max_num_seqs", "max_num_batched_tokens"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,16 @@ def test_the_gate_is_on_requests_per_kilotick_with_slack() -> None:
     assert speed.misses(W1, FIGURES, 2_000_000) == []  # 25.0
     (missed,) = speed.misses(W1, FIGURES, 2_020_000)  # 24.75
     assert missed == "W1: 24.8 requests per kilotick, the bar is 34.7 / 1.4"
+
+
+def test_the_gate_compares_a_pipeline_with_its_model_alone() -> None:
+    rag = BY_NAME["W6 rag"]
+    alone, half, less = (replace(FIGURES, requests_per_s=rate) for rate in (40_000, 20_000, 19_000))
+    assert speed.behind(rag, {"W6 llm": alone, "W6 rag": half}) == []
+    (missed,) = speed.behind(rag, {"W6 llm": alone, "W6 rag": less})
+    assert missed == "W6 rag: 19,000 requests/s, less than 0.5 of 40,000 in W6 llm"
+    assert speed.behind(rag, {"W6 rag": less}) == []
+    assert speed.behind(W1, {"W1": less}) == []
 
 
 def test_the_gate_notices_another_load_and_too_much_memory() -> None:

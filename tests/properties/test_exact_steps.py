@@ -45,9 +45,32 @@ CASCADE = [
     {"name": "ask_large", "kind": "prefill", "model": "qwen-2-7b", "after": ["route"], "when": "route.large"},
     {"name": "large", "kind": "decode", "model": "qwen-2-7b", "after": ["ask_large"]},
 ]
+TOOL = {
+    "name": "tool", "kind": "timed", "after": ["decode"], "num_result_tokens": 50,
+    "service_time": {"kind": "exponential", "mean": "300 ms"},
+}  # fmt: skip
+AGENT = [
+    {"name": "turn", "kind": "repeat", "rounds": {"kind": "uniform", "low": 1, "high": 3},
+     "stages": [s.PREFILL, {**s.DECODE, "num_output_tokens": 30}, TOOL]},
+    {**s.PREFILL, "after": ["turn"]}, s.DECODE,
+]  # fmt: skip
+SEARCH = [
+    {"name": "search", "kind": "tree_search", "model": "llama_3_8b", "verifier": "qwen-2-7b", "num_beams": 2,
+     "width": 3, "rounds": {"kind": "uniform", "low": 1, "high": 3}, "num_lookahead_tokens": 10,
+     "num_output_tokens": {"kind": "lognormal", "mean": 30, "cv": 1}, "num_verdict_tokens": 2},
+    {**s.PREFILL, "model": "llama_3_8b", "after": ["search"]}, {**s.DECODE, "model": "llama_3_8b"},
+]  # fmt: skip
 SHARED = {"prefix": {"tokens": 256, "groups": 3, "share": 0.8}, "clients": {"count": 3, "skew": 1.0}}
 FIXED = {"kind": "fixed", "num_prompt_tokens": 300, "num_output_tokens": 40}
 DRAFTS = {"num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.7}, "draft": {"kind": "ngram"}}
+
+
+def from_elsewhere(count: int = 1, **draft: Any) -> s.Document:
+    """Drafts from GPUs of their own in the same node."""
+    model = {"kind": "model", "model": "vicuna_68m", "on": {"device": "gpu", "count": count}, **draft}
+    return {"num_draft_tokens": 4, "acceptance": {"kind": "constant", "rate": 0.8}, "draft": model}
+
+
 FRONT_END = {
     "tokenize": {"per_request": "1 ms", "per_token": "2 us", "num_workers": 2}, "detokenize": {"per_message": "20 us"},
     "stream_interval": 4,
@@ -60,6 +83,24 @@ STORES = [
      "eviction": "lfu", "kv_dtype": "fp8"},
 ]  # fmt: skip
 """Too small for what is written to them, and slow enough that transfers meet."""
+
+
+TWO_DEVICES = {"placement": {"gpu": 2}, "parallel": {"tp": 2}}
+
+
+def without_nvlink(*engines: s.Document, **keys: Any) -> s.Document:
+    """Collectives and transfers cross the same PCI Express links."""
+    found = s.cluster(*engines, **keys)
+    found["nodes"][0]["links"] = found["nodes"][0]["links"][1:]
+    return found
+
+
+def racks(*engines: s.Document) -> s.Document:
+    """Nodes of one GPU, two in a rack; behind an engine on one of them, pairs lie over two racks each."""
+    found = s.cluster(*engines, num_gpus=1, num_cpus=1)
+    levels = [{"name": "rack", "nodes": 2}, {"name": "spine", "switches": 2, "oversubscription": 4}]
+    found["nodes"][0] |= {"count": 6, "links": found["nodes"][0]["links"][1:2], "uplink": "ethernet_100g"}
+    return {**found, "fabric": {"levels": levels}}
 
 
 def with_stores(*engines: s.Document, **keys: Any) -> s.Document:
@@ -90,7 +131,35 @@ def moe(**keys: Any) -> s.Document:
     return s.llm(model="qwen3_30b_a3b", placement={"gpu": 4}, batching={"async_scheduling": False}, **keys)
 
 
+ADAPTERS = {"num_adapters": 6, "share": 0.9}
+
 CASES: dict[str, tuple[s.Document, s.Document]] = {
+    **{
+        f"agents whose KV is {way}": (
+            s.cluster(
+                with_cache(while_waiting=way),
+                s.workers(["timed"], num_workers=8, max_batch_size=1),
+            ),
+            s.workload(*AGENT, traffic=s.traffic(rate="10 /s", num_requests=40)),
+        )
+        for way in ("keep", "drop", "offload", "auto")
+    },
+    "sessions whose KV is kept": (
+        s.cluster(with_cache(while_waiting="keep")),
+        s.workload(traffic={**s.traffic(rate="10 /s"), "sessions": {"mean_num_turns": 3, "think_time": "1 s"}}),
+    ),
+    "searches": (
+        s.cluster(
+            s.llm(replicas=2, kv_cache=FEW_BLOCKS),
+            s.llm("verifier", model="qwen-2-7b"),
+            routing={"kind": "prefix_aware"},
+        ),
+        s.workload(*SEARCH, traffic=s.traffic(rate="10 /s", num_requests=40)),
+    ),
+    "a tree of steps": (
+        s.cluster(with_cache(prefix_cache="radix", insert_at="step_end"), s.llm("verifier", model="qwen-2-7b")),
+        s.workload({**SEARCH[0], "selection": "tree"}, *SEARCH[1:], traffic=s.traffic(rate="10 /s", num_requests=40)),
+    ),
     "one engine": (s.cluster(s.llm()), s.workload()),
     "two engines, least tokens": (
         s.cluster(s.llm(replicas=2), routing={"kind": "least_outstanding_tokens"}),
@@ -114,6 +183,32 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 500}),
         ),
         s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
+    ),
+    "disaggregated, layer by layer into a full decode side": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], replicas=2),
+            s.llm("decoder", serves=["decode"], kv_cache={"num_gpu_blocks": 500}),
+            kv_transfer={"mode": "layerwise", "reserve": "before_prefill", "first_token": "decode", "dtype": "fp8"},
+        ),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=150)),
+    ),
+    "disaggregated, transfers over the links of collectives": (
+        without_nvlink(
+            s.llm("prefiller", serves=["prefill"], replicas=2, **TWO_DEVICES),
+            s.llm("decoder", serves=["decode"], replicas=2, **TWO_DEVICES),
+        ),
+        s.workload(traffic=s.traffic(rate="20 /s", num_requests=120)),
+    ),
+    "disaggregated, DP ranks, transfers over the links of collectives": (
+        without_nvlink(
+            s.llm("prefiller", serves=["prefill"], **TWO_DEVICES),
+            s.llm("decoder", serves=["decode"], placement={"gpu": 4}, parallel={"tp": 2, "dp": 2}),
+        ),
+        s.workload(traffic=s.traffic(rate="20 /s", num_requests=80)),
+    ),
+    "two engines over the uplinks of one rack": (
+        racks(s.llm("small"), s.llm(name="wide", replicas=2, **{**TWO_DEVICES, "placement": {"gpu": 2}})),
+        s.workload(traffic=s.traffic(rate="30 /s", num_requests=120)),
     ),
     "prefill waits for blocks to be granted": (
         s.cluster(
@@ -210,6 +305,37 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
         ),
         s.workload(),
     ),
+    "drafts of another device": (s.cluster(s.llm(speculative=from_elsewhere())), BUSY),
+    "drafted ahead, stopped early, preempted": (
+        s.cluster({
+            **engine(),
+            "speculative": from_elsewhere(
+                count=3, pre_drafting={"kind": "all_accepted"}, early_stop={"wrong_caught": 0.6, "right_lost": 0.1}
+            ),
+        }),
+        BUSY,
+    ),
+    "drafted ahead behind an early exit, samples": (
+        s.cluster(s.llm(speculative=from_elsewhere(pre_drafting={"kind": "early_exit", "agreement": 0.7}))),
+        s.workload(s.PREFILL, TWO_SAMPLES),
+    ),
+    "drafts of another device, replicas that fail": (
+        s.cluster(
+            s.llm(replicas=2, speculative=from_elsewhere()),
+            availability={
+                "outages": [{"engine": "llm", "replica": 0, "at": "1 s", "lasts": "1 s"}], "detection": "50 ms",
+            },
+        ),
+        BUSY,
+    ),
+    "drafts of another device, decode apart, prompts first": (
+        s.cluster(
+            s.llm("prefill", serves=["prefill"]),
+            s.llm("decode", serves=["decode"], batching={"kind": "prefill_first"},
+                  speculative=from_elsewhere(pre_drafting={"kind": "all_accepted", "bonus": "skipped"})),
+        ),
+        BUSY,
+    ),
     "front end": (
         s.cluster(s.llm(host=FRONT_END, replicas=2), routing={"kind": "least_outstanding_tokens"}),
         s.workload(traffic=s.traffic(rate="40 /s", num_requests=100)),
@@ -297,6 +423,32 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             traffic=s.traffic(rate="10 /s"),
         ),
     ),
+    "pictures through an encoder": (
+        s.cluster(
+            {"name": "encoder", "serves": ["encode"], "replicas": 2, "placement": {"gpu": 1},
+             "batching": {"kind": "dynamic", "max_batch_size": 4, "max_wait": "10 ms"}},
+            s.llm(replicas=2, host=FRONT_END), routing={"kind": "least_outstanding_tokens"},
+        ),
+        s.workload(
+            {"name": "encode", "kind": "encode", "model": "qwen2_vl_vit", "cache": {"capacity": "100 MB"}},
+            {**s.PREFILL, "after": ["encode"]}, s.DECODE,
+            traffic={**s.traffic(rate="20 /s"), "images": {
+                "share": 0.8, "sizes": [{"width": 640, "height": 480}, {"width": 1600, "height": 1200}],
+                "popularity": {"num_distinct": 30},
+            }},
+        ),
+    ),
+    "adapters": (
+        s.cluster(s.llm(replicas=2, lora={"max_loras": 2, "rank": 32}, kv_cache=FEW_BLOCKS)),
+        s.workload(traffic={**s.traffic(rate="30 /s", num_requests=120), **SHARED, "adapters": ADAPTERS}),
+    ),
+    "adapters, disaggregated, samples": (
+        s.cluster(
+            s.llm("prefiller", serves=["prefill"], lora={"max_loras": 2}),
+            s.llm("decoder", serves=["decode"], replicas=2, lora={"max_loras": 3}),
+        ),
+        s.workload(s.PREFILL, TWO_SAMPLES, traffic={**s.traffic(rate="10 /s"), "adapters": ADAPTERS}),
+    ),
     "stages by chance": (
         s.cluster(s.llm(), s.workers(["embed", "retrieve"])),
         s.workload(
@@ -352,6 +504,8 @@ ABOUT: dict[str, Callable[[RunTables], Any]] = {
     "radix": lambda tables: tables.engines["num_hit_blocks"].sum(),
     "drafts": lambda tables: tables.engines["num_accepted_tokens"].sum(),
     "disaggregated": lambda tables: tables.links["num_transfers"].sum(),
+    "adapters": lambda tables: tables.engines["num_adapter_loads"].min(),
+    "pictures through an encoder": lambda tables: tables.requests["num_cached_images"].sum(),
     **{
         case: lambda tables: tables.requests["num_reloaded_tokens"].sum()
         for case in CASES

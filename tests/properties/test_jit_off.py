@@ -46,6 +46,25 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             traffic=s.traffic(rate="200 /s", num_requests=24, prompt=40, output=20),
         ),
     ),
+    "drafts of other devices, ahead, samples": (
+        s.cluster(
+            s.llm(
+                kv_cache={"num_gpu_blocks": 40, "block_tokens": 4},
+                batching={**SMALL, "full_sequence_gate": False},
+                speculative={
+                    "num_draft_tokens": 3, "acceptance": {"kind": "constant", "rate": 0.8}, "adaptive": True,
+                    "draft": {
+                        "kind": "model", "model": "vicuna_68m", "on": {"device": "gpu", "count": 2},
+                        "pre_drafting": {"kind": "all_accepted"}, "early_stop": {"wrong_caught": 0.5},
+                    },
+                },
+            ),
+        ),
+        s.workload(
+            s.PREFILL, {**s.DECODE, "num_samples": 2},
+            traffic=s.traffic(rate="200 /s", num_requests=16, prompt=40, output=16),
+        ),
+    ),
     "disaggregated, with a pipeline": (
         s.cluster(
             s.llm("prefiller", serves=["prefill"], parallel={"pp": 2}, placement={"gpu": 2}, batching=SMALL),
@@ -92,6 +111,19 @@ CASES: dict[str, tuple[s.Document, s.Document]] = {
             )
         ),
         s.workload(traffic=s.traffic(rate="200 /s", num_requests=12, prompt=40, output=20)),
+    ),
+    "a search, and tools while which KV goes where it wastes least": (
+        s.cluster(
+            s.llm(kv_cache={"num_gpu_blocks": 60, "block_tokens": 4, "while_waiting": "auto"}, batching=SMALL),
+            s.workers(["timed"]),
+        ),
+        s.workload(
+            {"name": "search", "kind": "tree_search", "num_beams": 2, "width": 2, "rounds": 2, "num_output_tokens": 6},
+            {**s.PREFILL, "after": ["search"]}, {**s.DECODE, "num_output_tokens": 5},
+            {"name": "tool", "kind": "timed", "after": ["decode"], "service_time": {"kind": "fixed", "time": "20 ms"}},
+            {**s.PREFILL, "name": "read", "after": ["tool"]}, {**s.DECODE, "name": "answer", "after": ["read"]},
+            traffic=s.traffic(rate="200 /s", num_requests=8, prompt=40, output=12),
+        ),
     ),
     "layered prefill": (
         s.cluster(s.llm(batching={**SMALL, "kind": "layered_prefill", "layer_group_tokens": 16})),

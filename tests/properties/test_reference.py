@@ -142,6 +142,9 @@ class Pair:
             arrays = self.compiled.arrays
             assert [int(each) for each in arrays.total_preemptions] == [rank.num_preemptions for rank in self.ranks]
             assert int(arrays.total_swapped_blocks.sum()) == self.num_swapped_blocks
+            slots = [rank.scheduler.adapters for rank in self.ranks]
+            assert [int(each) for each in arrays.total_adapter_loads] == [one.num_loads for one in slots]
+            assert [int(each) for each in arrays.total_adapter_hits] == [one.num_hits for one in slots]
 
     def _end(self, clock_s: float) -> None:
         assert self.compiled.next_end_s == pytest.approx(clock_s, rel=1e-12)
@@ -196,6 +199,7 @@ class Pair:
         for row, num_output in zip(rows, outputs, strict=True):
             arrays.row_prompt[row], arrays.row_output[row] = arrival.num_prompt, num_output
             arrays.row_priority[row], arrays.row_client[row] = arrival.priority, arrival.client
+            arrays.row_adapter[row] = arrival.adapter
             arrays.row_key[row] = order_key(self.options.queue_order, arrival)
         for row, _ in arrival.samples:
             arrays.row_parent[row] = arrival.row
@@ -230,6 +234,16 @@ def can_be_compiled(workload: Workload) -> bool:
 def test_decisions_agree(workload: Workload) -> None:
     assume(can_be_compiled(workload))
     Pair(workload).run()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@given(workloads(), st.integers(1, 3), st.lists(st.integers(0, 4), min_size=16, max_size=16))
+def test_decisions_agree_with_adapters(workload: Workload, max_adapters: int, adapters: list[int]) -> None:
+    """Slots for few of the adapters that the arrivals name."""
+    assume(can_be_compiled(workload))
+    options = replace(workload.options, max_adapters=max_adapters)
+    arrivals = [replace(one, adapter=adapters[place]) for place, one in enumerate(workload.arrivals)]
+    Pair(replace(workload, options=options, arrivals=tuple(arrivals))).run()
 
 
 SETUPS: dict[str, dict[str, Any]] = {

@@ -20,6 +20,14 @@ def always(*values: int, **options: object) -> CompiledEngine:
     return build(acceptance="trace", acceptance_values=values, **options)  # type: ignore[arg-type]
 
 
+def tree(nodes: tuple[int, ...], **options: object) -> CompiledEngine:
+    """All drafts are right; `nodes` of the tree down to each depth."""
+    engine = always(9, draft_tokens=len(nodes), **options)
+    engine.arrays.tree_width[0] = 0
+    engine.arrays.draft_nodes[0] = (0, *nodes)
+    return engine
+
+
 class TestTokens:
     def test_one_and_the_drafts_are_scheduled_what_is_accepted_counts(self) -> None:
         # 3 drafts, 2 accepted: 3 tokens a step. Prompt 1 token; 2 to 4; 5 to 7; 8 only: 8 outputs in 1 + 3 steps
@@ -52,6 +60,15 @@ class TestTokens:
         steps = run(engine)
         assert scheduled(steps) == [((0, 1),), ((0, 7),), ((0, 7),)]
         assert accepted(steps) == [(), ((0, 2),), ((0, 2),)]
+
+    def test_a_tree_by_depth_verifies_its_nodes(self) -> None:
+        # 2 + 2 x 3 = 8 nodes and the token: 9 a step, at most 2 accepted; 7 left of a budget: the first depth and more
+        for budget, tokens, right in ((16, 9, 2), (8, 8, 1)):
+            engine = tree((2, 8), max_num_batched_tokens=budget)
+            add(engine, (1, 2 + right))
+            steps = run(engine)
+            assert scheduled(steps) == [((0, 1),), ((0, tokens),)]
+            assert accepted(steps) == [(), ((0, right),)]
 
     def test_adaptive_length(self) -> None:
         # all accepted: + 2, at most 4; a rejection: - 1, at least 1
@@ -155,6 +172,21 @@ class TestTime:
             engine.arrays.draft_step_s[0] = 0.125
             add(engine, (5, 2))
             assert [step.seconds for step in run(engine)] == [(1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.375)]
+
+    def test_drafting_a_tree_runs_over_what_the_pass_before_has_added(self) -> None:
+        # steps take 1 s a token here: the step 1 + 8, its first pass over the same tokens, the second over 2 nodes
+        engine = tree((2, 8), step_s=0.0, token_s=1.0)
+        engine.arrays.draft_cost_kind[0] = 0
+        add(engine, (1, 3))
+        assert [step.seconds[0] for step in run(engine)] == [1.0, 9.0 + 9.0 + 2.0]
+
+    def test_heads_for_all_positions_take_one_pass(self) -> None:
+        engine = always(9, draft_tokens=4, step_s=1.0)
+        engine.arrays.draft_cost_kind[0] = 0
+        engine.arrays.draft_one_pass[0] = 1
+        engine.arrays.draft_step_s[0] = 0.125
+        add(engine, (1, 5))
+        assert run(engine)[1].seconds == (2.0, 0.0, 0.0, 0.125)
 
     @pytest.mark.parametrize(("num_accepted", "num_steps"), [(0, 9), (1, 5), (3, 3), (8, 1)])
     def test_speed_up(self, num_accepted: int, num_steps: int) -> None:

@@ -5,8 +5,9 @@ Bertsekas and Gallager, "Data Networks" (1992), section 6.5.2; on one link max-m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from hermes_sim.hardware.topology import PhysicalLink
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.flows import Flows
+from hermes_sim.sim.lanes import bound_by
+from hermes_sim.sim.pricing import COMPUTE, NETWORK, link_wait_s
 from hermes_sim.sim.ranks import ARRIVAL, FAILURE
-from hermes_sim.state.arrays import FIELDS, FIXED_SIZES, EngineArrays, allocate
+from hermes_sim.state.arrays import DEVICE_COLUMNS, FIELDS, FIXED_SIZES, EngineArrays, allocate
 from tests.unit.hardware.test_network import LINKS, gpu, node
 
 LATENCY_S = 0.125
@@ -147,7 +150,7 @@ def steps_in_flight(durations_s: Sequence[float], demands: Sequence[float]) -> E
     """One engine per step, all in one group that shares one resource; every step starts at 0 s."""
     number = len(durations_s)
     sizes = {dimension: 1 for _, dimensions, _ in FIELDS.values() for dimension in dimensions}
-    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number})
+    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number, "resources": DEVICE_COLUMNS})
     arrays.group_size[0] = number
     arrays.group_contended[0] = 1
     arrays.group_members[:] = np.arange(number)
@@ -191,3 +194,97 @@ def test_work_is_conserved() -> None:
     # All want the whole resource: whatever their durations, the last ends when the sum of the work is done.
     durations_s = [0.5, 1.0, 0.25, 2.0]
     assert max(ends_of_steps_s(steps_in_flight(durations_s, [1.0] * 4))) == pytest.approx(sum(durations_s))
+
+
+def test_steps_share_a_link_that_only_their_collectives_have_in_common() -> None:
+    # Two engines on devices of their own (columns 0-1 and 2-3), both full users of their memory, and of one link
+    # (column 4) for 60% and 80% of their time: together 1.4 of it, so both go at 1 / 1.4.
+    arrays = engines_in_a_group([1.0, 1.0], num_columns=5)
+    arrays.device_column[:] = [0, 2]
+    arrays.group_first_link[0] = 4
+    arrays.lane_demand[0, 0, [1, 4]] = [1.0, 0.6]
+    arrays.lane_demand[1, 0, [3, 4]] = [1.0, 0.8]
+    retime(arrays.handle, 0, 0.0)
+    assert arrays.lane_speed[:, 0] == pytest.approx([1 / 1.4] * 2)
+    assert [bound_by(arrays.handle, e, 0) for e in (0, 1)] == [NETWORK] * 2
+    assert ends_of_steps_s(arrays) == pytest.approx([1.4, 1.4])
+
+
+def test_steps_that_compute_on_one_device_share_its_compute() -> None:
+    # an encoder on 30% of the cores, compute-limited throughout, beside a prompt that would use all of them for half
+    # of its time: 0.3 + 0.5 fit; two such prompts do not
+    arrays = engines_in_a_group([1.0, 1.0], num_columns=2)
+    arrays.lane_demand[:, 0, 0] = [0.3, 0.5]
+    retime(arrays.handle, 0, 0.0)
+    assert ends_of_steps_s(arrays) == [1.0, 1.0]
+    arrays = engines_in_a_group([1.0, 1.0], num_columns=2)
+    arrays.lane_demand[:, 0, 0] = [0.8, 0.8]
+    retime(arrays.handle, 0, 0.0)
+    assert bound_by(arrays.handle, 0, 0) == COMPUTE
+    assert ends_of_steps_s(arrays) == pytest.approx([1.6, 1.6])
+
+
+def engines_in_a_group(durations_s: Sequence[float], num_columns: int) -> EngineArrays:
+    """One engine per step, one group; demands are for the test to set."""
+    number = len(durations_s)
+    sizes = {dimension: 1 for _, dimensions, _ in FIELDS.values() for dimension in dimensions}
+    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number, "resources": num_columns})
+    arrays.group_size[0] = number
+    arrays.group_contended[0] = 1
+    arrays.group_num_columns[0] = num_columns
+    arrays.group_members[:] = np.arange(number)
+    arrays.lane_end_s[:, 0] = durations_s
+    arrays.lane_remaining_s[:, 0] = durations_s
+    return arrays
+
+
+@pytest.mark.parametrize(("wanted", "left", "seconds"), [(0.4, 0.5, 1.0), (0.8, 0.5, 1.6), (1.0, 0.25, 4.0)])
+def test_a_step_takes_as_long_as_its_bytes_over_what_transfers_leave_of_the_link(
+    wanted: float, left: float, seconds: float
+) -> None:
+    arrays = engines_in_a_group([1.0], num_columns=3)
+    arrays.group_num_links[0] = 1
+    arrays.link_token_s[0, 2] = wanted / 100
+    arrays.link_share_frac[0, 2] = left
+    assert 1.0 + link_wait_s(arrays.handle, 0, 100, 1.0) == pytest.approx(seconds)
+
+
+class _Engines:
+    """Stands for sim/step_traffic.StepTraffic: engines that want a share of each link, and what they were left."""
+
+    def __init__(self, wanted: dict[int, list[float]]) -> None:
+        self.wanted = wanted
+        self.left: dict[int, list[float]] = {}
+
+    def uses(self, link_id: int) -> bool:
+        return link_id in self.wanted
+
+    def demands(self, link_ids: Iterable[int]) -> dict[int, list[float]]:
+        return {link_id: self.wanted[link_id] for link_id in link_ids if link_id in self.wanted}
+
+    def leave(self, link_id: int, share_frac: float) -> None:
+        self.left.setdefault(link_id, []).append(share_frac)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_flows", "rate", "left"),
+    [
+        ([0.3], 1, 70.0, 0.5),  # the engine has all it wants, the transfer the rest; a larger step may have half
+        ([0.9], 1, 50.0, 0.5),  # both want more than half: half each
+        ([0.9], 2, 100 / 3, 1 / 3),
+        ([0.2, 0.9], 1, 40.0, 0.6),  # 20 for the modest one, 40 each for the others
+        ([0.0], 1, 100.0, 0.5),  # an engine that is idle now gets its even share when it begins
+    ],
+)
+def test_a_transfer_and_the_steps_of_engines_on_one_link(
+    wanted: list[float], num_flows: int, rate: float, left: float
+) -> None:
+    engines, ends_s = _Engines({0: wanted}), list[float]()
+    clock = Clock()
+    flows = Flows(clock, [PhysicalLink(0, "link0", "wire", 100.0, 100.0, 0.0, 0.0, 0.0)], None, cast(Any, engines))
+    for _ in range(num_flows):
+        flows.start(Route((0,), (1.0,), 0.0, 100.0), 100.0, ends_s.append)
+    assert engines.left[0][-1] == pytest.approx(left)
+    clock.run()
+    assert ends_s[0] == pytest.approx(100.0 / rate)
+    assert engines.left[0][-1] == 1.0

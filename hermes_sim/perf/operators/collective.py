@@ -16,6 +16,17 @@ from hermes_sim.core.compiled import compiled
 
 FloatArray = npt.NDArray[np.float64]
 
+AUTO, RING, TREE, DIRECT, IN_SWITCH, HIERARCHICAL = 0, 1, 2, 3, 4, 5
+
+# What a tensor-parallel group is, where no fitted algorithm is used.
+GROUP_ALGORITHM = 0
+GROUP_NODES = 1  # 0 or 1: all inside one
+GROUP_INSIDE_BANDWIDTH = 2  # of one device's port inside its node
+GROUP_INSIDE_LATENCY_S = 3
+GROUP_ACROSS_BANDWIDTH = 4  # of all NICs that the group has in one node
+GROUP_ACROSS_LATENCY_S = 5
+NUM_GROUP_NUMBERS = 6
+
 BANDWIDTH = 0  # byte/s of one device's port, peak, per direction; 0: nothing is fitted
 SMALL_LATENCY_S = 1  # two devices, a few bytes
 SMALL_PEER_S = 2  # for each further device
@@ -46,6 +57,88 @@ def all_reduce_seconds(num_bytes: float, num_devices: int, bandwidth_bytes_per_s
     one_shot_s = latency_s + others * num_bytes / bandwidth_bytes_per_s
     two_shot_s = 2.0 * latency_s + 2.0 * others / num_devices * num_bytes / bandwidth_bytes_per_s
     return min(one_shot_s, two_shot_s)
+
+
+@compiled
+def ring_all_reduce_seconds(
+    num_bytes: float, num_devices: int, bandwidth_bytes_per_s: float, latency_s: float
+) -> float:
+    """2 (p - 1) messages of b / p each around a ring (Patarasuk and Yuan 2009); latency_s: of one of them."""
+    if num_devices < 2:
+        return 0.0
+    messages = 2.0 * (num_devices - 1.0)
+    return messages * (latency_s + num_bytes / num_devices / bandwidth_bytes_per_s)
+
+
+@compiled
+def tree_all_reduce_seconds(
+    num_bytes: float, num_devices: int, bandwidth_bytes_per_s: float, latency_s: float
+) -> float:
+    """Double binary tree, pipelined: 2 ceil(log2 p) messages of latency up and down; every port carries 2 b each way.
+
+    Who is inside one tree is a leaf of the other, each of which has half of b (Sanders, Speck, Traeff 2009).
+    """
+    if num_devices < 2:
+        return 0.0
+    return 2.0 * math.ceil(math.log2(num_devices)) * latency_s + 2.0 * num_bytes / bandwidth_bytes_per_s
+
+
+@compiled
+def in_switch_all_reduce_seconds(
+    num_bytes: float, num_devices: int, bandwidth_bytes_per_s: float, latency_s: float
+) -> float:
+    """The switch adds up (SHARP; Klenk et al., ISCA 2020): latency + (1 + 1 / p) b / bandwidth."""
+    if num_devices < 2:
+        return 0.0
+    return latency_s + (1.0 + 1.0 / num_devices) * num_bytes / bandwidth_bytes_per_s
+
+
+@compiled
+def group_all_reduce_seconds(num_bytes: float, num_devices: int, group: FloatArray) -> float:
+    """By the algorithm that the group asks for, or the quickest that fits (NCCL's choice, without its tuning tables).
+
+    Of p devices in n nodes of m each. Ring: 2 (n - 1) of its messages cross nodes; one ring for each NIC. Tree: chains
+    inside the nodes, a double binary tree across. Hierarchical: reduce-scatter inside, all-reduce of b / m from each
+    device to its like across, all-gather inside. auto: inside a node direct; across nodes the quickest of these three.
+    """
+    algorithm, num_nodes = int(group[GROUP_ALGORITHM]), max(group[GROUP_NODES], 1.0)
+    inside, inside_s = group[GROUP_INSIDE_BANDWIDTH], group[GROUP_INSIDE_LATENCY_S]
+    if num_devices < 2:
+        return 0.0
+    if num_nodes == 1.0:
+        if algorithm == RING:
+            return float(ring_all_reduce_seconds(num_bytes, num_devices, inside, inside_s))
+        if algorithm == TREE:
+            return float(tree_all_reduce_seconds(num_bytes, num_devices, inside, inside_s))
+        if algorithm == IN_SWITCH:
+            return float(in_switch_all_reduce_seconds(num_bytes, num_devices, inside, inside_s))
+        return all_reduce_seconds(num_bytes, num_devices, inside, inside_s)
+    across, across_s = group[GROUP_ACROSS_BANDWIDTH], group[GROUP_ACROSS_LATENCY_S]
+    slowest = min(inside, across)
+    if algorithm == DIRECT:
+        return all_reduce_seconds(num_bytes, num_devices, slowest, across_s)
+    if algorithm == IN_SWITCH:
+        return in_switch_all_reduce_seconds(num_bytes, num_devices, slowest, across_s)
+    per_node = num_devices / num_nodes
+    crossing = 2.0 * (num_nodes - 1.0)
+    ring_s = crossing * across_s + (2.0 * (num_devices - 1.0) - crossing) * inside_s
+    ring_s += 2.0 * (num_devices - 1.0) / num_devices * num_bytes / slowest
+    tree_s = 2.0 * (math.ceil(math.log2(num_nodes)) * across_s + (per_node - 1.0) * inside_s)
+    tree_s += 2.0 * num_bytes / slowest
+    node_count = int(num_nodes)
+    both_s = min(
+        ring_all_reduce_seconds(num_bytes, node_count, across, across_s),
+        tree_all_reduce_seconds(num_bytes, node_count, across, across_s),
+    )
+    if per_node > 1.0:
+        both_s += 2.0 * (inside_s + (per_node - 1.0) / per_node * num_bytes / inside)
+    if algorithm == RING:
+        return float(ring_s)
+    if algorithm == TREE:
+        return float(tree_s)
+    if algorithm == HIERARCHICAL:
+        return float(both_s)
+    return float(min(ring_s, tree_s, both_s))
 
 
 @compiled

@@ -107,7 +107,7 @@ def gemm_seconds(
     """
     if coefficients[SYSTOLIC + SYSTOLIC_ROWS] > 0.0:
         array_s, array_is_compute = systolic_gemm_seconds(
-            m, n, k, num_products, weight_bytes, activation_bytes, coefficients[PEAK],
+            m, n, k, num_products, weight_bytes, activation_bytes, coefficients[PEAK] * coefficients[COMPUTE_FRAC],
             coefficients[BANDWIDTH] * coefficients[MEMORY_FRAC], coefficients[SYSTOLIC:],
         )  # fmt: skip
         return coefficients[LAUNCH_S] + array_s, array_is_compute

@@ -84,7 +84,7 @@ def systolic_gemm_seconds(
 ) -> tuple[float, bool]:
     """Seconds of the products without their launch, and whether the arrays limit them.
 
-    One cycle is what the peak says: two FLOPs in each cell of each array.
+    One cycle is what the peak says, stalls included: two FLOPs in each cell of each array.
     """
     cells = arrays[SYSTOLIC_ROWS] * arrays[SYSTOLIC_COLUMNS] * arrays[NUM_ARRAYS]
     compute_s = systolic_cycles(m, n, k, num_products, arrays) * 2.0 * cells / peak_flops_per_s

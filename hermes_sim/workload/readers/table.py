@@ -15,14 +15,15 @@ from hermes_sim.workload.readers.trace import Trace
 from hermes_sim.workload.requests import RequestTable
 
 _NEEDED: Final = ("arrival_s", "num_prompt_tokens", "num_output_tokens")
-_OPTIONAL: Final = ("session", "prefix", "prefix_tokens", "priority", "pipeline", "client")
+_OPTIONAL: Final = ("session", "prefix", "prefix_tokens", "priority", "pipeline", "client", "adapter")
 _COLUMNS: Final = _NEEDED + _OPTIONAL
 
 Row = tuple[int, list[object]]
 
 
 class Table(Trace):
-    """One request per row. Optional columns: session, prefix, client (all any text), prefix_tokens, priority, pipeline.
+    """One request per row. Optional columns: session, prefix, client, adapter (all any text), prefix_tokens, priority,
+    pipeline.
 
     arrival_s counts from the start of the run. Turns of a session arrive at their recorded times. Requests with the
     same prefix share their first prefix_tokens prompt tokens (all of the prompt if the column is missing).
@@ -47,11 +48,11 @@ class Table(Trace):
         rows = _parquet_rows(path, names) if _is_parquet(path) else _csv_rows(path, names)
         numbers: list[tuple[float, int, int, int, int]] = []
         labels: list[list[int]] = []
-        known: list[dict[object, int]] = [{}, {}, {}, {}]
+        known: list[dict[object, int]] = [{}, {}, {}, {}, {}]
         for line, cells in rows:
             if len(numbers) == num_rows:
                 break
-            arrival, prompt, output, session, prefix, prefix_tokens, priority, pipeline, client = cells
+            arrival, prompt, output, session, prefix, prefix_tokens, priority, pipeline, client, adapter = cells
             try:
                 num_prompt_tokens = tokens(prompt, names[1])
                 shared = _shared_tokens(prefix, prefix_tokens, num_prompt_tokens)
@@ -61,16 +62,16 @@ class Table(Trace):
                 bad_rows.report(line, str(error))
                 continue
             numbers.append(row)
-            named = (session, prefix, pipeline, client)
+            named = (session, prefix, pipeline, client, adapter)
             labels.append([_label(cell, ids) for cell, ids in zip(named, known, strict=True)])
         arrivals, prompts, outputs, shares, priorities = zip(*numbers, strict=True) if numbers else ((),) * 5
-        sessions, prefixes, pipelines, clients = zip(*labels, strict=True) if labels else ((),) * 4
+        sessions, prefixes, pipelines, clients, adapters = zip(*labels, strict=True) if labels else ((),) * 5
         pipeline_names = tuple(str(name) for name in known[2])
         return recorded(
             arrivals, cast("tuple[int, ...]", prompts), cast("tuple[int, ...]", outputs), bad_rows,
             session=sessions, prefix_group=prefixes, prefix_tokens=shares, priority=priorities,
             pipeline=pipelines if pipeline_names else None, pipeline_names=pipeline_names,
-            client=clients if known[3] else None,
+            client=clients if known[3] else None, adapter=adapters if known[4] else None,
         )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def test_energy_carbon_and_cost(frames: Frames) -> None:
     assert energy_j == pytest.approx(10_800)
     assert metrics.energy_per_output_token_j(requests, energy_j) == pytest.approx(1200)
     # 10.8 kJ are 3 Wh; at 400 g/kWh 1.2 g, over four finished requests.
-    assert metrics.carbon_per_request_g(requests, energy_j, 400.0) == pytest.approx(0.3)
+    assert metrics.carbon_per_request_g(requests, 1.2) == pytest.approx(0.3)
     assert metrics.cost_per_million_output_tokens_usd(requests, engines) == pytest.approx(3000)
     assert metrics.cost_per_request_usd(requests, engines) == pytest.approx(0.00675)
 

@@ -29,7 +29,7 @@ def unloaded() -> pd.DataFrame:
 
 
 def met(frames: Frames, objectives: Slo, unloaded: pd.DataFrame | None = None) -> list[bool]:
-    return list(meets_every_objective(frames["requests"], objectives_of(objectives), unloaded))
+    return list(meets_every_objective(frames["requests"], objectives_of([(None, objectives)]), unloaded))
 
 
 def test_a_request_meets_the_slo_by_every_latency_it_has(frames: Frames) -> None:
@@ -47,17 +47,17 @@ def test_of_several_percentiles_a_request_keeps_the_loosest(frames: Frames) -> N
 def test_multiples_of_the_unloaded_request(frames: Frames, unloaded: pd.DataFrame) -> None:
     # Unloaded TTFT 0.5, 1, -, -, 0.5 (request 4 is nearest to the first lone one): ratios 2, 2, -, -, 8.
     objectives = slo(ttft={"p99": "2 x"})
-    assert needs_unloaded(objectives_of(objectives))
+    assert needs_unloaded(objectives_of([(None, objectives)]))
     assert met(frames, objectives, unloaded) == [True, True, True, False, False]
     finished = frames["requests"].iloc[[0, 1, 2, 4]]
-    verdict = judge(objectives_of(slo(ttft={"p50": "6 x"}))[0], finished, frames["itl"], unloaded)
+    verdict = judge(objectives_of([(None, slo(ttft={"p50": "6 x"}))])[0], finished, frames["itl"], unloaded)
     assert verdict.observed == 2.0
     assert verdict.met
     assert verdict.attained_frac == pytest.approx(2 / 3)
 
 
 def test_a_failed_request_is_infinitely_late(frames: Frames) -> None:
-    objectives = objectives_of(slo(ttft={"p50": "3 s", "p99": "100 s"}))
+    objectives = objectives_of([(None, slo(ttft={"p50": "3 s", "p99": "100 s"}))])
     at_p50, at_p99 = (judge(one, frames["requests"], frames["itl"], None) for one in objectives)
     assert (at_p50.observed, at_p50.met) == (3.0, True)  # of 1, 2, 4, inf
     assert (at_p99.observed, at_p99.met) == (math.inf, False)
@@ -65,14 +65,14 @@ def test_a_failed_request_is_infinitely_late(frames: Frames) -> None:
 
 
 def test_excess_is_relative_to_the_bound(frames: Frames) -> None:
-    (objective,) = objectives_of(slo(e2e={"p50": "2 s"}))
+    (objective,) = objectives_of([(None, slo(e2e={"p50": "2 s"}))])
     verdict = judge(objective, frames["requests"].iloc[[0, 1, 2, 4]], frames["itl"], None)
     assert verdict.observed == 2.5
     assert verdict.excess_frac == pytest.approx(0.25)
 
 
 def test_itl_is_judged_over_gaps(frames: Frames, unloaded: pd.DataFrame) -> None:
-    p50, mean, multiple = objectives_of(slo(itl={"p50": "0.6 s", "mean": "0.7 s", "p90": "4 x"}))
+    p50, mean, multiple = objectives_of([(None, slo(itl={"p50": "0.6 s", "mean": "0.7 s", "p90": "4 x"}))])
     requests, itl = frames["requests"], frames["itl"]
     assert judge(p50, requests, itl, None).observed == 0.625
     assert judge(p50, requests, itl, None).attained_frac == pytest.approx(4 * 0.7 / 6)
@@ -82,7 +82,7 @@ def test_itl_is_judged_over_gaps(frames: Frames, unloaded: pd.DataFrame) -> None
 
 
 def test_a_latency_that_nobody_has_is_neither_met_nor_missed(frames: Frames) -> None:
-    (objective,) = objectives_of(slo(tpot={"p99": "1 s"}))
+    (objective,) = objectives_of([(None, slo(tpot={"p99": "1 s"}))])
     assert judge(objective, frames["requests"].iloc[[1, 2]], frames["itl"], None).met is None
 
 

@@ -16,6 +16,7 @@ def timeline(num: int, engines: tuple[str, ...] = ("llm[0]",), length_s: float =
         {
             "engine": name, "start_s": length_s * i, "end_s": length_s * (i + 1), "busy_s": length_s * (e + 1) / 10,
             "mean_batch": float(i), "mean_kv_used_frac": i / num, "num_waiting": float(i),
+            "up_frac": 1.0 if i < 4 else 0.5,
         }
         for e, name in enumerate(engines)
         for i in range(num)
@@ -42,6 +43,7 @@ def test_replicas_of_the_busiest_engine_are_taken_together() -> None:
     assert found["engine"] == "llm"
     assert found["num_waiting"][3] == 6.0  # of both
     assert found["mean_batch"][3] == 3.0
+    assert found["num_up"][3:5] == [2.0, 1.0]
 
 
 def test_an_idle_slice_has_no_batch() -> None:

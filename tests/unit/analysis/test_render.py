@@ -107,7 +107,8 @@ def test_every_kind_of_bottleneck_has_words(results: Results, part: str, words: 
 
 def test_multiples_show_what_was_observed(results: Results) -> None:
     objective = {
-        "latency": "ttft", "statistic": "p99", "limit_s": None, "limit_multiple": 6.0, "observed_s": None,
+        "latency": "ttft", "service_class": None, "statistic": "p99", "limit_s": None, "limit_multiple": 6.0,
+        "observed_s": None,
         "observed_multiple": 2.4142, "met": True, "excess_frac": -0.6, "attained_frac": 1.0,
     }  # fmt: skip
     text = render({**results.summary, "slo": {**results.summary["slo"], "objectives": [objective]}})

@@ -15,6 +15,7 @@ from hermes_sim.scenario.cluster import ClusterFile, Engine
 from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.library import find
 from hermes_sim.scenario.served_model import served_model
+from hermes_sim.scenario.unit_placement import unit_placement
 from hermes_sim.scenario.yaml_reader import read_yaml
 from tests.unit.hardware.shipped import devices, files, links
 
@@ -43,7 +44,10 @@ def plan(cluster: ClusterFile, engine: Engine) -> MemoryPlan:
     checkpoint = ModelArchitecture.model_validate(read_yaml(find("model", engine.model)).data)
     model = served_model(engine, {engine.model: checkpoint})
     assert model is not None
-    return plan_memory(engine, model, None, devices()[node.devices[endpoint.device_group].profile])
+    own = {group: devices()[node.devices[group].profile] for group in engine.placement}
+    placement = unit_placement(engine, own)
+    device = own[endpoint.device_group] if placement is None else placement.of("attention").device
+    return plan_memory(engine, model, None, device, placement=placement)
 
 
 def test_the_library_holds_the_clusters_it_promises() -> None:

@@ -24,7 +24,9 @@ def test_the_library_holds_the_links_it_promises() -> None:
         "ethernet_100g", "ethernet_200g", "ethernet_400g", "ddr4_3200_8ch", "ddr5_4800_8ch", "cxl2_x16",
         "nvme_gen4", "nvme_gen5", "nvlink2", "nvlink3_bridge", "nvlink5_nvl72", "ici_v4", "ici_v5e", "ici_v5p",
         "neuronlink3", "gaudi2_roce", "gaudi3_roce", "infinity_fabric_mi250x", "infinity_fabric_mi355x", "xe_link",
-        "xgmi3_epyc", "upi_icx", "ib_xdr", "nvlink3_bridge_hbm",
+        "xgmi3_epyc", "upi_icx", "ib_xdr", "nvlink3_bridge_hbm", "ethernet_25g", "ethernet_40g", "ethernet_50g",
+        "ethernet_800g", "ualink_200g", "cxl3_x8", "cxl3_x16", "lpddr5_6400_128b", "lpddr5x_8533_128b", "nvme_gen3",
+        "object_store",
     }  # fmt: skip
     assert set(LINKS) >= generations | others
 
@@ -33,7 +35,11 @@ def test_the_library_holds_the_links_it_promises() -> None:
 def test_every_number_has_a_source(link: Link) -> None:
     assert missing_sources(link) == []
     stated = {"bandwidth", "latency", "efficiency_frac"}
-    optional = {"collective_latency": link.collective_latency_s is not None, "collectives": bool(link.collectives)}
+    optional = {
+        "collective_latency": link.collective_latency_s is not None,
+        "collectives": bool(link.collectives),
+        "energy_per_bit": link.energy_per_bit_j is not None,
+    }
     assert set(link.sources) == stated | {key for key, is_given in optional.items() if is_given}
 
 
@@ -46,10 +52,14 @@ def test_names_and_aliases_are_unique_whatever_their_case() -> None:
 
 @each_link
 def test_magnitudes_are_those_of_the_kind(link: Link) -> None:
-    low, high = {"memory": (50e-9, 200e-9), "cxl": (100e-9, 1e-6), "nvme": (50e-6, 200e-6)}.get(link.kind, (5e-7, 5e-5))
+    low, high = {
+        "memory": (50e-9, 200e-9), "cxl": (100e-9, 1e-6), "nvme": (50e-6, 200e-6), "wireless": (1e-3, 5e-2),
+        "object_store": (2e-2, 2e-1),
+    }.get(link.kind, (5e-7, 5e-5))  # fmt: skip
     assert low <= link.latency_s <= high
     assert link.collective_latency_s is None or link.collective_latency_s <= link.latency_s
-    assert 5e9 <= link.bandwidth_bytes_per_s <= 1e12
+    low, high = (1e6, 1e9) if link.kind == "wireless" else (3e9, 1e12)
+    assert low <= link.bandwidth_bytes_per_s <= high
     assert 0.5 <= link.efficiency_frac < 1.0
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hermes_sim import simulate
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.models.forward import token_operators
 from hermes_sim.models.parameters import (
     bytes_per_weight,
     compute_dtype,
     kv_bytes_per_token,
+    num_parameters,
     part_quantization,
     weight_bytes,
 )
@@ -164,3 +166,10 @@ def test_dump_reads_back() -> None:
     part = part_quantization(served(quantization.model_dump()), "attention")
     assert part is not None
     assert part.sparsity == quantization.sparsity
+
+
+def test_results_say_how_a_model_is_served() -> None:
+    results = simulate("a100x4_w4a16", "chat", overrides=["workload.traffic.num_requests=5"])
+    assert any("llama_3_70b is served in w4a16kv8, 39.5 GB of weights" in note for note in results.scenario.notes)
+    bits = 8.0 * weight_bytes(served("w4a16", models()["llama_3_70b"])) / num_parameters(models()["llama_3_70b"])
+    assert 4.125 < bits < 4.6  # embedding and logits stay wide

@@ -102,3 +102,20 @@ def test_every_device_takes_every_scheme(scheme: str) -> None:
         if "bf16" in on.peak_flops_per_s:
             coefficients = gemm_coefficients(on, quantization.compute_dtype, None, stored)
             assert 0.0 <= coefficients[gemm.WIDEN_S] < 1e-8
+
+
+def test_borrowed_products_scale_their_activations_in_a_kernel_before() -> None:
+    narrow = device(peak={"bf16": "100 TFLOP/s", "fp32": "10 TFLOP/s", "int8": "200 TOP/s"})
+    coefficients = gemm_coefficients(narrow, "int8")
+    # 2 bytes read and 1 written of each activation at 0.5 TB/s, one more launch of 1 us
+    assert coefficients[gemm.QUANTIZE_ELEMENT_S] == pytest.approx(3.0 / 0.5e12)
+    assert coefficients[gemm.LAUNCH_S] == pytest.approx(2e-6)
+    assert gemm_coefficients(narrow, "bf16")[gemm.LAUNCH_S] == pytest.approx(1e-6)
+    own = device(
+        peak={"bf16": "100 TFLOP/s", "fp32": "10 TFLOP/s", "int8": "200 TOP/s"},
+        cost_model={
+            **plain_device().cost_model.model_dump(by_alias=True, mode="json"),
+            "gemm": {"int8": {"compute_frac": 0.5, "memory_frac": 0.5, "launch": "1 us"}},
+        },
+    )
+    assert gemm_coefficients(own, "int8")[gemm.QUANTIZE_ELEMENT_S] == 0.0

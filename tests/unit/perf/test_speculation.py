@@ -156,6 +156,21 @@ def test_heads_cost_their_share_of_the_layers_and_whole_logits() -> None:
     assert mine[HOST] == 0.0
 
 
+def test_medusa_heads_are_logits_each_and_their_blocks() -> None:
+    """Three heads in one pass: three times the logits, and hidden x hidden beside vocabulary x hidden weights."""
+    model = models()["llama_3_8b"]
+    target = engine(model, devices()["h100_sxm"])
+    cost = drafts(target, kind="medusa", num_heads=3).cost
+    assert cost is not None
+    found, logits = cost.seconds(StepBatch(40, 8, 8, 16_000, 2000)), target.sampled[8]
+    expected = 3 * logits[[COMPUTE, MEMORY, NETWORK]] * (1 + model.hidden_size / model.vocab_size)
+    assert found[[COMPUTE, MEMORY, NETWORK]] == pytest.approx(expected, rel=1e-12)
+    assert found[HOST] == 0.0
+    memory = draft_memory(model, "medusa", num_heads=3, tp=2)
+    assert memory.weights_bytes == 3 * 2 * (model.vocab_size + model.hidden_size) * model.hidden_size / 2
+    assert memory.kv_bytes_per_token == 0.0
+
+
 def test_ngram_drafts_take_the_host_alone() -> None:
     target = engine(models()["llama_3_8b"], devices()["h100_sxm"])
     found = drafts(target, kind="ngram", host_per_draft_s=1e-6)

@@ -10,6 +10,7 @@ from hermes_sim.core.schema import Source
 from hermes_sim.hardware.link import Link
 from hermes_sim.scenario.check import check_file, evidence_of, weakest_source
 from hermes_sim.scenario.dump import dump_scenario
+from hermes_sim.scenario.files import SCHEMAS
 from hermes_sim.scenario.sources import evidence, missing_sources, source_of, weakest_kind
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
 
@@ -86,8 +87,7 @@ def test_names_of_the_library_and_files_that_are_none(folder: Folder) -> None:
         "nowhere.yaml: there is no such file, here or in the library"
     ]
     assert found(folder, "strange.yaml", "name: x\n") == [
-        "strange.yaml: is no device, link, cluster, model, workload, pipeline, class, residuals file: "
-        "no key tells which kind it is"
+        f"strange.yaml: is no {', '.join(SCHEMAS)} file: no key tells which kind it is"
     ]
     assert found(folder, "broken.yaml", "name: [x\n") == [
         "broken.yaml:2: is not YAML: did not find expected ',' or ']'"

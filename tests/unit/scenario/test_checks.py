@@ -9,6 +9,7 @@ from hermes_sim.scenario.checks import placed_engines
 from hermes_sim.scenario.engine_memory import plan_memory
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.scenario.names import Hardware
+from hermes_sim.stages import STAGES
 from tests import scenarios
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
 
@@ -72,8 +73,9 @@ SMALL = ("model: llama_3_70b", "model: llama_3_8b")
         (
             [("[prefill, decode]", "[prefill, decod]")],
             (
-                "cluster.yaml:11 engines[0].serves[1]: 'decod' is not a stage kind (decode, embed, prefill, "
-                "rerank, retrieve, timed). Did you mean 'decode'?"
+                "cluster.yaml:11 engines[0].serves[1]: 'decod' is not a stage kind "
+                f"({', '.join(kind for kind, stage in STAGES.items() if stage.runs_on != 'nowhere')}). "
+                "Did you mean 'decode'?"
             ),
         ),
         (

@@ -15,6 +15,7 @@ from hermes_sim.scenario.files import SCHEMAS, read_description
 from hermes_sim.scenario.library import find
 from hermes_sim.scenario.reference import reference_markdown
 from hermes_sim.scenario.yaml_reader import parse_document
+from hermes_sim.stages import STAGES
 from tests.conftest import REPOSITORY
 from tests.unit.scenario.files import Folder
 
@@ -89,14 +90,14 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
         (
             "stages",
             "retreive",
-            "'retreive' is not a stage kind (decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, "
-            "route, timed). Did you mean 'retrieve'?",
+            f"'retreive' is not a stage kind ({', '.join(sorted(STAGES))}). Did you mean 'retrieve'?",
         ),
         (
             "device_files",
             "x",
-            "'device_files' is not one of: devices, links, clusters, models, workloads, pipelines, classes, "
-            "residuals, policies, stages, presets. Did you mean 'devices'?",
+            "'device_files' is not one of: devices, links, clusters, models, encoders, diffusion_models, "
+            "workloads, pipelines, classes, "
+            "residuals, studies, policies, stages, presets. Did you mean 'devices'?",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_as_they_should_be() -> None:
     [
         ({"attached_to": "cpus"}, r"attached_to: node 'node' has no 'cpus' \(gpu, cpu\). Did you mean 'cpu'\?"),
         ({"attached_to": None}, "engines share it over links: give `attached_to`"),
-        ({"shared_by": "rack"}, "nodes_per_rack goes with shared_by: rack"),
+        ({"shared_by": "rack"}, "goes with shared_by: rack"),
         ({"shared_by": "cluster"}, "what a cluster shares stands somewhere: give `node` and `attached_to`"),
         ({"shared_by": "cluster", "node": "nod"}, r"node: there is no node 'nod' \(node\). Did you mean 'node'\?"),
         ({"node": "node"}, "stands in its own node: leave `node` out"),
@@ -99,14 +99,3 @@ def test_a_prefill_stands_directly_behind() -> None:
 def test_a_cluster_without_stores_says_so() -> None:
     with pytest.raises(ConfigError, match="the cluster has no KV store 'host': it has no `kv_stores`"):
         load()
-
-
-def test_engines_that_get_kv_from_stores_do_not_fail() -> None:
-    outage = {"engine": "llm", "replica": 0, "kind": "failure", "at": "1 s", "lasts": "1 s"}
-    cluster = s.cluster(s.llm(replicas=2), kv_stores=[HOST], availability={"outages": [outage]})
-    words = "engine 'llm' gets KV from stores: failures while KV is on its way are not modelled"
-    with pytest.raises(ConfigError, match=words):
-        load_scenario(cluster, s.workload(RECALL, BEHIND, s.DECODE))
-    load_scenario(cluster, s.workload())
-    cluster["availability"]["outages"][0]["kind"] = "maintenance"
-    load_scenario(cluster, s.workload(RECALL, BEHIND, s.DECODE))

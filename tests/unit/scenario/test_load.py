@@ -11,6 +11,7 @@ import yaml
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.scenario.load import dump_scenario, load_scenario, read_scenario
+from hermes_sim.stages import STAGES as STAGE_KINDS
 from tests import scenarios
 from tests.shipped_pairs import CLUSTER_OF
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
@@ -193,7 +194,7 @@ def test_problems_of_a_named_pipeline_point_to_its_file(folder: Folder) -> None:
     folder.write("mine.yaml", "name: mine\nstages:\n  - {name: prefill, kind: prefil}\n")
     assert folder.problems((STAGES, "pipelines:\n  - mine\n")) == [
         "mine.yaml:3 pipelines[0].stages[0].kind: 'prefil' is not a stage kind "
-        "(decode, embed, kv_retrieval, prefill, repeat, rerank, retrieve, route, timed). Did you mean 'prefill'?"
+        f"({', '.join(sorted(STAGE_KINDS))}). Did you mean 'prefill'?"
     ]
     assert folder.problems((STAGES, "pipelines:\n  - ragg\n")) == [
         "workload.yaml:7 pipelines[0]: no pipeline 'ragg' here or in the library. "

@@ -31,6 +31,20 @@ def test_values_are_set(folder: Folder) -> None:
     assert scenario.workload.name == "12:30"
 
 
+def test_an_entry_is_put_behind_the_others(folder: Folder) -> None:
+    small = "{name: small, serves: [embed], placement: {cpu: {devices: 1, cores: 2}}, batching: {kind: dynamic}}"
+    scenario = folder.load(
+        overrides=(
+            f"cluster.engines[+]={small}",
+            "cluster.engines.small.batching.max_batch_size=3",
+            "cluster.availability.outages[+]={engine: llm, replica: 0, at: 1 s, lasts: 1 s}",
+        )
+    )
+    assert [engine.name for engine in scenario.cluster.engines] == ["llm", "retriever", "small"]
+    assert scenario.cluster.engines[2].batching.model_dump()["max_batch_size"] == 3
+    assert scenario.cluster.availability.outages[0].engine == "llm"
+
+
 def test_the_last_one_wins(folder: Folder) -> None:
     assert folder.load(overrides=("workload.seed=3", "workload.seed=4")).seed == 4
 

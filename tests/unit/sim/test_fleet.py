@@ -61,6 +61,17 @@ class TestFailures:
         assert waited.any()
         assert (visits.loc[waited, "arrival_s"] == 3.0).all()
 
+    def test_when_it_took_requests_is_in_the_results(self) -> None:
+        results = run(availability={"outages": [FAILURE]})
+        engines = results.engines.set_index("engine")
+        away_s = min(3.0, results.duration_s) - 1.0
+        assert engines.loc["llm[0]", "up_frac"] == pytest.approx(1.0 - away_s / results.duration_s, rel=1e-9)
+        assert engines.loc["llm[1]", "up_frac"] == 1.0
+        own = results.timeline[results.timeline["engine"] == "llm[0]"]
+        inside = (own["start_s"] >= 1.0) & (own["end_s"] <= 3.0)
+        assert inside.any()
+        assert (own.loc[inside, "up_frac"] == 0.0).all()
+
     def test_too_many_times(self) -> None:
         outages = [{**FAILURE, "replica": None, "at": f"{1 + 0.2 * k} s", "lasts": "50 ms"} for k in range(4)]
         availability = {"outages": outages, "detection": "0 s", "max_retries": 1}
@@ -148,6 +159,43 @@ class TestAutoscaling:
         assert arrivals[1]["llm[1]"] > arrivals[0]["llm[1]"]
 
 
+class TestSchedule:
+    def test_replicas_come_with_the_clock(self) -> None:
+        """Two from 3 s on, one again from 8 s of each period of 12 s on; the load would ask for none of it."""
+        quiet = s.workload(traffic=s.traffic(rate="2 /s", num_requests=60))
+        scaling = {
+            "scale_up_above": 1000, "scale_down_below": 900, "interval": "1 s", "start_time": "1 s",
+            "scale_down_after": "1 s", "period": "12 s",
+            "schedule": [{"at": "3 s", "replicas": 2}, {"at": "8 s", "replicas": 1}],
+        }  # fmt: skip
+        fast, slow = (
+            run(quiet, exact=exact, replicas=3, autoscaling=scaling, routing={"kind": "round_robin"})
+            for exact in (False, True)
+        )
+        visits = prefills(fast)
+        second = visits[visits["engine"] == "llm[1]"]["arrival_s"]
+        assert second.min() >= 4.0
+        assert (second % 12.0).between(4.0, 11.0).all()
+        assert second.max() > 16.0, "it came back the next day"
+        assert "llm[2]" not in set(visits["engine"])
+        np.testing.assert_array_equal(fast.requests["finish_s"], slow.requests["finish_s"])
+
+    def test_replicas_come_when_first_tokens_are_late(self) -> None:
+        scaling = {**SCALING, "metric": "missed_ttft", "scale_up_above": 0.05, "scale_down_below": 0.01}
+        burst = {
+            **s.workload(traffic=s.traffic(rate="40 /s", num_requests=400, prompt=1500)),
+            "slo": {"ttft": {"p99": "1 s"}},
+        }
+        results = run(burst, replicas=4, autoscaling=scaling)
+        first = prefills(results).groupby("engine", observed=True)["arrival_s"].min()
+        late = results.requests[results.requests["ttft_s"] > 1.0]["arrival_s"].min()
+        assert first["llm[1]"] >= late + 1.0 + 1.0 - 1e-9, (
+            "late for a second, then a start of two at a look each second"
+        )
+        calm = run({**burst, "slo": {"ttft": {"p99": "1000 s"}}}, replicas=4, autoscaling=scaling)
+        assert set(prefills(calm)["engine"]) == {"llm[0]"}
+
+
 class TestChecks:
     @pytest.mark.parametrize(
         ("keys", "message"),
@@ -156,16 +204,11 @@ class TestChecks:
             ({"availability": {"outages": [{**FAILURE, "replica": 2}]}}, "has replicas 0 to 1"),
             ({"autoscaling": {"scale_up_above": 1, "scale_down_below": 2}}, "must be less than scale_up_above"),
             ({"autoscaling": {"scale_up_above": 4, "scale_down_below": 2, "min_replicas": 3}}, "is more than the 2"),
+            ({"autoscaling": {**SCALING, "schedule": [{"at": "1 s", "replicas": 3}]}}, "is more than the 2"),
+            ({"autoscaling": {**SCALING, "schedule": [{"at": "2 d", "replicas": 2}]}}, "lie within its period"),
+            ({"autoscaling": {**SCALING, "metric": "missed_ttft"}}, "needs a bound on TTFT"),
         ],
     )
     def test_mistakes(self, keys: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             run(**keys)
-
-    def test_failures_of_half_an_engine_are_refused(self) -> None:
-        cluster = s.cluster(
-            s.llm("p", serves=["prefill"]), s.llm("d", serves=["decode"]),
-            availability={"outages": [{**FAILURE, "engine": "d"}]},
-        )  # fmt: skip
-        with pytest.raises(ConfigError, match="failures while KV is on its way are not modelled"):
-            simulate(cluster, BUSY)

@@ -93,6 +93,40 @@ class TestThoughts:
         np.testing.assert_array_equal(results.requests["ttfat_s"], results.requests["ttft_s"])
 
 
+class TestCutShort:
+    """Of 50 tokens 20 are thought; what is saved of them is nobody's."""
+
+    def thought(self, **keys: Any) -> pd.DataFrame:
+        think = {**THINK, "num_output_tokens": {"kind": "output_share", "share_frac": 0.4}, **keys}
+        return run(s.workload(s.PREFILL, think, SAY, traffic=FIXED)).requests
+
+    def test_a_reduction(self) -> None:
+        requests = self.thought(reduction={"kept_frac": 0.5, "max_num_tokens": 8})
+        assert (requests["num_thought_tokens"] == 8).all()
+        assert (requests["num_saved_tokens"] == 12).all()
+        assert (requests["num_output_tokens"] == 8 + 30).all()
+
+    def test_checkpoints_cost_steps_and_save_some(self) -> None:
+        whole = self.thought()
+        exits = self.thought(early_exit={"every_num_tokens": 5, "exit_probability": 0.5, "num_probe_tokens": 2})
+        # checkpoints at 5, 10 and 15 of 20 tokens
+        kept, probe = 20 - exits["num_saved_tokens"], exits["num_probe_tokens"]
+        assert set(kept) == {5, 10, 15, 20}
+        assert (probe == np.minimum(kept // 5, 3) * 2).all()
+        assert (exits["num_thought_tokens"] == kept + probe).all()
+        assert (exits["num_output_tokens"] == kept + probe + 30).all()
+        # the answer comes as many steps after the first token as there are thoughts
+        longer = exits["num_thought_tokens"] > 20
+        assert longer.any()
+        earlier_s = (whole["ttfat_s"] - whole["ttft_s"]) - (exits["ttfat_s"] - exits["ttft_s"])
+        assert (earlier_s[kept == 5] > 0).all()
+
+    def test_checkpoints_that_never_end_only_cost(self) -> None:
+        requests = self.thought(early_exit={"every_num_tokens": 5, "exit_probability": 0, "num_probe_tokens": 4})
+        assert (requests["num_saved_tokens"] == 0).all()
+        assert (requests["num_thought_tokens"] == 20 + 3 * 4).all()
+
+
 class TestContexts:
     def test_a_later_pass_reads_what_earlier_ones_have_read_and_written(self) -> None:
         stages = [s.PREFILL, {**s.DECODE, "num_output_tokens": 30}, hops(2, after=["decode"])]

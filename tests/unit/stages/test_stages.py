@@ -46,7 +46,8 @@ def test_work_is_never_negative_and_grows_with_units(name: str) -> None:
     for measure in ("total_flops",) if stage.kind == "retrieve" else ("total_flops", "total_bytes"):
         totals = [sum(getattr(operator, measure) for operator in batch) for batch in batches]
         assert totals == sorted(totals)
-        assert totals[0] > 0
+        if not any(operator.core_s for operator in batches[0]):  # else the time of a core is stated
+            assert totals[0] > 0
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))

@@ -29,7 +29,7 @@ def test_shipped_workload(path: Path) -> None:
     workload = scenario.workload
     assert workload.name == path.stem
     assert workload.title
-    assert workload.slo.limits()
+    assert all(slo.limits() for _, slo in workload.promises())
     if path.stem in NEED_A_TRACE:
         with pytest.raises(TraceError, match=r"workload\.traffic\.trace\.path=FILE.*https://github.com/"):
             generate_requests(workload.traffic, workload.seed)

@@ -1,0 +1,1 @@
+"""Many runs together: grids of scenarios, run side by side into one table; studies, their figures and findings."""
