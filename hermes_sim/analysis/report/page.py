@@ -48,7 +48,8 @@ def report_html(results: Results) -> str:
     )
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{_file("page.css")}</style>'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
+        f"<style>{_file('page.css')}</style>"
     )
     body = (
         f"<header><h1>{escape(title)}</h1><p>{escape(setting['hardware'])}</p>"
