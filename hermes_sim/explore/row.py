@@ -44,10 +44,10 @@ def tier_metrics(results: Results, tiers: Sequence[Tier], reference: Scenario | 
     """
     row: dict[str, float] = {}
     unloaded = None
-    if any(needs_unloaded(objectives_of(tier.slo)) for tier in tiers):
+    if any(needs_unloaded(objectives_of([(None, tier.slo)])) for tier in tiers):
         unloaded = _unloaded(results.scenario if reference is None else reference)
     for tier in tiers:
-        objectives = objectives_of(tier.slo)
+        objectives = objectives_of([(None, tier.slo)])
         good = meets_every_objective(results.requests, objectives, unloaded)
         verdicts = [judge(one, results.measured_requests, results.itl, unloaded).met for one in objectives]
         known = [met for met in verdicts if met is not None]

@@ -72,6 +72,7 @@ def test_the_run_over_time_is_three_lines_at_most(results: Results) -> None:
     found = {
         "engine": "llm", "edges_s": [0.0, 1.0, 2.0, 3.0], "mean_batch": [0.0, 12.0, 24.0],
         "num_waiting": [0.0, 0.4, 0.1], "mean_kv_used_frac": [0.1, 0.4, 0.8],
+        "num_up": [1.0, 1.0, 1.0],
     }  # fmt: skip
     text = render({**results.summary, "over_time": found})
     assert line_of(text, "llm over time") == "llm over time      batch    ·▅█  up to 24.0"

@@ -46,6 +46,8 @@ def test_each_dtype_has_its_own_coefficients_or_those_of_a_wider_one() -> None:
 
 def test_serving_never_counts_on_weights_in_the_cache() -> None:
     for device in devices().values():
+        if device.array is not None:
+            continue  # its weights stay where they are multiplied
         coefficients = gemm_coefficients(device, next(iter(device.cost_model.gemm)))
         assert coefficients[gemm.WARM_BYTES] == 0.0
         assert 0.0 < coefficients[gemm.COMPUTE_FRAC] <= 1.0
