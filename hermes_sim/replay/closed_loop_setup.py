@@ -133,8 +133,9 @@ def cluster_of(run: ServingRun, model: ModelArchitecture, terms: HostTerms | Non
 
 
 def kv_transfer(preset: str) -> dict[str, str]:
-    """Between engines that run apart: routers answer with the stream of the decode side, which has the first token with
-    the KV; SGLang's prompts wait in its bootstrap queue until the decode side has room (its page on disaggregation)."""
+    """Between engines that run apart: routers answer with the stream of the decode side (SGLang's mini_lb.py,
+    TensorRT-LLM's openai_disagg_service.py, toy_proxy_server.py of vLLM's NIXL tests); SGLang's prompts wait in a
+    bootstrap queue until the decode side has reserved their KV (sglang/srt/disaggregation/prefill.py and decode.py)."""
     return {"first_token": "decode", "reserve": "before_prefill" if preset == "sglang" else "after_prefill"}
 
 

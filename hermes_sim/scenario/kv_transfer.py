@@ -18,13 +18,15 @@ class KvTransfer(Description):
     shows is the last layer's, or what the links are slower than the engine."""
     reserve: Literal["after_prefill", "before_prefill"] = "after_prefill"
     """When blocks are reserved on the decode side. before_prefill: a prompt waits until there is room for it there
-    (SGLang's bootstrap queue); after_prefill: it is computed at once and keeps its blocks until there is."""
+    (SGLang's bootstrap queue, sglang/srt/disaggregation/prefill.py); after_prefill: it is computed at once and keeps
+    its blocks until there is."""
     dtype: Dtype | None = None
     """Precision on the wire; the prefill engine's if not given. Whoever has another converts."""
     first_token: Literal["prefill", "decode"] = "prefill"
     """Who sends the first token to the client: the prefill engine when it has it (DistServe), or the decode engine when
     the KV has come, so that the transfer is part of the TTFT (SGLang, vLLM and TensorRT-LLM behind a router that
-    answers with the decode engine's stream)."""
+    answers with the decode engine's stream; the prefill engine samples the token in SGLang and TensorRT-LLM, while
+    vLLM's proxy drops that one and has it sampled again)."""
     handshake_s: Seconds = Field(default=0.0, alias="handshake")
     """Before the first byte of each transfer: addresses and readiness told over the network."""
     message_overhead_s: Seconds = Field(default=0.0, alias="message_overhead")

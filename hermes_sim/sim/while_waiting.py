@@ -20,7 +20,7 @@ from hermes_sim.state.blocks import forget_blocks, release
 
 @compiled
 def least_waste(state: Any, e: int, slot: int, row: int) -> int:
-    """The way that wastes least memory times time, in blocks x seconds (InferCept, arXiv 2402.01869, section 3).
+    """The way that wastes least memory times time, in blocks x seconds (InferCept, arXiv 2402.01869, equations 2 to 4).
 
     keep: its blocks for the expected wait; drop: half of them, on average, and all others' while it is computed again;
     offload: all blocks in use while the engine sends it out and takes it back.
