@@ -115,8 +115,8 @@ class TestProbability:
             assert run(engine, 2)[1].accepted == ((0, expected),)
 
     def test_measured_rates_hold_for_all_candidates_of_a_position(self) -> None:
-        # 1 position of 2 candidates: the draws behind 1 to 5 tokens are 0.34, 0.40, 0.16, 0.87, 0.55. A measured rate is
-        # that of the position, whatever its width; a constant one is that of each candidate: 1 - 0.5^2 = 0.75
+        # 1 position of 2 candidates, draws by the tokens generated. A measured rate is the position's, whatever its
+        # width: 0.34 and 0.16 are below 0.5, 0.55 is not; a constant one is that of each candidate: 1 - 0.5^2 = 0.75
         draws = [uniform(0, 0, generated, 0) for generated in range(1, 6)]
         assert [round(draw, 2) for draw in draws] == [0.34, 0.4, 0.16, 0.87, 0.55]
         for acceptance, right in [("per_position", (1, 1, 0, 0)), ("constant", (1, 1, 1))]:
