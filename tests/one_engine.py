@@ -10,6 +10,7 @@ from hermes_sim.batching import PADDINGS, QUEUE_ORDERS
 from hermes_sim.batching.batch import NUM_DRAFTED, NUM_LAYER_GROUPS
 from hermes_sim.perf.step_cost import NUM_ATTENTION_COEFFICIENTS
 from hermes_sim.perf.step_kernel import HOST_STEP_S
+from hermes_sim.scenario.speculative import Acceptance, ConstantAcceptance, PerPositionAcceptance, TracedAcceptance
 from hermes_sim.sim.advance import act, push, reserve
 from hermes_sim.sim.ranks import ARRIVAL, TRANSFER
 from hermes_sim.state import arrays as names
@@ -64,7 +65,7 @@ def make_arrays(
         "requests": num_rows, "requests_and_one": num_rows + 1,
         "outbox": num_engines * (4 * num_slots + 8), "phases": options.block_tokens + 1,
         "clients": num_clients, "adapters": 8, "adapter_slots": 8,
-        "accept_table": max(len(options.acceptance_values), 1),
+        "accept_table": max(len(options.acceptance_values), options.draft_tokens, 1),
         "window_entries": max(options.window_blocks * options.window_groups, 1),
         "draft_rows": num_rows, "draft_devices": num_slots, "tree_depths": options.draft_tokens + 1,
         "radix_blocks": options.num_blocks if options.prefix_cache == "radix" else 1,
@@ -130,17 +131,25 @@ def _fill(arrays: EngineArrays, e: int, options: Options, num_slots: int) -> Non
 
 
 def _fill_drafts(arrays: EngineArrays, e: int, options: Options) -> None:
-    values: tuple[float, ...] = options.acceptance_values
-    if options.acceptance != "trace":
-        values = tuple(1.0 - (1.0 - rate) ** options.tree_width for rate in values)
+    acceptance = _acceptance(options)
+    values = acceptance.table((options.tree_width,) * options.draft_tokens)
     arrays.draft_tokens[e] = options.draft_tokens
     arrays.tree_width[e] = options.tree_width
     arrays.adaptive_drafts[e] = options.adaptive_drafts
     arrays.draft_max_seqs[e] = options.draft_max_seqs or options.max_num_seqs
-    arrays.accept_kind[e] = options.acceptance == "trace"
+    arrays.accept_kind[e] = acceptance.from_trace
     arrays.accept_size[e] = len(values)
     arrays.accept[e, : len(values)] = values
     arrays.speculative_seed[e] = options.speculative_seed
+
+
+def _acceptance(options: Options) -> Acceptance:
+    """As a scenario states it, so that its own table is what the oracle is compared with."""
+    if options.acceptance == "trace":
+        return TracedAcceptance(accepted=tuple(int(number) for number in options.acceptance_values))
+    if options.acceptance == "per_position":
+        return PerPositionAcceptance(rates=options.acceptance_values)
+    return ConstantAcceptance(rate=options.acceptance_values[0])
 
 
 Pairs = tuple[tuple[int, int], ...]

@@ -68,6 +68,7 @@ def workloads(draw: st.DrawFn, *, max_arrivals: int = 16) -> Workload:
                 samples=samples,
                 transfer_s=transfer_s,
                 rank=draw(st.integers(0, num_ranks - 1)),
+                adapter=draw(st.integers(0, 4)) if options.max_adapters else 0,
             )
         )
     groups = tuple((draw(st.integers(0, 2)), draw(st.sampled_from([0, 12, 200]))) for _ in range(number))
@@ -121,6 +122,7 @@ RULES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "victim": st.sampled_from(["last", "fewest_generated"]),
         "preemption": st.sampled_from(["recompute", "swap"]),
         "swap_blocks": st.sampled_from([3, 10, 100]),
+        "max_adapters": st.sampled_from([0, 0, 0, 1, 2, 3]),
     }
 )
 CACHES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(

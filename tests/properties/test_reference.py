@@ -236,16 +236,6 @@ def test_decisions_agree(workload: Workload) -> None:
     Pair(workload).run()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-@given(workloads(), st.integers(1, 3), st.lists(st.integers(0, 4), min_size=16, max_size=16))
-def test_decisions_agree_with_adapters(workload: Workload, max_adapters: int, adapters: list[int]) -> None:
-    """Slots for few of the adapters that the arrivals name."""
-    assume(can_be_compiled(workload))
-    options = replace(workload.options, max_adapters=max_adapters)
-    arrivals = [replace(one, adapter=adapters[place]) for place, one in enumerate(workload.arrivals)]
-    Pair(replace(workload, options=options, arrivals=tuple(arrivals))).run()
-
-
 SETUPS: dict[str, dict[str, Any]] = {
     "chunked prefill": {"policy": "chunked_prefill"},
     "continuous": {"policy": "continuous"},

@@ -114,6 +114,16 @@ class TestProbability:
             add(engine, (1, 30))
             assert run(engine, 2)[1].accepted == ((0, expected),)
 
+    def test_measured_rates_hold_for_all_candidates_of_a_position(self) -> None:
+        # 1 position of 2 candidates, draws by the tokens generated. A measured rate is the position's, whatever its
+        # width: 0.34 and 0.16 are below 0.5, 0.55 is not; a constant one is that of each candidate: 1 - 0.5^2 = 0.75
+        draws = [uniform(0, 0, generated, 0) for generated in range(1, 6)]
+        assert [round(draw, 2) for draw in draws] == [0.34, 0.4, 0.16, 0.87, 0.55]
+        for acceptance, right in [("per_position", (1, 1, 0, 0)), ("constant", (1, 1, 1))]:
+            engine = build(acceptance=acceptance, acceptance_values=(0.5,), draft_tokens=1, tree_width=2)
+            add(engine, (1, 7))
+            assert [step.accepted for step in run(engine)[1:]] == [((0, number),) for number in right]
+
     def test_uniform_numbers_are_uniform(self) -> None:
         numbers = np.array([uniform(3, row, generated, 0) for row in range(60) for generated in range(60)])
         assert ((numbers >= 0.0) & (numbers < 1.0)).all()
