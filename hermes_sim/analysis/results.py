@@ -156,8 +156,8 @@ class Results:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
         requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
-        Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json; with
-        `report` report.html.
+        Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json;
+        report.html if asked for.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)

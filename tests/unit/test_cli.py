@@ -63,7 +63,7 @@ def test_the_main_job_prints_a_summary_and_saves_the_run(folder: Path, capsys: p
     assert lines[0].startswith("test · 8 x NVIDIA A100")
     assert any(line.startswith("simulated          4 of 5 requests · 10.0 s in ") for line in lines)
     assert any(line.startswith("  TTFT ") and line.endswith("p50 <= 3 s met") for line in lines)
-    assert lines[-1].startswith(f"saved {Path('runs', 'test-1')} (requests.parquet, ")
+    assert lines[-1].startswith(f"saved {Path('runs', 'test-1')} (report.html, requests.parquet, ")
     assert err == ""
     assert Results.load(folder / "runs" / "test-1").summary["requests"]["num"] == 5
 

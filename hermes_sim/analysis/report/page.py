@@ -53,8 +53,8 @@ def report_html(results: Results) -> str:
     )
     body = (
         f"<header><h1>{escape(title)}</h1><p>{escape(setting['hardware'])}</p>"
-        f"<p>{escape(setting['traffic'])}, seed {setting['seed']} · {duration(summary['run']['duration_s'])} simulated · "
-        f"hermes-sim {escape(summary['run']['version'])}</p></header>"
+        f"<p>{escape(setting['traffic'])}, seed {setting['seed']} · {duration(summary['run']['duration_s'])} "
+        f"simulated · hermes-sim {escape(summary['run']['version'])}</p></header>"
         f"{_headlines(summary)}{_findings(summary)}<nav>{links}</nav><main>{sections}</main>"
         f"<script>{_plotly()}</script><script>{_file('page.js')}</script>"
     )

@@ -57,7 +57,7 @@ def slowest_chart(results: Results) -> Chart | None:
     }
     caption = "time in no step is drawn before the service of a visit, wherever in it it fell."
     kept = [trace for trace in traces if any(trace["x"])]
-    return Chart("slowest", "Slowest requests:", caption, kept, layout, height=120 + ROW_HEIGHT * len(labels))
+    return Chart("slowest-requests", "Slowest requests:", caption, kept, layout, height=120 + ROW_HEIGHT * len(labels))
 
 
 def _lane(name: str, start: np.ndarray, length: np.ndarray, rows: list[str], color: str, pattern: str) -> Trace:

@@ -14,7 +14,7 @@ from hermes_sim.analysis.report.page import SECTIONS
 from hermes_sim.analysis.results import Results
 from hermes_sim.run import simulate
 
-VOID = frozenset({"meta", "br", "hr", "img", "input", "link", "rect", "line"})
+VOID = frozenset({"meta"})
 PAIRS = {
     "h100x8_kv_stores": "kv_retrieval",
     "h100x32_racks": "long_prompts",
