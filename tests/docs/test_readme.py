@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 
-from hermes_sim import cli
+from hermes_sim import cli, simulate
 from hermes_sim.scenario.check import check_file
 from hermes_sim.workload.traffic import Traffic
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks
@@ -33,6 +33,7 @@ EXAMPLE_FILES = {
     "FILE": "my_cluster.yaml",
     "TERM": "ttft",
     "KIND": "cluster",
+    "RUN": "saved",
     "KIND/NAME": "device/h100_sxm",
     "cluster/FILE": "cluster/my_cluster",
 }
@@ -95,6 +96,8 @@ def test_commands_work(command: str, place: str, folder: Path) -> None:
     if arguments[0] in MINUTES and not {"--measured", "--quick"} & set(arguments):
         check_options(arguments)
         return
+    if "saved" in arguments:
+        simulate("my_cluster.yaml", "chat", overrides=["workload.traffic.num_requests=20"]).save("saved")
     if "--workload" in arguments:
         traces = [word for word in arguments if "trace.path=" in word]
         arguments += [] if traces else ["--set", "workload.traffic.num_requests=20"]
