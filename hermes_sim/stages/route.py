@@ -11,8 +11,9 @@ from hermes_sim.stages.stage import Stage
 
 
 class Route(Stage):
-    """One of several outcomes for each request; later stages name those `when` they run. Takes no time itself: give a
-    classifier or a grader a stage before it.
+    """One of several outcomes for each request; later stages name those `when` they run.
+
+    Takes no time itself: give a classifier or a grader a stage before it.
     """
 
     runs_on: ClassVar[Literal["tokens", "jobs", "nowhere"]] = "nowhere"

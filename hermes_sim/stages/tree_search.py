@@ -35,8 +35,10 @@ class ScoreCandidates(Prefill):
 
 
 class TreeSearch(Rounds):
-    """Rounds in which `num_beams` x `width` candidates of the next step are written, a verifier scores them all, and
-    `num_beams` of them are gone on from. After the last round the best candidate's path is in the context.
+    """Rounds of candidates of the next step, written from the kept prefixes and scored by a verifier.
+
+    In each, `num_beams` x `width` are written and `num_beams` are gone on from. After the last one the best candidate's
+    path is in the context.
 
     Candidates are alike to the verifier: scores are drawn, independent of lengths and of each other. Sources: Snell et
     al., arXiv 2408.03314, section 5.2 (best of n, beam search, lookahead against a process reward model); Yao et al.,
