@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -35,6 +36,26 @@ def check_laws(results: Results) -> None:
     assert totals["cost_usd"] > 0
 
 
+def run_both_ways(cluster: str, workload: str, overrides: list[str]) -> Results:
+    """With many steps a call, and with one event a step: the same to the last bit."""
+    results = simulate(cluster, workload, overrides=overrides)
+    exact = simulate(cluster, workload, overrides=overrides, exact_steps=True)
+    for table in ("requests", "visits", "engines", "links"):
+        pd.testing.assert_frame_equal(getattr(results, table), getattr(exact, table), check_exact=True)
+    return results
+
+
+def check_books(results: Results) -> None:
+    """What the requests were charged is what engines and links have used and cost."""
+    requests, engines = results.requests, results.engines
+    used_j = float(engines["energy_j"].sum() + results.links["energy_j"].sum())
+    charged_j = float(requests[["energy_j", "idle_energy_j", "link_energy_j"]].sum().sum())
+    assert charged_j == pytest.approx(used_j, rel=1e-9)
+    assert float(requests["cost_usd"].sum()) == pytest.approx(float(engines["cost_usd"].sum()), rel=1e-9)
+    emitted_g = float(engines["carbon_g"].sum() + results.links["carbon_g"].sum())
+    assert float(requests["carbon_g"].sum()) == pytest.approx(emitted_g, rel=1e-9)
+
+
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda path: path.stem)
 def test_workload(workload: Path, tmp_path: Path) -> None:
     """On the node its rate is made for; those that wait for a trace get one of twenty rows."""
@@ -43,8 +64,9 @@ def test_workload(workload: Path, tmp_path: Path) -> None:
     if trace is not None:
         write_trace(trace["format"], tmp_path / "trace")
         override = f"workload.traffic.trace.path={tmp_path / 'trace'}"
-    results = simulate(CLUSTER_OF.get(workload.stem, "a100x8"), workload.stem, overrides=[override])
+    results = run_both_ways(CLUSTER_OF.get(workload.stem, "a100x8"), workload.stem, [override])
     check_laws(results)
+    check_books(results)
     stages = {one.name for pipeline in results.scenario.workload.pipelines for one in visited_stages(pipeline)}
     assert set(results.visits["stage"]) == stages
     if trace is not None and trace["format"] == "mooncake":
@@ -56,8 +78,9 @@ def test_cluster(cluster: Path) -> None:
     """Each has a language model and cores for retrieval; the index is one that fits the smallest."""
     overrides = [LIMIT, "workload.pipelines.rag.stages.retrieve.index.num_vectors=1e7"]
     workload = next((name for name, of in CLUSTER_OF.items() if of == cluster.stem), None)
-    results = simulate(cluster.stem, workload or "rag", overrides=[LIMIT] if workload else overrides)
+    results = run_both_ways(cluster.stem, workload or "rag", [LIMIT] if workload else overrides)
     check_laws(results)
+    check_books(results)
     stores = {store.name for store in results.scenario.cluster.kv_stores}
     used = set(results.visits["engine"].str.partition("[")[0]) - {""} - stores
     wanted = {engine.name for engine in results.scenario.cluster.engines}
