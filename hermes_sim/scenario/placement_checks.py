@@ -41,7 +41,7 @@ class Layout:
     def check(self) -> Iterator[Finding]:
         """All that is wrong with the places; each step only where the one before has found nothing."""
         ways = (self._links_inside, self._ways_to_host, self._ways_to_drafts, self._ways_to_adapters)
-        for step in (self._names, self._sizes, self._place, self._shared, *ways):
+        for step in (self._names, self._sizes, self._place, self._shared, self._memory, *ways):
             found = list(step())
             yield from found
             if found:
@@ -142,6 +142,20 @@ class Layout:
                 with_whom = listed(repr(other) for other in others) or "another replica"
                 words = f"DP ranks step together and share no device: {engine.name!r} shares some with {with_whom}"
                 yield ("engines", index, "parallel", "dp"), words
+
+    def _memory(self) -> Iterator[Finding]:
+        """Engines of tokens on one device have no more than its memory, all together."""
+        wanted: dict[Endpoint, float] = {}
+        for index, engine in enumerate(self.cluster.engines):
+            if engine.model is None:
+                continue
+            fraction = engine.kv_cache.memory_fraction
+            for endpoint in (endpoint for endpoints in self.replicas[engine.name] for endpoint in endpoints):
+                wanted[endpoint] = wanted.get(endpoint, 0.0) + fraction
+                if wanted[endpoint] > 1.0 + 1e-9:
+                    words = f"with the engines before it {wanted[endpoint]:.0%} of the memory of {endpoint} are wanted"
+                    yield ("engines", index, "kv_cache", "memory_fraction"), words
+                    break
 
     def _links_inside(self) -> Iterator[Finding]:
         """The devices of a replica that computes one model together can talk with each other."""
