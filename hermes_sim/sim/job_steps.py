@@ -56,7 +56,9 @@ def begin_jobs(state: Any, e: int, lane: int, time_s: float) -> None:
         slow_down(state, e, state.lane_seconds[e, lane])
     if state.group_contended[state.group_of[e]] != 0:
         set_demand(state, e, lane)
-        state.lane_demand[e, lane, state.device_column[e] + 1] = demand
+        for column in state.device_columns[e]:
+            if column >= 0:
+                state.lane_demand[e, lane, column + 1] = demand
     start_lane(state, e, lane, time_s)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.pricing import COMPUTE, HOST, MEMORY, NETWORK, SHORTEST_STEP_S, total_s
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, NUM_UNIT_COLUMNS, TOKENS
+from hermes_sim.state.arrays import DEVICE_COLUMNS, ENERGY, ENGINE_TIME, NUM_UNIT_COLUMNS, TOKENS
 
 
 @compiled
@@ -107,7 +107,7 @@ def bound_by(state: Any, e: int, lane: int) -> int:
     column = state.lane_bound[e, lane]
     if column >= state.group_first_link[state.group_of[e]]:
         return NETWORK
-    return COMPUTE if column == state.device_column[e] else MEMORY
+    return COMPUTE if column % DEVICE_COLUMNS == 0 else MEMORY
 
 
 @compiled

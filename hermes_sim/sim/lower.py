@@ -182,6 +182,7 @@ def array_sizes(
         "engines": len(replicas),
         "groups": len(shared.groups),
         "resources": shared.num_columns,
+        "device_sets": shared.most_sets,
         "queues": len(queues.owners),
         "lanes": max(num_lanes(replica.engine) for replica in replicas),
         "slots": most_slots,

@@ -240,9 +240,10 @@ def set_demand(state: Any, e: int, lane: int) -> None:
     seconds = state.lane_seconds[e, lane]
     demand = state.lane_demand[e, lane]
     duration_s = max(total_s(seconds), SHORTEST_STEP_S)
-    column = state.device_column[e]
-    demand[column] = seconds[COMPUTE] / duration_s * state.compute_share_frac[e]
-    demand[column + 1] = seconds[MEMORY] / duration_s * state.memory_share_frac[e]
+    for column in state.device_columns[e]:
+        if column >= 0:
+            demand[column] = seconds[COMPUTE] / duration_s * state.compute_share_frac[e]
+            demand[column + 1] = seconds[MEMORY] / duration_s * state.memory_share_frac[e]
     group = state.group_of[e]
     for link in range(state.group_first_link[group], state.group_num_columns[group]):
         busy_s = state.lane_num_tokens[e, lane] * state.link_token_s[e, link] / state.link_share_frac[e, link]

@@ -1,9 +1,11 @@
-"""Which links the collectives of each engine keep busy, and with whom they share them.
+"""Which devices and links each engine keeps busy, and with whom it shares them.
 
-Of a token of a step: seconds that each link needs at its full bandwidth for what the collectives send over it. Links
-that two engines use tie them into one group, whose steps slow each other (sim/contention.py); on all others only bulk
-transfers can be in the way (sim/step_traffic.py). Ranks that step together are left out of groups: all wait for the
-slowest anyway.
+Devices that the same engines use are one resource; of an engine that is on some of another's devices, only those count.
+
+Of links, for a token of a step: seconds that each needs at its full bandwidth for what the collectives send over it.
+Links that two engines use tie them into one group, whose steps slow each other (sim/contention.py); on all others only
+bulk transfers can be in the way (sim/step_traffic.py). Ranks that step together are left out of groups: all wait for
+the slowest anyway.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from hermes_sim.hardware.network import Endpoint, Network
 from hermes_sim.perf.lowered_operators import LoweredOperators
@@ -32,8 +36,8 @@ class SharedLinks:
     loads: tuple[Loads, ...]
     """[num_engines] of those links that anybody else may use."""
     groups: tuple[tuple[int, ...], ...]
-    device_sets: tuple[tuple[tuple[int, ...], ...], ...]
-    """[num_groups] engines that share devices, set by set."""
+    device_users: tuple[tuple[tuple[int, ...], ...], ...]
+    """[num_groups] engines that are on the same devices, for each such set of devices."""
     links: tuple[tuple[int, ...], ...]
     """[num_groups] links, those first that two engines of the group use."""
     num_contended: tuple[int, ...]
@@ -42,8 +46,14 @@ class SharedLinks:
     @property
     def num_columns(self) -> int:
         """Of the largest demand vector."""
-        both = zip(self.device_sets, self.links, strict=True)
+        both = zip(self.device_users, self.links, strict=True)
         return max((DEVICE_COLUMNS * len(sets) + len(links) for sets, links in both), default=DEVICE_COLUMNS)
+
+    @property
+    def most_sets(self) -> int:
+        """Of devices that one engine is on."""
+        counts = (Counter(e for users in sets for e in users) for sets in self.device_users)
+        return max((max(count.values(), default=1) for count in counts), default=1)
 
     @property
     def listeners(self) -> set[int]:
@@ -52,7 +62,7 @@ class SharedLinks:
 
     def column(self, group: int, link_id: int) -> int:
         """Of a link in the demand vectors of a group."""
-        return DEVICE_COLUMNS * len(self.device_sets[group]) + self.links[group].index(link_id)
+        return DEVICE_COLUMNS * len(self.device_users[group]) + self.links[group].index(link_id)
 
 
 def share_links(replicas: Sequence[Replica], network: Network, *, any_transfers: bool) -> SharedLinks:
@@ -61,10 +71,9 @@ def share_links(replicas: Sequence[Replica], network: Network, *, any_transfers:
     users = Counter(link_id for e, own in enumerate(loads) for link_id in own if not _in_step(replicas[e]))
     tied = {link_id for link_id, number in users.items() if number > 1}
     groups = engine_groups(replicas, [() if _in_step(one) else tied & set(loads[e]) for e, one in enumerate(replicas)])
-    device_sets, links, num_contended = [], [], []
+    device_users, links, num_contended = [], [], []
     for group in groups:
-        of_devices = engine_groups([replicas[e] for e in group])
-        device_sets.append(tuple(tuple(group[place] for place in members) for members in of_devices))
+        device_users.append(users_of_devices(replicas, group))
         used = {link_id for e in group for link_id in loads[e]}
         contended = sorted(used & tied) if len(group) > 1 and not _in_step(replicas[group[0]]) else []
         others = sorted(used - set(contended)) if any_transfers else []
@@ -74,10 +83,23 @@ def share_links(replicas: Sequence[Replica], network: Network, *, any_transfers:
     return SharedLinks(
         loads=tuple({i: own[i] for i in own if i in links_of[e]} for e, own in enumerate(loads)),
         groups=tuple(map(tuple, groups)),
-        device_sets=tuple(device_sets),
+        device_users=tuple(device_users),
         links=tuple(links),
         num_contended=tuple(num_contended),
     )
+
+
+def users_of_devices(replicas: Sequence[Replica], group: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Engines of a group that are on the same devices, set by set.
+
+    Where all users of one set are among those of another, the other is always the fuller one, and stands for both.
+    """
+    users: dict[Endpoint, list[int]] = {}
+    for e in group:
+        for endpoint in dict.fromkeys(replicas[e].endpoints):
+            users.setdefault(endpoint, []).append(e)
+    sets = list(dict.fromkeys(tuple(sorted(found)) for found in users.values()))
+    return tuple(one for one in sets if not any(set(one) < set(other) for other in sets))
 
 
 def any_transfers(scenario: Scenario, plans: Sequence[PipelinePlan]) -> bool:
@@ -100,11 +122,12 @@ def fill_groups(state: EngineArrays, replicas: Sequence[Replica], shared: Shared
         jobs = bool((state.engine_kind[members] == JOBS).any())
         state.group_lockstep[number] = _in_step(replicas[members[0]])
         state.group_contended[number] = not _in_step(replicas[members[0]]) and lanes > 1 and (jobs or len(members) > 1)
-        state.group_first_link[number] = DEVICE_COLUMNS * len(shared.device_sets[number])
+        state.group_first_link[number] = DEVICE_COLUMNS * len(shared.device_users[number])
         state.group_num_columns[number] = state.group_first_link[number] + shared.num_contended[number]
         state.group_num_links[number] = len(shared.links[number])
-        for place, engines in enumerate(shared.device_sets[number]):
-            state.device_column[list(engines)] = DEVICE_COLUMNS * place
+        for e in members:
+            sets = [place for place, users in enumerate(shared.device_users[number]) if e in users]
+            state.device_columns[e, : len(sets)] = DEVICE_COLUMNS * np.array(sets)
         for e in members:
             for link_id, token_s in shared.loads[e].items():
                 state.link_token_s[e, shared.column(number, link_id)] = token_s

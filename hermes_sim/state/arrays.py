@@ -177,7 +177,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "is_slow": (_I8, ("engines",), 0),  # changed during a run, with slowdown: steps that begin take longer
     "slowdown": (_F8, ("engines", "four"), 1.0),  # time limited by each resource, over what it is at full speed
     "num_units": (_I8, ("engines",), 0),  # device groups with an account of their own; 0: one, power_w says it all
-    "device_column": (_I8, ("engines",), 0),  # compute; memory follows
+    "device_columns": (_I8, ("engines", "device_sets"), -1),  # compute of each set of devices; memory follows
     "compute_share_frac": (_F8, ("engines",), 0.0),  # of the devices, that a step has while compute limits it
     "memory_share_frac": (_F8, ("engines",), 1.0),  # of its devices' bandwidth, that a step has while memory limits it
     "link_token_s": (_F8, ("engines", "resources"), 0.0),  # a link's time for the collectives of one token
@@ -489,6 +489,7 @@ FIXED_SIZES = {
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
     "resources": DEVICE_COLUMNS,
+    "device_sets": 1,
     "router_options": 3,
     "itl_bins": ITL_NUM_BINS,
     "timeline_points": TIMELINE_POINTS,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,8 @@ from hermes_sim.sim.flows import Flows
 from hermes_sim.sim.lanes import bound_by
 from hermes_sim.sim.pricing import COMPUTE, NETWORK, link_wait_s
 from hermes_sim.sim.ranks import ARRIVAL, FAILURE
+from hermes_sim.sim.replicas import Replica
+from hermes_sim.sim.shared_links import users_of_devices
 from hermes_sim.state.arrays import DEVICE_COLUMNS, FIELDS, FIXED_SIZES, EngineArrays, allocate
 from tests.unit.hardware.test_network import LINKS, gpu, node
 
@@ -200,7 +203,7 @@ def test_steps_share_a_link_that_only_their_collectives_have_in_common() -> None
     # Two engines on devices of their own (columns 0-1 and 2-3), both full users of their memory, and of one link
     # (column 4) for 60% and 80% of their time: together 1.4 of it, so both go at 1 / 1.4.
     arrays = engines_in_a_group([1.0, 1.0], num_columns=5)
-    arrays.device_column[:] = [0, 2]
+    arrays.device_columns[:] = [[0], [2]]
     arrays.group_first_link[0] = 4
     arrays.lane_demand[0, 0, [1, 4]] = [1.0, 0.6]
     arrays.lane_demand[1, 0, [3, 4]] = [1.0, 0.8]
@@ -224,11 +227,11 @@ def test_steps_that_compute_on_one_device_share_its_compute() -> None:
     assert ends_of_steps_s(arrays) == pytest.approx([1.6, 1.6])
 
 
-def engines_in_a_group(durations_s: Sequence[float], num_columns: int) -> EngineArrays:
+def engines_in_a_group(durations_s: Sequence[float], num_columns: int, num_sets: int = 1) -> EngineArrays:
     """One engine per step, one group; demands are for the test to set."""
     number = len(durations_s)
     sizes = {dimension: 1 for _, dimensions, _ in FIELDS.values() for dimension in dimensions}
-    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number, "resources": num_columns})
+    arrays = allocate({**sizes, **FIXED_SIZES, "engines": number, "resources": num_columns, "device_sets": num_sets})
     arrays.group_size[0] = number
     arrays.group_contended[0] = 1
     arrays.group_num_columns[0] = num_columns
@@ -288,3 +291,30 @@ def test_a_transfer_and_the_steps_of_engines_on_one_link(
     clock.run()
     assert ends_s[0] == pytest.approx(100.0 / rate)
     assert engines.left[0][-1] == 1.0
+
+
+def test_an_engine_on_some_of_anothers_devices_slows_it_there_alone() -> None:
+    """One model over four GPUs, a small one on each: two users a GPU, not five of all four together."""
+    large, small = (1, 2, 3, 4), [(device,) for device in (1, 2, 3, 4)]
+    replicas = [on_devices(*devices) for devices in (large, *small)]
+    assert users_of_devices(replicas, range(5)) == ((0, 1), (0, 2), (0, 3), (0, 4))
+    arrays = engines_in_a_group([1.0] * 5, num_columns=8, num_sets=4)
+    arrays.device_columns[0] = [0, 2, 4, 6]
+    arrays.device_columns[1:, 0] = [0, 2, 4, 6]
+    for e in range(5):
+        for column in arrays.device_columns[e]:
+            if column >= 0:
+                arrays.lane_demand[e, 0, column + 1] = 1.0
+    retime(arrays.handle, 0, 0.0)
+    assert arrays.lane_speed[:, 0] == pytest.approx([0.5] * 5)
+
+
+def test_engines_on_the_same_devices_share_one_set() -> None:
+    replicas = [on_devices(0, 1), on_devices(0, 1), on_devices(2)]
+    assert users_of_devices(replicas, [0, 1]) == ((0, 1),)
+    assert users_of_devices(replicas, [2]) == ((2,),)
+
+
+def on_devices(*numbers: int) -> Replica:
+    """What the sharing of devices asks of a replica: where it is."""
+    return cast(Replica, SimpleNamespace(endpoints=tuple(gpu(number) for number in numbers)))
