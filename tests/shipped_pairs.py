@@ -21,3 +21,6 @@ CLUSTER_OF = {
     "vision": "h100x8_encode",
     "voice": "h100x8_encode",
 }
+
+WORKLOAD_OF = {cluster: workload for workload, cluster in CLUSTER_OF.items()} | {"h100x8_shared": "cascade"}
+"""Clusters that `rag` is not for, and a workload that is."""

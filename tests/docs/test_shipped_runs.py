@@ -12,7 +12,7 @@ from hermes_sim import Results, simulate
 from hermes_sim.scenario.visited import visited_stages
 from tests.docs.blocks import REPOSITORY
 from tests.docs.small_traces import write_trace
-from tests.shipped_pairs import CLUSTER_OF
+from tests.shipped_pairs import CLUSTER_OF, WORKLOAD_OF
 
 WORKLOADS = sorted((REPOSITORY / "workloads").glob("*.yaml"))
 CLUSTERS = sorted((REPOSITORY / "hardware_profiles" / "clusters").glob("*.yaml"))
@@ -77,7 +77,7 @@ def test_workload(workload: Path, tmp_path: Path) -> None:
 def test_cluster(cluster: Path) -> None:
     """Each has a language model and cores for retrieval; the index is one that fits the smallest."""
     overrides = [LIMIT, "workload.pipelines.rag.stages.retrieve.index.num_vectors=1e7"]
-    workload = next((name for name, of in CLUSTER_OF.items() if of == cluster.stem), None)
+    workload = WORKLOAD_OF.get(cluster.stem)
     results = run_both_ways(cluster.stem, workload or "rag", [LIMIT] if workload else overrides)
     check_laws(results)
     check_books(results)
