@@ -13,7 +13,7 @@ from hermes_sim.core.errors import ConfigError
 from hermes_sim.scenario.load import dump_scenario, load_scenario, read_scenario
 from hermes_sim.stages import STAGES as STAGE_KINDS
 from tests import scenarios
-from tests.shipped_pairs import CLUSTER_OF
+from tests.shipped_pairs import CLUSTER_OF, WORKLOAD_OF
 from tests.unit.scenario.files import CLUSTER, WORKLOAD, Folder
 
 SHIPPED = Path(__file__).resolve().parents[3]
@@ -226,7 +226,7 @@ def test_a_trace_is_found_in_the_working_directory_or_beside_the_workload(folder
 
 @pytest.mark.parametrize("cluster", sorted(path.stem for path in SHIPPED.glob("hardware_profiles/clusters/*.yaml")))
 def test_shipped_clusters_take_their_workload(cluster: str) -> None:
-    workload = {of: name for name, of in CLUSTER_OF.items()}.get(cluster, "rag")
+    workload = WORKLOAD_OF.get(cluster, "rag")
     assert load_scenario(cluster, workload).workload.name == workload
 
 
