@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,9 +23,9 @@ class Network(Description):
     """For the test: what the authors state of `num_parameters`."""
     sources: dict[str, Source]
 
+    @abstractmethod
     def num_parameters(self) -> int:
         """All weights, biases and norms."""
-        raise NotImplementedError
 
     def weight_bytes(self, dtype: Dtype | None = None) -> float:
         """Of all weights, in the network's own precision or in another."""
