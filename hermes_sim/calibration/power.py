@@ -1,7 +1,8 @@
 """Power while memory limits a step, fitted to the mean watts of a lone engine's batches, its times frozen.
 
 Simulated batches say which share of the time each resource limits. Of the four powers, compute-bound is TDP (the peaks
-that were measured are), network- and host-bound are stated: a device with its clocks up and little to do. What is left
+that were measured are), network- and host-bound are stated: a device with its clocks up and little to do. They were
+chosen with the watts of both sides in sight. What is left
 is one number, the median over the fitted batches of what would give each its measured mean.
 """
 
