@@ -145,21 +145,56 @@ def resolve_new_names(scenario: Scenario, cluster: Document, workload: Document,
     """
 
     def of_kind(
-        kind: FileKind, schema: type[D], own: dict[str, D], names: Sequence[Named], document: Document
+        kind: FileKind,
+        schema: type[D],
+        own: dict[str, D],
+        names: Sequence[Named],
+        document: Document,
+        variants: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> dict[str, D]:
         new = [(name, path) for name, path in names if name not in own]
-        known = own | _resolve_all(kind, schema, new, document, problems)
+        known = own | _resolve_all(kind, schema, new, document, problems, variants)
         return {name: known[name] for name, _ in names if name in known}
 
     held, models = scenario.cluster, scenario.models
+    problems.add(_unused(held, cluster))
     hosted = of_kind("model", ModelArchitecture, models, _engine_models(held), cluster)
     staged = of_kind("model", ModelArchitecture, models, _stage_models(scenario.workload), workload)
+    devices = _changed_ones("device", Device, scenario.devices, held.devices, cluster, problems)
+    links = _changed_ones("link", Link, scenario.links, held.links, cluster, problems)
     resolved = {
-        "devices": of_kind("device", Device, scenario.devices, _device_names(held), cluster),
-        "links": of_kind("link", Link, scenario.links, _link_names(held), cluster),
+        "cluster": held.model_copy(update={"devices": {}, "links": {}}),
+        "devices": of_kind("device", Device, devices, _device_names(held), cluster, held.devices),
+        "links": of_kind("link", Link, links, _link_names(held), cluster, held.links),
         "models": hosted | staged,
     }
     return scenario.model_copy(update=resolved)
+
+
+def _changed_ones(
+    kind: FileKind,
+    schema: type[D],
+    own: dict[str, D],
+    variants: Mapping[str, Mapping[str, Any]],
+    cluster: Document,
+    problems: Problems,
+) -> dict[str, D]:
+    """Those of a resolved scenario, with what its cluster states anew in place of their numbers."""
+    found = {name: value for name, value in own.items() if BASE not in variants.get(name, {})}
+    for name in variants.keys() & found.keys():
+        changed = problems.of(_changed_one, kind, schema, name, found[name], cluster)
+        if changed is not None:
+            found[name] = changed
+    return found
+
+
+def _changed_one(kind: FileKind, schema: type[D], name: str, known: D, cluster: Document) -> D:
+    assert kind in ("device", "link")
+    data = known.model_dump(mode="json", by_alias=True, exclude={"residuals"})
+    if isinstance(known, Device):
+        data["residuals"] = known.residuals
+    base = Document(cluster.file, None, data, {})
+    return validated(schema, changed_document(kind, name, base, cluster.inside((f"{kind}s", name))))
 
 
 def _library_file(kind: FileKind, name: str, document: Document, path: KeyPath) -> Document:
