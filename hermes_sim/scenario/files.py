@@ -85,6 +85,19 @@ def read_document(path: Path) -> Document:
     return cast(Document, known[key])
 
 
+def own_document(path: Path) -> Document:
+    """The same, to be changed."""
+    read = read_document(path)
+    return Document(read.file, read.path, cast(dict[str, Any], _copied(read.data)), dict(read.origins))
+
+
+def _copied(value: Any) -> Any:
+    """Mappings and lists anew, what is in them as it is."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
 def validated(schema: type[D], document: Document) -> D:
     """What a document describes; a device with the residual tables of its file. Raises ConfigError."""
     if schema is Device:
@@ -108,7 +121,7 @@ def find_document(kind: FileKind, given: FileOrMapping) -> Document:
     if isinstance(given, Mapping):
         return mapping_document(given, kind)
     try:
-        return read_yaml(find(kind, str(given)))
+        return own_document(find(kind, str(given)))
     except NotFound as missing:
         raise ConfigError([Problem("", None, "", str(missing))]) from None
 

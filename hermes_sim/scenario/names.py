@@ -16,13 +16,12 @@ from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, KeyPath, shown_path
-from hermes_sim.scenario.files import read_description, read_document, validated
+from hermes_sim.scenario.files import own_document, read_description, read_document, validated
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.variants import BASE, changed_document
 from hermes_sim.scenario.workload import WorkloadFile
-from hermes_sim.scenario.yaml_reader import read_yaml
 from hermes_sim.stages import STAGES
 
 D = TypeVar("D", bound=Description)
@@ -200,7 +199,7 @@ def _changed_one(kind: FileKind, schema: type[D], name: str, known: D, cluster: 
 def _library_file(kind: FileKind, name: str, document: Document, path: KeyPath) -> Document:
     """The file that a name at `path` of the document stands for."""
     try:
-        return read_yaml(find(kind, name, document.path))
+        return own_document(find(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
 
