@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.schema import Description
-from hermes_sim.core.words import shown
+from hermes_sim.core.words import did_you_mean, listed, shown
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, KeyPath, shown_path
-from hermes_sim.scenario.files import read_description
+from hermes_sim.scenario.files import read_description, read_document, validated
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.variants import BASE, changed_document
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 from hermes_sim.stages import STAGES
@@ -40,12 +42,31 @@ class Hardware:
 
 def resolve_cluster(cluster: ClusterFile, document: Document, problems: Problems) -> Hardware:
     """Devices, links and models of a cluster; what is not found goes to `problems`."""
+    devices = _resolve_all("device", Device, _device_names(cluster), document, problems, cluster.devices)
+    links = _resolve_all("link", Link, _link_names(cluster), document, problems, cluster.links)
+    problems.add(_unused(cluster, document))
     return Hardware(
-        cluster,
-        _resolve_all("device", Device, _device_names(cluster), document, problems),
-        _resolve_all("link", Link, _link_names(cluster), document, problems),
+        cluster.model_copy(update={"devices": {}, "links": {}}),
+        devices,
+        links,
         _resolve_all("model", ModelArchitecture, _engine_models(cluster), document, problems),
     )
+
+
+def _unused(cluster: ClusterFile, document: Document) -> list[Problem]:
+    """Changes to what the cluster does not have: most likely another name was meant."""
+    found = []
+    kinds = (
+        ("device", cluster.devices, _device_names(cluster)),
+        ("link", cluster.links, _link_names(cluster)),
+    )
+    for kind, variants, names in kinds:
+        used = list(dict.fromkeys(name for name, _ in names))
+        for name, keys in variants.items():
+            if name not in used and BASE not in keys:
+                message = f"the cluster has no {kind} of profile {name!r} ({listed(used)}).{did_you_mean(name, used)}"
+                found.append(document.problem((f"{kind}s", name), message))
+    return found
 
 
 def resolve_stage_models(
@@ -166,13 +187,23 @@ def _exists(path: Path) -> bool:
 
 
 def _resolve_all(
-    kind: FileKind, schema: type[D], names: Sequence[Named], document: Document, problems: Problems
+    kind: FileKind,
+    schema: type[D],
+    names: Sequence[Named],
+    document: Document,
+    problems: Problems,
+    variants: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, D]:
-    """Name -> description, each once, in the order of first use."""
+    """Name -> description, each once, in the order of first use. variants: those that the cluster changes."""
     first_use: dict[str, KeyPath] = {}
     for name, path in names:
         first_use.setdefault(name, path)
-    found = {name: problems.of(_resolve, kind, schema, name, path, document) for name, path in first_use.items()}
+    found = {
+        name: problems.of(_resolve_variant, kind, schema, name, document)
+        if name in variants
+        else problems.of(_resolve, kind, schema, name, path, document)
+        for name, path in first_use.items()
+    }
     return {name: description for name, description in found.items() if description is not None}
 
 
@@ -181,6 +212,22 @@ def _resolve(kind: FileKind, schema: type[D], name: str, path: KeyPath, document
         return read_description(schema, find(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
+
+
+def _resolve_variant(kind: FileKind, schema: type[D], name: str, document: Document) -> D:
+    """A device or link of the library, with what the cluster states in its place."""
+    assert kind in ("device", "link")
+    path = (f"{kind}s", name)
+    keys = document.inside(path)
+    base = keys.data.get(BASE, name)
+    if not isinstance(base, str):
+        raise ConfigError([keys.problem((BASE,), f"needs the name of a {kind}, got {shown(base)}")])
+    try:
+        file = read_document(find(kind, base, document.path))
+    except NotFound as missing:
+        at = (*path, BASE) if BASE in keys.data else path
+        raise ConfigError([document.problem(at, str(missing))]) from None
+    return validated(schema, changed_document(kind, name, file, keys))
 
 
 def _device_names(cluster: ClusterFile) -> list[Named]:
