@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from hermes_sim.analysis.quantiles import quantile
+from hermes_sim.analysis.quantiles import ordered_quantile, quantile
 from hermes_sim.analysis.statistics import (
     CONFIDENCE,
     Difference,
@@ -92,7 +92,7 @@ def _standard_error(means: FloatArray) -> float:
     return spread / math.sqrt(len(means))
 
 
-def quantile_of_series(values: FloatArray, fraction: float) -> Estimate:
+def quantile_of_series(values: FloatArray, fraction: float, ordered: FloatArray | None = None) -> Estimate:
     """Quantile of a series in order of time, with an interval of two of its order statistics.
 
     Of n independent values, those whose ranks a binomial(n, fraction) number stays between are the interval. Of
@@ -100,8 +100,10 @@ def quantile_of_series(values: FloatArray, fraction: float) -> Estimate:
     well, which batch means of the indicator tell, lessened for what so few batches do not know.
     Sources: David and Nagaraja, Order Statistics, 7.1; Woodruff, JASA 47 (1952) 635-646; Heidelberger and Lewis,
     Operations Research 32 (1984) 185-209, for dependent series. Unknown where a rank falls off the sample.
+    ordered: the values in ascending order, where they are at hand.
     """
-    value = quantile(values, fraction)
+    ordered = np.sort(values) if ordered is None else ordered
+    value = ordered_quantile(ordered, fraction)
     if math.isnan(value) or math.isinf(value):
         return unknown(value, len(values))
     share = batch_means((values <= value).astype(np.float64))
@@ -111,22 +113,21 @@ def quantile_of_series(values: FloatArray, fraction: float) -> Estimate:
     if share.standard_error > 0.0:
         num = min(num, fraction * (1.0 - fraction) / share.standard_error**2)
     num *= (NORMAL / t_quantile(share.degrees)) ** 2
-    return _between_ranks(values, fraction, num, share)
+    return _between_ranks(ordered, fraction, num, share)
 
 
 def quantile_of_independent(values: FloatArray, fraction: float) -> Estimate:
     """The same of independent values."""
-    value = quantile(values, fraction)
-    return _between_ranks(values, fraction, float(len(values)), unknown(value, len(values)))
+    return _between_ranks(np.sort(values), fraction, float(len(values)), unknown(math.nan))
 
 
-def _between_ranks(values: FloatArray, fraction: float, num_independent: float, share: Estimate) -> Estimate:
+def _between_ranks(ordered: FloatArray, fraction: float, num_independent: float, share: Estimate) -> Estimate:
     """Between the order statistics that stand for the ranks of so many independent values."""
-    value = quantile(values, fraction)
+    value = ordered_quantile(ordered, fraction)
     below, above = binomial_ranks(math.floor(num_independent), fraction)
     if below < 1 or above > math.floor(num_independent):
-        return unknown(value, len(values))
-    ordered, scale = np.sort(values), len(values) / math.floor(num_independent)
+        return unknown(value, len(ordered))
+    scale = len(ordered) / math.floor(num_independent)
     low = float(ordered[max(math.floor(below * scale) - 1, 0)])
     high = float(ordered[min(math.ceil(above * scale) - 1, len(ordered) - 1)])
     degrees = share.degrees if share.is_known else math.inf
