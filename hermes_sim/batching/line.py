@@ -19,7 +19,7 @@ from hermes_sim.state.arrays import HELD_BY_BATCH, HELD_BY_KV, NOT_HELD, NUM_HOL
 @compiled
 def line_clock_s(state: Any, e: int, cause: int, time_s: float) -> float:
     """How long this cause has held the line by now, since it was last empty."""
-    clock_s = state.line_held_s[e, cause]
+    clock_s: float = state.line_held_s[e, cause]
     if state.line_held_by[e] == cause:
         clock_s += time_s - state.line_since_s[e]
     return clock_s
