@@ -12,18 +12,19 @@ from typing import Any
 import pandas as pd
 
 from hermes_sim.analysis import run_folder
-from hermes_sim.analysis.frames import floats, run_frames
+from hermes_sim.analysis.frames import run_frames
 from hermes_sim.analysis.objectives import Objective, meets_every_objective, objectives_of
 from hermes_sim.analysis.plot import Plots
 from hermes_sim.analysis.render import latency_rows, render
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
 from hermes_sim.analysis.trust import weakest_provenances
+from hermes_sim.analysis.warm_up import WarmUp, run_window
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.window import MeasuredWindow, measured_window
+from hermes_sim.scenario.window import MeasuredWindow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,10 +66,14 @@ class Results:
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
     """The measured part of the run."""
+    warm_up: WarmUp | None = field(init=False)
+    """What `workload.measure.warm_up: auto` has cut, where it is asked for."""
 
     def __post_init__(self) -> None:
-        arrival_s, measure = floats(self.requests, "arrival_s"), self.scenario.workload.measure
-        object.__setattr__(self, "window", measured_window(arrival_s, self.duration_s, measure))
+        measure = self.scenario.workload.measure
+        window, warm_up = run_window(self.requests, self.visits, self.duration_s, measure)
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "warm_up", warm_up)
 
     @classmethod
     def from_tables(
@@ -84,10 +89,10 @@ class Results:
         frames = run_frames(tables)
         requests = frames.pop("requests")
         met = meets_every_objective(requests, objectives_of(scenario.workload.promises()), unloaded)
-        measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
+        window, _ = run_window(requests, frames["visits"], tables.duration_s, scenario.workload.measure)
         provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
-            requests=requests.assign(slo_met=met, measured=measured, provenance=provenance),
+            requests=requests.assign(slo_met=met, measured=window.measured, provenance=provenance),
             visits=frames["visits"],
             engines=frames["engines"],
             links=frames["links"],
