@@ -38,7 +38,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
 STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|studies"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies"
 
 app = typer.Typer(
     add_completion=False,

@@ -15,7 +15,7 @@ from hermes_sim.core.whole_file import write_whole
 from hermes_sim.explore.figure import draw, save_figure
 from hermes_sim.explore.findings import study_findings
 from hermes_sim.explore.page import findings_page
-from hermes_sim.explore.plan import plan_study, quick_version
+from hermes_sim.explore.plan import plan_sweep, quick_version
 from hermes_sim.explore.run_table import FAILED, RUNS_FILE, known_rows, run_table, save_table
 from hermes_sim.explore.runner import Row, run_planned
 from hermes_sim.scenario.library import NotFound, find
@@ -95,8 +95,8 @@ def run_study(
     quick: its small version. keep: file that the table is saved to on the way, so that an interrupted study goes on
     from there. Raises ConfigError if no point of it can be run.
     """
-    planned = plan_study(study, quick=quick)
     small = quick_version(study) if quick else study
+    planned = plan_sweep(small, last=study.quick.overrides if quick else None, reference_axes=study.axes).runs
     axes = {axis.name: axis.names for axis in small.axes}
     known = known_rows(former) if former is not None else {}
     rows: dict[int, Row] = {}

@@ -23,6 +23,7 @@ from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind
 from hermes_sim.scenario.residual_files import attach_residuals
 from hermes_sim.scenario.study import StudyFile
+from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -38,6 +39,7 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "sweep": SweepFile,
     "study": StudyFile,
 }
 
