@@ -21,6 +21,7 @@ from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.report import report as report_of_run
+from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
 from hermes_sim.commands.sweep import sweep
 from hermes_sim.commands.validate import validate
@@ -39,7 +40,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
 STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies|searches"
 
 app = typer.Typer(
     add_completion=False,
@@ -345,6 +346,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 app.command()(calibrate)
 app.command("report")(report_of_run)
+app.command()(search)
 app.command()(study)
 app.command()(sweep)
 app.command()(validate)
