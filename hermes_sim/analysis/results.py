@@ -61,6 +61,8 @@ class Results:
     """One row per instance of a KV store, where a stage of the workload asks one."""
     device_groups: pd.DataFrame | None = None
     """One row per device group of an engine that spans several, or computes in arrays."""
+    link_timeline: pd.DataFrame | None = None
+    """One row per link and interval of the run, where a link carried a transfer."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -106,6 +108,7 @@ class Results:
             decisions=frames.get("decisions"),
             kv_stores=frames.get("kv_stores"),
             device_groups=frames.get("device_groups"),
+            link_timeline=frames.get("link_timeline"),
         )
 
     @property

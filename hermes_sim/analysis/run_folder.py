@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("requests", "visits", "engines", "links", "operators", "timeline", "itl")
-OPTIONAL_TABLES = ("steps", "decisions", "kv_stores", "device_groups", "unloaded", "replications")
+OPTIONAL_TABLES = ("steps", "decisions", "kv_stores", "device_groups", "link_timeline", "unloaded", "replications")
 SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
 REPORT_FILE = "report.html"
