@@ -155,12 +155,12 @@ class Results:
         """These results with the headlines of the same scenario under other seeds beside their own."""
         return replace(self, replications=pd.DataFrame([self.headlines, *others]))
 
-    def save(self, folder: str | Path, *, report: bool = False) -> Path:
+    def save(self, folder: str | Path, *, report: bool = False, perfetto: bool = False) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
         requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
         Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json;
-        report.html if asked for.
+        report.html and trace.json.gz if asked for.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)
@@ -173,6 +173,7 @@ class Results:
             version=self.version,
             wall_time_s=self.wall_time_s,
             report=self.report_html() if report else None,
+            trace=self.trace_gz() if perfetto else None,
         )
         return folder
 
@@ -181,6 +182,15 @@ class Results:
         from hermes_sim.analysis.report.page import report_html
 
         return report_html(self)
+
+    def trace_gz(self, from_s: float | None = None, to_s: float | None = None) -> bytes:
+        """The run as a trace for ui.perfetto.dev or chrome://tracing, a gzip file of JSON (analysis/perfetto.py).
+
+        from_s, to_s: only what is under way between these moments of simulated time.
+        """
+        from hermes_sim.analysis.perfetto import trace_gz
+
+        return trace_gz(self, from_s, to_s)
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:

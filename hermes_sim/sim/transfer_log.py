@@ -57,7 +57,8 @@ def _per_interval(edges_s: FloatArray, start_s: FloatArray, end_s: FloatArray, n
     parts, slopes = np.zeros(len(edges_s) - 1), np.zeros(len(edges_s))
     inside = last <= first
     np.add.at(parts, first[inside], num_bytes[inside])
-    first, last, start_s, end_s, num_bytes = (one[~inside] for one in (first, last, start_s, end_s, num_bytes))
+    first, last = first[~inside], last[~inside]
+    start_s, end_s, num_bytes = start_s[~inside], end_s[~inside], num_bytes[~inside]
     rate = num_bytes / (end_s - start_s)
     np.add.at(parts, first, rate * (edges_s[first + 1] - start_s))
     np.add.at(parts, last, rate * (end_s - edges_s[last]))
