@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import PythonBatching
     from hermes_sim.routing.python_routing import PythonRouting
+    from hermes_sim.scenario.own_devices import DeviceLike
 
 Progress = Callable[[float, int, int], None]
 """(simulated_s, num_done, num_requests), called now and then during a run."""
@@ -168,6 +169,7 @@ def simulate(
     steps: bool = False,
     batching: Mapping[str, PythonBatching] | None = None,
     routing: PythonRouting | Mapping[str, PythonRouting] | None = None,
+    devices: Mapping[str, DeviceLike] | None = None,
 ) -> Results:
     """Simulates a workload on a cluster: files, names in the library, or their content as dictionaries.
 
@@ -176,10 +178,13 @@ def simulate(
     default as many as there are cores. exact_steps: one event per engine step, slower, the same results. steps: with
     it, also the tables `steps` and `decisions`: what was decided in every step.
     batching: engine name -> policy of your own, which takes the common options of the engine's file. routing: a router
-    of your own, for all stages or by name or kind of stage (docs/writing-a-policy.md).
+    of your own, for all stages or by name or kind of stage (docs/writing-a-policy.md). devices: profile that the
+    cluster names -> device that stands for it, as `hermes_sim.device` makes one, or a mapping like a device file.
     Raises ConfigError with every problem of the input, TraceError, SimulationError.
     """
-    scenario = load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+    scenario = load_scenario(
+        cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps, devices=devices
+    )
     if batching or routing is not None:
         scenario = with_policies(scenario, batching, routing)
     return run_replications(scenario, replications, jobs=jobs, steps=steps)

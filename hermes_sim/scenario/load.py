@@ -16,6 +16,7 @@ from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.files import mapping_document
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.names import (
+    device_profiles,
     expand_pipelines,
     resolve_cluster,
     resolve_new_names,
@@ -23,6 +24,7 @@ from hermes_sim.scenario.names import (
     resolve_stage_models,
 )
 from hermes_sim.scenario.overrides import Override, apply_overrides, parse_override
+from hermes_sim.scenario.own_devices import DeviceLike, own_devices
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.validate import validate, validate_known
@@ -44,12 +46,13 @@ def load_scenario(
     overrides: Sequence[str | Override] = (),
     seed: int | None = None,
     exact_steps: bool = False,
+    devices: Mapping[str, DeviceLike] | None = None,
 ) -> Scenario:
     """Everything a run needs, resolved and checked.
 
     cluster, workload: a name or path of a file, or a mapping with what such a file would hold.
     overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE', or one that is read already (scenario/overrides.py).
-    seed: instead of the workload's own.
+    seed: instead of the workload's own. devices: profile that the cluster names -> device that stands for it.
     Raises ConfigError with every problem that the files have together.
     """
     problems = Problems()
@@ -64,7 +67,10 @@ def load_scenario(
     problems.add([*cluster_problems, *workload_problems])
     num_found = len(problems.found)
     problems.add(_seed_problems(seed))
-    hardware = None if cluster_file is None else resolve_cluster(cluster_file, cluster_document, problems)
+    hardware = None
+    if cluster_file is not None:
+        own = problems.of(own_devices, devices or {}, device_profiles(cluster_file))
+        hardware = resolve_cluster(cluster_file, cluster_document, problems, own)
     stage_models = {} if workload_file is None else resolve_stage_models(workload_file, workload_document, problems)
     if len(problems.found) > num_found or hardware is None or workload_file is None:
         raise problems.error()
