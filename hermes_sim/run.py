@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hermes_sim import __version__
 from hermes_sim.core.errors import HermesError
 from hermes_sim.processes import Report, can_fork, map_in_processes, num_cores
-from hermes_sim.scenario.load import load_scenario
+from hermes_sim.scenario.load import Overrides, load_scenario
 from hermes_sim.scenario.python_policies import with_policies
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.sim import simulate_scenario
@@ -161,7 +161,7 @@ def simulate(
     cluster: File,
     workload: File,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     seed: int | None = None,
     replications: int = 1,
     jobs: int | None = None,
@@ -173,7 +173,8 @@ def simulate(
 ) -> Results:
     """Simulates a workload on a cluster: files, names in the library, or their content as dictionaries.
 
-    overrides: `cluster.KEY=VALUE` or `workload.KEY=VALUE`, any key of either file. seed: instead of the workload's.
+    overrides: {"cluster.KEY": value, "workload.KEY": value}, any key of either file; or a list of "cluster.KEY=VALUE"
+    as on the command line. seed: instead of the workload's.
     replications: runs with consecutive seeds; the tables are those of the first. jobs: processes for them at once, by
     default as many as there are cores. exact_steps: one event per engine step, slower, the same results. steps: with
     it, also the tables `steps` and `decisions`: what was decided in every step.

@@ -23,7 +23,7 @@ from hermes_sim.scenario.names import (
     resolve_paths,
     resolve_stage_models,
 )
-from hermes_sim.scenario.overrides import Override, apply_overrides, parse_override
+from hermes_sim.scenario.overrides import Override, apply_overrides, override_of, parse_override
 from hermes_sim.scenario.own_devices import DeviceLike, own_devices
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
@@ -37,13 +37,14 @@ SCENARIO_FILE = "scenario.yaml"
 """In the folder of a run."""
 
 FileOrMapping = str | Path | Mapping[str, Any]
+Overrides = Mapping[str, Any] | Sequence[str | Override]
 
 
 def load_scenario(
     cluster: FileOrMapping,
     workload: FileOrMapping,
     *,
-    overrides: Sequence[str | Override] = (),
+    overrides: Overrides = (),
     seed: int | None = None,
     exact_steps: bool = False,
     devices: Mapping[str, DeviceLike] | None = None,
@@ -51,12 +52,13 @@ def load_scenario(
     """Everything a run needs, resolved and checked.
 
     cluster, workload: a name or path of a file, or a mapping with what such a file would hold.
-    overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE', or one that is read already (scenario/overrides.py).
-    seed: instead of the workload's own. devices: profile that the cluster names -> device that stands for it.
+    overrides: {"cluster.KEY": value, "workload.KEY": value}; or a list of 'cluster.KEY=VALUE' as on the command line,
+    or of such that are read already (scenario/overrides.py). seed: instead of the workload's own. devices: profile that
+    the cluster names -> device that stands for it.
     Raises ConfigError with every problem that the files have together.
     """
     problems = Problems()
-    parsed = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
+    parsed = _parsed(overrides, problems)
     cluster_document = problems.of(_document, "cluster", cluster)
     workload_document = problems.of(_document, "workload", workload)
     if cluster_document is None or workload_document is None:
@@ -130,6 +132,14 @@ def _require_scenario(document: Document) -> None:
     if not all(isinstance(document.data.get(part), dict) for part in parts):
         message = f"is no saved scenario: the {SCENARIO_FILE} of a run has the parts {listed(parts)}"
         raise ConfigError([Problem(document.file, None, "", message)])
+
+
+def _parsed(overrides: Overrides, problems: Problems) -> list[Override | None]:
+    """None for one that is none."""
+    if isinstance(overrides, Mapping):
+        data = mapping_document(overrides, "overrides").data
+        return [problems.of(override_of, key, value, f"overrides {key}") for key, value in data.items()]
+    return [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
 
 
 def _document(kind: FileKind, given: FileOrMapping) -> Document:
