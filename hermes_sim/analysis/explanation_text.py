@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from hermes_sim.analysis.human import count, digits, duration, percent, time_unit, in_unit
+from hermes_sim.analysis.human import count, digits, duration, in_unit, percent, time_unit
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.explanation import EngineState, RunExplanation

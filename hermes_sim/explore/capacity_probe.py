@@ -24,7 +24,7 @@ from hermes_sim.explore.capacity_grid import LoadLadder
 from hermes_sim.explore.capacity_row import limit_metrics
 from hermes_sim.explore.capacity_search import Tried
 from hermes_sim.explore.capacity_stop import StopRule
-from hermes_sim.explore.plan import program_hash
+from hermes_sim.explore.run_key import program_hash
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.measure import Margin, Measure
 from hermes_sim.scenario.scenario import Scenario
@@ -116,7 +116,9 @@ class Prober:
 
     def _run_at_once(self) -> float:
         started_s = perf_counter()
-        traffic = at_load(self.scenario.workload.traffic, self.base, self.base.value, min(NUM_AT_ONCE, self.num_requests))
+        traffic = at_load(
+            self.scenario.workload.traffic, self.base, self.base.value, min(NUM_AT_ONCE, self.num_requests)
+        )
         requests = all_at_once(generate_requests(traffic, self.scenario.seed), NUM_AT_ONCE)
         frame = run_frames(simulate_scenario(self.scenario, requests=requests))["requests"]
         finish_s = np.sort(floats(frame, "finish_s"))
@@ -132,7 +134,13 @@ class Prober:
         sessions_frac = float(np.mean(requests.previous < 0)) if self.base.unit == "sessions/s" else 1.0
         per_s = max(rates) * sessions_frac
         self.rows.append(
-            {"rung": None, "load": per_s, "num_requests": len(frame), "outcome": "at once", "wall_time_s": perf_counter() - started_s}
+            {
+                "rung": None,
+                "load": per_s,
+                "num_requests": len(frame),
+                "outcome": "at once",
+                "wall_time_s": perf_counter() - started_s,
+            }
         )
         return per_s if per_s > 0.0 else self.base.value
 
@@ -278,4 +286,6 @@ def probe_key(scenario: Scenario, criterion: Criterion) -> str:
 
 def busy_words(row: Row) -> str:
     """'llm[0], memory 71%, busy 99%'."""
-    return f"{row['engine']}, {row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"
+    return (
+        f"{row['engine']}, {row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"
+    )
