@@ -15,6 +15,7 @@ from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.files import FileOrMapping, find_document, mapping_document
 from hermes_sim.scenario.names import (
+    device_profiles,
     expand_pipelines,
     resolve_cluster,
     resolve_new_names,
@@ -22,6 +23,7 @@ from hermes_sim.scenario.names import (
     resolve_stage_models,
 )
 from hermes_sim.scenario.overrides import Override, apply_overrides, override_of, parse_override
+from hermes_sim.scenario.own_devices import DeviceLike, own_devices
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.validate import validate, validate_known
@@ -33,24 +35,28 @@ __all__ = ["change_scenario", "dump_scenario", "load_scenario", "read_scenario"]
 SCENARIO_FILE = "scenario.yaml"
 """In the folder of a run."""
 
+Overrides = Mapping[str, Any] | Sequence[str | Override]
+
 
 def load_scenario(
     cluster: FileOrMapping,
     workload: FileOrMapping,
     *,
-    overrides: Sequence[str | Override] = (),
+    overrides: Overrides = (),
     seed: int | None = None,
     exact_steps: bool = False,
+    devices: Mapping[str, DeviceLike] | None = None,
 ) -> Scenario:
     """Everything a run needs, resolved and checked.
 
     cluster, workload: a name or path of a file, or a mapping with what such a file would hold.
-    overrides: 'cluster.KEY=VALUE' or 'workload.KEY=VALUE', or one that is read already (scenario/overrides.py).
-    seed: instead of the workload's own.
+    overrides: {"cluster.KEY": value, "workload.KEY": value}; or a list of 'cluster.KEY=VALUE' as on the command line,
+    or of such that are read already (scenario/overrides.py). seed: instead of the workload's own. devices: profile that
+    the cluster names -> device that stands for it.
     Raises ConfigError with every problem that the files have together.
     """
     problems = Problems()
-    parsed = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
+    parsed = _parsed(overrides, problems)
     cluster_document = problems.of(find_document, "cluster", cluster)
     workload_document = problems.of(find_document, "workload", workload)
     if cluster_document is None or workload_document is None:
@@ -61,7 +67,10 @@ def load_scenario(
     problems.add([*cluster_problems, *workload_problems])
     num_found = len(problems.found)
     problems.add(_seed_problems(seed))
-    hardware = None if cluster_file is None else resolve_cluster(cluster_file, cluster_document, problems)
+    hardware = None
+    if cluster_file is not None:
+        own = problems.of(own_devices, devices or {}, device_profiles(cluster_file))
+        hardware = resolve_cluster(cluster_file, cluster_document, problems, own)
     stage_models = {} if workload_file is None else resolve_stage_models(workload_file, workload_document, problems)
     if len(problems.found) > num_found or hardware is None or workload_file is None:
         raise problems.error()
@@ -99,22 +108,16 @@ def read_scenario(
     return _checked_again(scenario, document, parsed, seed, exact_steps, problems)
 
 
-def change_scenario(
-    scenario: Scenario, overrides: Mapping[str, Any] | Sequence[str], *, seed: int | None = None
-) -> Scenario:
+def change_scenario(scenario: Scenario, overrides: Overrides, *, seed: int | None = None) -> Scenario:
     """A resolved scenario with other values of some keys, checked again; see Scenario.with_. Raises ConfigError."""
     problems = Problems()
-    given: list[str | Override] = list(overrides) if not isinstance(overrides, Mapping) else []
-    if isinstance(overrides, Mapping):
-        read = (problems.of(override_of, key, value, f"with_ {key}") for key, value in overrides.items())
-        given = [override for override in read if override is not None]
-    if not given:
+    if not overrides:
         problems.add(_seed_problems(seed))
         problems.stop()
         return scenario if seed is None else scenario.model_copy(update={"seed": seed})
     parts = {"cluster": scenario.cluster, "workload": scenario.workload}
     document = mapping_document(parts, "scenario")
-    parsed = _change(document, given, problems)
+    parsed = _change(document, overrides, problems)
     problems.add(_seed_problems(seed))
     problems.stop()
     cluster, found = validate_known(ClusterFile, document.part("cluster"))
@@ -126,10 +129,9 @@ def change_scenario(
     return _checked_again(changed, document, parsed, seed, None, problems)
 
 
-def _change(document: Document, overrides: Sequence[str | Override], problems: Problems) -> list[Override]:
+def _change(document: Document, overrides: Overrides, problems: Problems) -> list[Override]:
     """Sets values in a document with the parts `cluster` and `workload`."""
-    read = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
-    parsed = [override for override in read if override is not None]
+    parsed = [override for override in _parsed(overrides, problems) if override is not None]
     inside = [replace(override, path=(override.target, *override.path)) for override in parsed]
     if inside:  # what was saved needs no more: it names no pipeline, and its trace may be gone
         problems.of(apply_overrides, document, inside)
@@ -167,6 +169,14 @@ def _require_scenario(document: Document) -> None:
     if not all(isinstance(document.data.get(part), dict) for part in parts):
         message = f"is no saved scenario: the {SCENARIO_FILE} of a run has the parts {listed(parts)}"
         raise ConfigError([Problem(document.file, None, "", message)])
+
+
+def _parsed(overrides: Overrides, problems: Problems) -> list[Override | None]:
+    """None for one that is none."""
+    if isinstance(overrides, Mapping):
+        data = mapping_document(overrides, "overrides").data
+        return [problems.of(override_of, key, value, f"overrides {key}") for key, value in data.items()]
+    return [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
 
 
 def _override(cluster: Document, workload: Document, overrides: Sequence[Override], problems: Problems) -> None:
