@@ -110,6 +110,17 @@ def test_points_are_means_over_seeds_with_students_interval() -> None:
     assert second["ttft_p99_s_half_width_95"] == 0.0
 
 
+def test_a_lead_is_tested_in_pairs_of_seeds() -> None:
+    """Seeds that are far apart, and a difference that is the same in all of them; then one that is not."""
+    found = made({"1.0": [1.0, 5.0, 9.0], "2.0": [1.1, 5.1, 9.11], "3.0": [9.0, 1.0, 6.0]})
+    first, second, third = (found.points.iloc[index] for index in range(3))
+    assert found.difference("ttft_p99_s", first, second).significant
+    assert found.difference("ttft_p99_s", first, second).mean == pytest.approx(0.31 / 3)
+    assert found.difference("ttft_p99_s", first, third).significant is False
+    alone = made({"1.0": [1.0], "2.0": [2.0]})
+    assert alone.difference("ttft_p99_s", alone.points.iloc[0], alone.points.iloc[1]).significant is None
+
+
 def test_a_point_of_which_a_run_failed_is_none() -> None:
     found = made({"1.0": [1.0, 2.0], "2.0": [5.0, 5.0]})
     runs = found.runs.assign(status=["done", "failed", "done", "done"])
@@ -171,6 +182,7 @@ def test_the_command_prints_the_best_points_and_why_others_failed(box: Box, caps
     assert "left out 2: rate < 8 or budget > 512 (too slow)" in out
     assert "failed 8: " in out
     assert "best by TTFT p99 where rate <= 4 (lower is better)" in out
+    assert "one seed each: small leads may be chance" in out
     assert all(len(line) <= WIDTH for line in out.splitlines())
     assert sorted(path.name for path in Path("runs/sweep-small").iterdir()) == ["runs.csv", RUNS_FILE]
     assert command("mine.yaml", "--jobs", "1", "--json") == 0
@@ -186,7 +198,7 @@ def test_the_command_prints_the_best_points_and_why_others_failed(box: Box, caps
         (["mine.yaml", "--where", "rate <"], "--where: 'rate <' is not an expression"),
         (["mine.yaml", "--where", "rat < 3"], "--where: 'rat' is neither an axis (batching, rate, budget, tp) nor a"),
         (["mine.yml"], "no sweep 'mine.yml' here or in the library"),
-        (["mine.yaml", "--set", "rate=3"], "a key starts with 'cluster.' or 'workload.'"),
+        (["mine.yaml", "--set", "traffic.rate=3"], "a key starts with 'cluster.' or 'workload.'"),
         (["mine.yaml", "--out", "."], "holds something else than a sweep"),
     ],
 )
