@@ -38,7 +38,7 @@ def block(name: str) -> str:
 
 def _function_text(name: str, function: Any) -> str:
     paragraphs = [" ".join(one.split()) for one in inspect.cleandoc(function.__doc__ or "").split("\n\n")]
-    return "\n\n".join([f"```python\n{signature_text(name, function)}\n```", *paragraphs]) + "\n"
+    return "\n\n".join([f"```py\n{signature_text(name, function)}\n```", *paragraphs]) + "\n"
 
 
 def _class_text(thing: type) -> str:
