@@ -19,7 +19,7 @@ SWEEP = {
     "title": "Small <script>alert(1)</script>",
     "base": {"cluster": "a100x8", "workload": "chat", "set": {"workload.traffic.num_requests": 20}},
     "axes": [
-        {"name": "tp", "key": ["cluster.engines.llm.parallel.tp", "cluster.engines.llm.placement.gpu"], "values": [3, 4, 8]},
+        {"name": "tp", "key": [f"cluster.engines.llm.{key}" for key in ("parallel.tp", "placement.gpu")], "values": [3, 4, 8]},
         {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1]},
         {"name": "rate", "key": "workload.traffic.arrivals.rate", "values": ["1 /s", "8 /s"]},
     ],
