@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_sim.analysis.comparison import Comparison, compare
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -36,6 +38,7 @@ _HOMES = {
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "compare": "hermes_sim.analysis.comparison",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
@@ -45,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -55,6 +59,7 @@ __all__ = [
     "SimulationError",
     "TraceError",
     "__version__",
+    "compare",
     "load_plugin",
     "load_scenario",
     "register_batching",
