@@ -38,7 +38,7 @@ SECONDS_BETWEEN_UPDATES = 0.05
 OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
-STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
+STEPS_LEGEND = "prompts: sequences:tokens  +request:cached tokens: admitted  -request: preempted"
 KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|studies"
 
 app = typer.Typer(
@@ -219,6 +219,7 @@ def _simulate(
 
 
 def _show(results: Results, folder: Path, *, report: bool) -> None:
+    from hermes_sim.analysis.blocks.layout import hanging
     from hermes_sim.analysis.render import render, run_line
 
     _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
@@ -232,7 +233,7 @@ def _show(results: Results, folder: Path, *, report: bool) -> None:
     tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
     pages = ("report.html",) if report else ()
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
-    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
+    typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
 
 
 def _print_styled(text: str) -> None:
@@ -244,7 +245,7 @@ def _print_styled(text: str) -> None:
     from rich.text import Text
 
     styled = Text(text)
-    styled.highlight_regex(r"(?m)^[a-z][A-Za-z ]*?(?=  )", "bold")
+    styled.highlight_regex(r"(?m)^[a-z][A-Za-z0-9%() ]*?(?=  )", "bold")
     styled.highlight_regex(r"(?m)^warning", "yellow")
     styled.highlight_regex(r"\bmet(?=$|;)", "green")
     styled.highlight_regex(r"missed by [^;\n]*", "red")
