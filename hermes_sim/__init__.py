@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_sim.analysis.comparison import Comparison, compare
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -40,6 +42,7 @@ _HOMES = {
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
+    "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
     "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
@@ -51,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -62,6 +66,7 @@ __all__ = [
     "TraceError",
     "__version__",
     "calibrate",
+    "compare",
     "device",
     "kernel_times",
     "load_plugin",
