@@ -114,7 +114,13 @@ def _attained(measured: pd.DataFrame, asked_frac: float) -> tuple[str, float, fl
     share = float(good.mean()) if len(good) else math.nan
     missed, allowed = len(good) - int(good.sum()), math.floor(len(good) * (1.0 - asked_frac) + 1e-9)
     excess = math.log((missed + 1) / (allowed + 1))
-    return ATTAINMENT, share, asked_frac, excess, f"{percent(share)} of the requests are good, {percent(asked_frac)} asked"
+    return (
+        ATTAINMENT,
+        share,
+        asked_frac,
+        excess,
+        f"{percent(share)} of the requests are good, {percent(asked_frac)} asked",
+    )
 
 
 def objective_name(objective: Objective) -> str:

@@ -14,7 +14,6 @@ import pandas as pd
 
 from hermes_sim import __version__
 from hermes_sim.analysis.frames import floats, run_frames
-from hermes_sim.analysis.human import percent
 from hermes_sim.analysis.objectives import needs_unloaded
 from hermes_sim.analysis.quantiles import fraction_of, num_values_needed
 from hermes_sim.analysis.results import Results
@@ -41,7 +40,7 @@ MOST_DOUBLINGS: Final = 4
 NUM_AT_ONCE: Final = 400
 """Requests of the first look at a machine, all at once."""
 
-PASSED, FAILED, STOPPED = "passed", "failed", "stopped early"
+PASSED, FAILED, STOPPED, AT_ONCE = "passed", "failed", "stopped early", "all at once"
 
 Row = dict[str, Any]
 
@@ -114,9 +113,15 @@ class Prober:
             self._at_once_per_s = self._run_at_once()
         return self._at_once_per_s
 
+    def use_at_once(self, per_s: float) -> None:
+        """That load, as it is known from a former look."""
+        self._at_once_per_s = per_s
+
     def _run_at_once(self) -> float:
         started_s = perf_counter()
-        traffic = at_load(self.scenario.workload.traffic, self.base, self.base.value, min(NUM_AT_ONCE, self.num_requests))
+        traffic = at_load(
+            self.scenario.workload.traffic, self.base, self.base.value, min(NUM_AT_ONCE, self.num_requests)
+        )
         requests = all_at_once(generate_requests(traffic, self.scenario.seed), NUM_AT_ONCE)
         frame = run_frames(simulate_scenario(self.scenario, requests=requests))["requests"]
         finish_s = np.sort(floats(frame, "finish_s"))
@@ -131,9 +136,9 @@ class Prober:
             rates.append((last - first) / middle_s)
         sessions_frac = float(np.mean(requests.previous < 0)) if self.base.unit == "sessions/s" else 1.0
         per_s = max(rates) * sessions_frac
-        self.rows.append(
-            {"rung": None, "load": per_s, "num_requests": len(frame), "outcome": "at once", "wall_time_s": perf_counter() - started_s}
-        )
+        wall_time_s = perf_counter() - started_s
+        head = {"rung": None, "load": per_s, "num_requests": len(frame), "key": "", "reused": False}
+        self.rows.append({**head, "outcome": AT_ONCE, "wall_time_s": wall_time_s})
         return per_s if per_s > 0.0 else self.base.value
 
     # ----- one load
@@ -172,9 +177,15 @@ class Prober:
         """The run that decided about a load."""
         return max((row for row in self.rows if row["rung"] == rung), key=lambda row: int(row["num_requests"]))
 
-    def _row(self, rung: int, number: int) -> Row:
+    def whole_row(self, rung: int) -> Row:
+        """The run that decided about a load, to its end."""
+        number = int(self.last_row(rung)["num_requests"])
+        return self._row(rung, number, whole=True)
+
+    def _row(self, rung: int, number: int, *, whole: bool = False) -> Row:
+        early_stop = self._setting.early_stop and not whole
         for row in self.rows:
-            if row["rung"] == rung and row["num_requests"] == number:
+            if row["rung"] == rung and row["num_requests"] == number and (early_stop or row["outcome"] != STOPPED):
                 return row
         value = self.ladder.value(rung)
         traffic = at_load(self.scenario.workload.traffic, self.base, value, number)
@@ -184,17 +195,17 @@ class Prober:
         key = probe_key(scenario, self._setting.criterion)
         head = {"rung": rung, "load": value, "num_requests": number, "key": key, "seed": scenario.seed}
         known = self._setting.known.get(key)
-        if known is not None and (self._setting.early_stop or known["outcome"] != STOPPED):
+        if known is not None and (early_stop or known["outcome"] != STOPPED):
             self.num_reused += 1
-            row = {**known, **head}
+            row = {**known, **head, "reused": True}
         else:
-            row = {**head, **self._run(scenario, number)}
+            row = {**head, **self._run(scenario, number, early_stop), "reused": False}
         self.rows.append(row)
         return row
 
-    def _run(self, scenario: Scenario, number: int) -> Row:
+    def _run(self, scenario: Scenario, number: int, early_stop: bool) -> Row:
         started_s = perf_counter()
-        rule = self._stop_rule(scenario, number) if self._setting.early_stop else None
+        rule = self._stop_rule(scenario, number) if early_stop else None
         try:
             tables = simulate_scenario(scenario, stop_when=rule)
         except RunStopped as stopped:
@@ -274,8 +285,3 @@ def probe_key(scenario: Scenario, criterion: Criterion) -> str:
     digest.update(scenario.model_dump_json(by_alias=True).encode())
     digest.update(repr(criterion).encode())
     return digest.hexdigest()[:16]
-
-
-def busy_words(row: Row) -> str:
-    """'llm[0], memory 71%, busy 99%'."""
-    return f"{row['engine']}, {row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"
