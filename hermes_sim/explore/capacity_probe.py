@@ -23,7 +23,7 @@ from hermes_sim.explore.capacity_grid import LoadLadder
 from hermes_sim.explore.capacity_row import limit_metrics
 from hermes_sim.explore.capacity_search import Tried
 from hermes_sim.explore.capacity_stop import StopRule
-from hermes_sim.explore.plan import program_hash
+from hermes_sim.explore.run_key import run_key
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.measure import Margin, Measure
 from hermes_sim.scenario.scenario import Scenario
@@ -281,7 +281,4 @@ def _judged(judgement: Judgement) -> Row:
 
 def probe_key(scenario: Scenario, criterion: Criterion) -> str:
     """Hash of all that decides what becomes of a run."""
-    digest = hashlib.sha256(program_hash().encode())
-    digest.update(scenario.model_dump_json(by_alias=True).encode())
-    digest.update(repr(criterion).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(f"{run_key(scenario, None, [])} {criterion}".encode()).hexdigest()[:16]
