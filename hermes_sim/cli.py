@@ -22,6 +22,7 @@ from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.study import study
+from hermes_sim.commands.sweep import sweep
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -345,6 +346,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 app.command()(calibrate)
 app.command("report")(report_of_run)
 app.command()(study)
+app.command()(sweep)
 app.command()(validate)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.words import listed
@@ -13,8 +12,7 @@ from hermes_sim.scenario.checks import check_scenario
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.dump import dump_scenario
-from hermes_sim.scenario.files import mapping_document
-from hermes_sim.scenario.library import FileKind, NotFound, find
+from hermes_sim.scenario.files import FileOrMapping, find_document
 from hermes_sim.scenario.names import (
     expand_pipelines,
     resolve_cluster,
@@ -34,8 +32,6 @@ __all__ = ["dump_scenario", "load_scenario", "read_scenario"]
 SCENARIO_FILE = "scenario.yaml"
 """In the folder of a run."""
 
-FileOrMapping = str | Path | Mapping[str, Any]
-
 
 def load_scenario(
     cluster: FileOrMapping,
@@ -54,8 +50,8 @@ def load_scenario(
     """
     problems = Problems()
     parsed = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
-    cluster_document = problems.of(_document, "cluster", cluster)
-    workload_document = problems.of(_document, "workload", workload)
+    cluster_document = problems.of(find_document, "cluster", cluster)
+    workload_document = problems.of(find_document, "workload", workload)
     if cluster_document is None or workload_document is None:
         raise problems.error()
     _override(cluster_document, workload_document, [override for override in parsed if override], problems)
@@ -124,15 +120,6 @@ def _require_scenario(document: Document) -> None:
     if not all(isinstance(document.data.get(part), dict) for part in parts):
         message = f"is no saved scenario: the {SCENARIO_FILE} of a run has the parts {listed(parts)}"
         raise ConfigError([Problem(document.file, None, "", message)])
-
-
-def _document(kind: FileKind, given: FileOrMapping) -> Document:
-    if isinstance(given, Mapping):
-        return mapping_document(given, kind)
-    try:
-        return read_yaml(find(kind, str(given)))
-    except NotFound as missing:
-        raise ConfigError([Problem("", None, "", str(missing))]) from None
 
 
 def _override(cluster: Document, workload: Document, overrides: Sequence[Override], problems: Problems) -> None:
