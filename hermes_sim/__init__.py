@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.capacity import CapacityResults, capacity
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CapacityResults": "hermes_sim.explore.capacity",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -36,6 +38,7 @@ _HOMES = {
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "capacity": "hermes_sim.explore.capacity",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
@@ -45,6 +48,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapacityResults",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -55,6 +59,7 @@ __all__ = [
     "SimulationError",
     "TraceError",
     "__version__",
+    "capacity",
     "load_plugin",
     "load_scenario",
     "register_batching",

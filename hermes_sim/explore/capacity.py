@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +20,13 @@ from hermes_sim.explore.capacity_task import CapacityTask, Hint, SeedCapacity, f
 from hermes_sim.explore.grid import GridPoint
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import save_table
+from hermes_sim.explore.sweep import last_words, load_sweep
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
-from hermes_sim.run import File
+from hermes_sim.run import File, warm_up
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.explored import Base
-from hermes_sim.scenario.files import files_read_once
+from hermes_sim.scenario.files import FileOrMapping, files_read_once
 from hermes_sim.scenario.load import load_scenario
-from hermes_sim.scenario.overrides import parse_override
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.slo import Slo, slo_of
 from hermes_sim.scenario.sweep import SweepFile
@@ -37,9 +38,10 @@ JOURNAL_FILE: Final = "probes.jsonl"
 DEFAULT_REPLICATIONS: Final = 3
 DEFAULT_TOLERANCE: Final = 0.02
 MOST_TOLERANCE: Final = 0.5
+NEEDS_BOTH: Final = "needs a cluster and a workload, or a sweep (hermes-sim list clusters, workloads, sweeps)"
 
-Progress = Callable[[int, int, int], None]
-"""(searches done, searches in all, runs so far)."""
+Progress = Callable[[int, int], None]
+"""(searches done, searches in all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,13 @@ class CapacityResults:
         """The first row."""
         return self.table.iloc[0]
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """Setting and table, ready for JSON; None for what has no value."""
+        rows = self.table.to_dict("records")
+        plain = [{str(name): _plain(value) for name, value in row.items()} for row in rows]
+        return {"setting": dict(self.setting), "configurations": plain}
+
     def save(self, folder: str | Path) -> Path:
         """capacity.parquet and probes.parquet. Raises OSError."""
         folder = Path(folder)
@@ -88,7 +97,7 @@ def capacity(
     cluster: File | None = None,
     workload: File | None = None,
     *,
-    sweep: SweepFile | None = None,
+    sweep: SweepFile | FileOrMapping | None = None,
     axes: Sequence[Axis | Mapping[str, Any]] = (),
     overrides: Sequence[str] = (),
     slo: Sequence[str] | Slo = (),
@@ -124,7 +133,8 @@ def capacity(
     require_sort(by)
     criterion = Criterion(attainment, tolerance)
     asked = slo if isinstance(slo, Slo) else slo_of(slo)
-    found = configurations(cluster, workload, sweep=sweep, axes=axes, overrides=overrides, seed=seed)
+    described = sweep if sweep is None or isinstance(sweep, SweepFile) else load_sweep(sweep)
+    found = configurations(cluster, workload, sweep=described, axes=axes, overrides=overrides, seed=seed)
     chosen = [_promised(one, asked) for one in found]
     scenarios = [one.scenario for one in chosen if one.scenario is not None]
     if attainment is not None and not any(criterion.objectives(one) for one in scenarios):
@@ -162,13 +172,12 @@ def configurations(
 ) -> list[Configuration]:
     """Every point of the axes. A point whose scenario is wrong has a problem instead; raises ConfigError if all are."""
     parsed = [Axis.model_validate(axis) if not isinstance(axis, Axis) else axis for axis in axes]
-    last = {f"{one.target}.{_key_text(one.path)}": one.value for one in map(parse_override, overrides)}
     if sweep is None and not parsed:
         if cluster is None or workload is None:
-            raise HermesError("needs a cluster and a workload")
+            raise HermesError(NEEDS_BOTH)
         return [Configuration({}, load_scenario(cluster, workload, overrides=overrides, seed=seed))]
     with files_read_once():
-        plan = plan_sweep(_explored(cluster, workload, sweep, parsed), last=last)
+        plan = plan_sweep(_explored(cluster, workload, sweep, parsed), last=last_words(overrides))
     runs = {tuple(run.point.items()): run for run in reversed(plan.runs)}
     ordered = [runs[key] for key in dict.fromkeys(tuple(run.point.items()) for run in plan.runs)]
     return [Configuration(run.point, _seeded(run.scenario, seed), run.problem) for run in ordered]
@@ -176,28 +185,19 @@ def configurations(
 
 def _explored(cluster: File | None, workload: File | None, sweep: SweepFile | None, axes: Sequence[Axis]) -> SweepFile:
     """The axes around the base; capacity looks at seeds by itself."""
-    given = {name: file for name, file in (("cluster", cluster), ("workload", workload)) if file is not None}
-    if sweep is None:
-        if len(given) < 2:
-            raise HermesError("needs a cluster and a workload")
-        # contents of files stand where names are asked for: they are resolved alike
-        base = Base.model_construct(**given, overrides={})
-        return SweepFile.model_construct(**{**_defaults(), "name": "capacity", "base": base, "axes": tuple(axes)})
-    base = sweep.base.model_copy(update=given)
-    return sweep.model_copy(update={"base": base, "axes": (*sweep.axes, *axes), "replications": 1, "tiers": ()})
-
-
-def _defaults() -> dict[str, Any]:
-    fields = SweepFile.model_fields
-    return {name: one.get_default(call_default_factory=True) for name, one in fields.items() if not one.is_required()}
-
-
-def _key_text(path: Sequence[str | int]) -> str:
-    """('engines', 'llm', 'replicas') -> engines.llm.replicas, as it was written."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) or part == "+" else f".{part}"
-    return text.removeprefix(".")
+    given = {"cluster": cluster, "workload": workload}
+    for name in [name for name, file in given.items() if file is None]:
+        named = [getattr(value, name) for axis in axes for value in axis.values]
+        given[name] = next((file for file in named if file is not None), None)
+    known = {name: file for name, file in given.items() if file is not None}
+    if sweep is not None:
+        base = sweep.base.model_copy(update=known)
+        return sweep.model_copy(update={"base": base, "axes": (*sweep.axes, *axes), "replications": 1, "tiers": ()})
+    if len(known) < len(given):
+        raise HermesError(NEEDS_BOTH)
+    # the content of a file may stand where its name is asked for: it is resolved alike
+    base = Base(cluster="", workload="").model_copy(update=known)
+    return SweepFile(name="capacity", base=base, axes=tuple(axes))
 
 
 def _seeded(scenario: Scenario | None, seed: int | None) -> Scenario | None:
@@ -237,7 +237,7 @@ class _Schedule:
 
     def __init__(self, chosen: Sequence[Configuration], replications: int, template: CapacityTask) -> None:
         self._chosen = chosen
-        self._template = template
+        self.template = template
         self._replications = replications
         self._first = [index for index, one in enumerate(chosen) if one.scenario is not None]
         self._ready: list[CapacityTask] = []
@@ -289,7 +289,7 @@ class _Schedule:
         scenario = self._chosen[index].scenario
         assert scenario is not None
         seeded = scenario.model_copy(update={"seed": scenario.seed + number})
-        return replace(self._template, index=index, scenario=seeded, hint=hint)
+        return replace(self.template, index=index, scenario=seeded, hint=hint)
 
     def found_by_configuration(self) -> list[list[SeedCapacity]]:
         """Seeds in order."""
@@ -305,12 +305,13 @@ class _Schedule:
 
 
 def _search(schedule: _Schedule, workers: Workers, keep: _Kept, progress: Progress | None) -> None:
-    workers.prepare(schedule._template.scenario)
+    warm_up(schedule.template.scenario)  # what is compiled once is not counted as the time of a run
+    workers.prepare(schedule.template.scenario)
     for _, found in workers.outcomes(find_capacity, schedule.tasks()):
         schedule.told(found)
         keep.add(found)
         if progress is not None:
-            progress(len(schedule.found), schedule.num_searches, len(schedule.probes))
+            progress(len(schedule.found), schedule.num_searches)
 
 
 class _Kept:
@@ -362,3 +363,9 @@ def check_capacity_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HermesError(f"--out {folder}: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

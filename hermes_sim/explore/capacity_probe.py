@@ -88,7 +88,7 @@ class Prober:
     @property
     def num_needed(self) -> int:
         """Requests of a run from which its highest percentile is known, what is cut off included."""
-        asked = [one.statistic for one in self.objectives if one.statistic != "mean"]
+        asked: list[str] = [one.statistic for one in self.objectives if one.statistic != "mean"]
         if self._setting.criterion.attainment_frac is not None:
             asked = [f"p{100 * self._setting.criterion.attainment_frac:g}"]
         wanted = max((num_values_needed(fraction_of(name)) for name in asked if fraction_of(name) < 1.0), default=0)

@@ -17,9 +17,9 @@ from hermes_sim.explore.capacity_probe import Prober, Row, Setting
 from hermes_sim.explore.capacity_search import Limit, find_limit
 from hermes_sim.scenario.scenario import Scenario
 
-COLD_SHARE: Final = 0.8
+COLD_SHARE: Final = 0.5
 """Of the load at which the machine is always busy: the first guess."""
-COLD_STEP, WARM_STEP, CLIENTS_STEP = 1.15, 1.06, 2.0
+COLD_STEP, WARM_STEP, CLIENTS_STEP = 1.25, 1.06, 2.0
 """Factor to the second load that is tried: after a guess, after a neighbouring configuration, of clients."""
 NEXT_TO_NOTHING: Final = 1.0 / 64.0
 """Of that load: what is not borne there is not borne."""
@@ -100,7 +100,8 @@ def _found(task: CapacityTask) -> SeedCapacity:
         "at_once_per_s": None if prober.base.unit == "clients" else prober.at_once_per_s(),
     }
     if limit.low is None:
-        found = {"status": "hopeless", "high": prober.ladder.value(limit.high or 0), **_hopeless(prober, limit)}
+        found: dict[str, Any] = {"status": "hopeless", "high": prober.ladder.value(limit.high or 0)}
+        found |= _hopeless(prober, limit)
     else:
         best = prober.best_row(limit.low)
         found = {"low": prober.ladder.value(limit.low), "limit": best}

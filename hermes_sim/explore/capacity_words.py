@@ -40,11 +40,13 @@ def _one(row: pd.Series, tolerance: float) -> list[str]:
     lines = [("capacity", f"{capacity_number(row)} {row['unit']}{_certainty(row, tolerance)}")]
     if status == "hopeless":
         lines.append(("", "none under some seeds"))
+    busy = f"{row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"
+    price = usd(row["usd_per_million_output_tokens"])
     lines += [
         ("binds", _binding(row)),
         ("at the limit", _at_limit(row)),
-        ("bottleneck", f"{row['engine']}, {row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"),
-        ("output", f"{digits(row['output_tokens_per_s'])} tokens/s · {usd(row['usd_per_million_output_tokens'])} per million"),
+        ("bottleneck", f"{row['engine']}, {busy}"),
+        ("output", f"{digits(row['output_tokens_per_s'])} tokens/s · {price} per million"),
         ("per dollar", f"{digits(row['per_usd'])} {row['unit']} per $/h ({usd(row['rent_usd_per_h'])}/h)"),
         ("per watt", f"{digits(row['per_watt'] * 1e3)} {row['unit']} per kW ({with_prefix(row['power_w'], 'W')})"),
         ("per device", f"{digits(row['per_device'])} {row['unit']} ({count(row['num_devices'])} devices)"),
@@ -66,8 +68,10 @@ def _certainty(row: pd.Series, tolerance: float) -> str:
     if row["num_seeds"] == 1:
         return f" ({bracket}; one seed)" if bracket else " (one seed)"
     agree = row["spread_frac"] <= AGREE_FACTOR * tolerance
-    seeds = f"{count(row['num_seeds'])} seeds {'agree' if agree else 'differ'}: {digits(row['low'])} borne by all"
-    return f" ± {digits(row['half_width_95'], 2)} ({'; '.join([seeds, f'{bracket} by any'] if bracket else [seeds])})"
+    seeds = f"{count(row['num_seeds'])} seeds {'agree' if agree else 'differ'}: {digits(row['low'])} under all"
+    return (
+        f" ± {digits(row['half_width_95'], 2)} ({', '.join([seeds, f'{bracket} under any'] if bracket else [seeds])})"
+    )
 
 
 def _binding(row: pd.Series) -> str:
@@ -112,7 +116,7 @@ def _wrapped(words: str, label: str) -> list[str]:
 Cell = Callable[[pd.Series], str]
 
 COLUMNS: Final[tuple[tuple[str, Cell, int], ...]] = (
-    ("{unit}", lambda row: capacity_number(row), 0),
+    ("{unit}", capacity_number, 0),
     ("±", lambda row: digits(row["half_width_95"], 2), 2),
     ("not", lambda row: digits(row["high"]), 4),
     ("binds", lambda row: str(row["binding"]), 1),
