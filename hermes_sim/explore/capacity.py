@@ -14,7 +14,7 @@ import pandas as pd
 from hermes_sim.analysis.human import as_written, percent
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.capacity_criterion import Criterion
-from hermes_sim.explore.capacity_probe import AT_ONCE, STOPPED, Row
+from hermes_sim.explore.capacity_probe import BACKLOG, STOPPED, Row
 from hermes_sim.explore.capacity_table import capacity_table, probe_table, require_sort, sorted_by
 from hermes_sim.explore.capacity_task import CapacityTask, Hint, SeedCapacity, find_capacity
 from hermes_sim.explore.grid import GridPoint
@@ -268,10 +268,10 @@ class _Schedule:
         if found.status == "failed":
             self.num_searches -= self._replications - 1
             return
-        if found.low and found.at_once_per_s:
-            self._share = found.low / found.at_once_per_s
+        if found.low and found.served_per_s:
+            self._share = found.low / found.served_per_s
         self._load = found.low or self._load
-        hint = Hint(load=found.low or None, share=self._share, at_once_per_s=found.at_once_per_s)
+        hint = Hint(share=self._share, load=found.low or None)
         self._ready += [self._task(found.index, number, hint) for number in range(1, self._replications)]
 
     def _client_load(self) -> float | None:
@@ -329,7 +329,7 @@ class _Kept:
         if self._folder is None:
             return
         with (self._folder / JOURNAL_FILE).open("a", encoding="utf-8") as journal:
-            journal.write("".join(f"{json.dumps(row)}\n" for row in found.probes if row["outcome"] != AT_ONCE))
+            journal.write("".join(f"{json.dumps(row)}\n" for row in found.probes if row["outcome"] != BACKLOG))
 
 
 def known_probes(folder: Path) -> dict[str, Row]:

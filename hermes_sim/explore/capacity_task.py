@@ -8,17 +8,17 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from hermes_sim.analysis.human import duration
+from hermes_sim.analysis.human import digits, duration
 from hermes_sim.analysis.objectives import Objective
 from hermes_sim.analysis.quantiles import statistic
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.capacity_criterion import Criterion, objective_name
+from hermes_sim.explore.capacity_criterion import SATURATION, Criterion, objective_name
 from hermes_sim.explore.capacity_probe import Prober, Row, Setting
 from hermes_sim.explore.capacity_search import Limit, find_limit
 from hermes_sim.scenario.scenario import Scenario
 
 COLD_SHARE: Final = 0.5
-"""Of the load at which the machine is always busy: the first guess."""
+"""Of the load that is worked off under a lasting backlog: the first guess."""
 COLD_STEP, WARM_STEP, CLIENTS_STEP = 1.25, 1.06, 2.0
 """Factor to the second load that is tried: after a guess, after a neighbouring configuration, of clients."""
 NEXT_TO_NOTHING: Final = 1.0 / 64.0
@@ -33,11 +33,9 @@ class Hint:
     """What is known from a neighbour: the search begins there."""
 
     share: float | None = None
-    """Capacity over the load at which the machine is always busy, of a configuration like this one."""
+    """Capacity over the load that is worked off under a backlog, of a configuration like this one."""
     load: float | None = None
     """Capacity under another seed, or of clients."""
-    at_once_per_s: float | None = None
-    """Of the same configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class SeedCapacity:
     binding: str = ""
     text: str = ""
     """What is not kept at the higher one."""
-    at_once_per_s: float | None = None
+    served_per_s: float | None = None
     limit: Row = field(default_factory=dict)
     """The run at the highest load that is borne."""
     probes: tuple[Row, ...] = ()
@@ -97,7 +95,7 @@ def _found(task: CapacityTask) -> SeedCapacity:
         "index": task.index,
         "seed": task.scenario.seed,
         "unit": prober.base.unit,
-        "at_once_per_s": None if prober.base.unit == "clients" else prober.at_once_per_s(),
+        "served_per_s": None if prober.base.unit == "clients" else prober.served_per_s(),
     }
     if limit.low is None:
         found: dict[str, Any] = {"status": "hopeless", "high": prober.ladder.value(limit.high or 0)}
@@ -107,7 +105,12 @@ def _found(task: CapacityTask) -> SeedCapacity:
         found = {"low": prober.ladder.value(limit.low), "limit": best}
         if best["is_short"]:
             notes.append(f"still filling, or drifting, in a run of {best['num_requests']:,} requests")
-        if limit.high is None:
+        if limit.high is None and prober.base.unit != "clients":
+            served_per_s = prober.served_per_s()
+            text = f"{digits(served_per_s)} {prober.base.unit} are served under a lasting backlog"
+            high = prober.ladder.value(limit.low + 1)
+            found |= {"status": "done", "high": high, "binding": SATURATION, "text": text}
+        elif limit.high is None:
             text = f"all that was tried passes, up to {found['low']:g} {prober.base.unit}"
             found |= {"status": "open", "binding": "nothing", "text": text}
         else:
@@ -128,15 +131,14 @@ def _searched(prober: Prober, hint: Hint) -> Limit:
         start = ladder.below(hint.load or prober.base.value)
         step = ladder.steps(WARM_STEP if hint.load else CLIENTS_STEP)
         return find_limit(prober.attempt, start=start, step=step, least=ladder.least, most=prober.most_rung)
-    at_once_per_s = prober.at_once_per_s() if hint.at_once_per_s is None else hint.at_once_per_s
-    prober.use_at_once(at_once_per_s)
+    served_per_s = prober.served_per_s()
     if hint.load is not None:
         start, step = ladder.below(hint.load), 1
     elif hint.share is not None:
-        start, step = ladder.below(hint.share * at_once_per_s), ladder.steps(WARM_STEP)
+        start, step = ladder.below(hint.share * served_per_s), ladder.steps(WARM_STEP)
     else:
-        start, step = ladder.below(COLD_SHARE * at_once_per_s), ladder.steps(COLD_STEP)
-    least = ladder.below(min(NEXT_TO_NOTHING * at_once_per_s, ladder.value(start)))
+        start, step = ladder.below(COLD_SHARE * served_per_s), ladder.steps(COLD_STEP)
+    least = ladder.below(min(NEXT_TO_NOTHING * served_per_s, ladder.value(start)))
     return find_limit(prober.attempt, start=start, step=step, least=least, most=prober.most_rung)
 
 
