@@ -20,6 +20,7 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.capacity import capacity
 from hermes_sim.commands.compare import compare
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
@@ -353,6 +354,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 app.command()(calibrate)
 app.command()(compare)
+app.command()(capacity)
 app.command("report")(report_of_run)
 app.command()(search)
 app.command()(study)
