@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hermes_sim.commands.study import DEFAULT_PARENT, INTERRUPTED, Format, _progress
+from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.study import DEFAULT_PARENT, INTERRUPTED, Format
 
 
 def search(
@@ -46,7 +47,7 @@ def search(
     if shown:
         typer.echo("\n".join(part for part in (described.title, described.question) if part).strip() + "\n")
     try:
-        with _progress(shown=shown and sys.stderr.isatty()) as progress:
+        with runs_progress(shown=shown and sys.stderr.isatty()) as progress:
             results = run_search(
                 name, trials=trials, overrides=_values(overrides or []), folder=folder, fresh=fresh, jobs=jobs,
                 progress=progress,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from hermes_sim.core.errors import ConfigError, Problem
@@ -18,6 +15,7 @@ from hermes_sim.explore.grid import (
     sweep_points,
     unfulfilled,
 )
+from hermes_sim.explore.run_key import run_key
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.files import files_read_once
 from hermes_sim.scenario.scenario import Scenario
@@ -43,21 +41,7 @@ class PlannedRun:
         """Hash of scenario, tiers and program: a row of the same key has the same numbers. Empty without a scenario."""
         if self.scenario is None:
             return ""
-        digest = hashlib.sha256(program_hash().encode())
-        for description in (self.scenario, self.reference, *self.tiers):
-            digest.update(b"\0" if description is None else description.model_dump_json(by_alias=True).encode())
-        return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=1)
-def program_hash() -> str:
-    """Of all source files of the package: a row that another program made is not taken for ours."""
-    digest = hashlib.sha256()
-    package = Path(__file__).resolve().parents[1]
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+        return run_key(self.scenario, self.reference, self.tiers)
 
 
 @dataclass(frozen=True, slots=True)

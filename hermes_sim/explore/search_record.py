@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.plan import program_hash
+from hermes_sim.explore.run_key import program_hash
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.search_space import Parameters, SearchSpace
 from hermes_sim.explore.search_trial import excesses_of, losses_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -147,6 +147,16 @@ class Axis(Description):
     def is_numeric(self) -> bool:
         """Whether its values are numbers of one unit."""
         return self.range is not None or self.numbers is not None
+
+    @property
+    def kind_of_numbers(self) -> Literal["whole", "real"] | None:
+        """Of an axis whose values are called by numbers alone, in one unit; None where names say more."""
+        if self.range is not None:
+            return "whole" if self.range.is_whole else "real"
+        numbers = self.numbers
+        if numbers is None or any(value.x is not None for value in self.values):
+            return None
+        return "whole" if all(number.is_integer() for number in numbers) else "real"
 
     def value_at(self, number: float) -> AxisValue:
         """The value for a number of its range."""

@@ -20,7 +20,7 @@ from hermes_sim.models.diffusion_model import DiffusionModel
 from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
-from hermes_sim.scenario.library import FileKind
+from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.residual_files import attach_residuals
 from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.study import StudyFile
@@ -46,6 +46,8 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
 }
 
 D = TypeVar("D", bound=Description)
+FileOrMapping = str | Path | Mapping[str, Any]
+"""A file's name in the library, its path, or what it would hold."""
 
 
 _read_once: ContextVar[dict[tuple[type[Description], Path], Description] | None] = ContextVar(
@@ -86,6 +88,16 @@ def _read(schema: type[D], path: Path) -> D:
 def mapping_document(data: Mapping[str, Any], called: str) -> Document:
     """Document of a mapping made in Python: plain data, no lines."""
     return Document(called, None, cast(dict[str, Any], _plain(data)), {})
+
+
+def find_document(kind: FileKind, given: FileOrMapping) -> Document:
+    """Of a file by its name or path, or of what such a file would hold. Raises ConfigError."""
+    if isinstance(given, Mapping):
+        return mapping_document(given, kind)
+    try:
+        return read_yaml(find(kind, str(given)))
+    except NotFound as missing:
+        raise ConfigError([Problem("", None, "", str(missing))]) from None
 
 
 def _plain(value: Any) -> Any:
