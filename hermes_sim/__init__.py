@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -36,6 +37,7 @@ _HOMES = {
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "explain": "hermes_sim.explore.explain",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
@@ -55,6 +57,7 @@ __all__ = [
     "SimulationError",
     "TraceError",
     "__version__",
+    "explain",
     "load_plugin",
     "load_scenario",
     "register_batching",

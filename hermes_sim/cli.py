@@ -20,6 +20,7 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.explain import explain
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.study import study
 from hermes_sim.commands.validate import validate
@@ -343,6 +344,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
+app.command()(explain)
 app.command("report")(report_of_run)
 app.command()(study)
 app.command()(validate)

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_public_names() -> None:
     assert hermes_sim.__all__ == [
         "ConfigError", "Decisions", "HermesError", "PythonBatching", "PythonRouting", "Results", "Scenario",
-        "SimulationError", "TraceError", "__version__", "load_plugin", "load_scenario", "register_batching",
+        "SimulationError", "TraceError", "__version__", "explain", "load_plugin", "load_scenario", "register_batching",
         "register_routing", "run_scenario", "simulate",
     ]  # fmt: skip
     assert dir(hermes_sim) == sorted(hermes_sim.__all__)
