@@ -1,4 +1,4 @@
-"""What could be better about a cluster, one thing at a time: resources that a run has spent time on, 10% more of each."""
+"""What a cluster could have more of, one thing at a time: 10% of each resource that a run has spent time on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from hermes_sim.analysis.explanation import RunExplanation
+from hermes_sim.analysis.explanation_links import engine_endpoints
 from hermes_sim.analysis.results import Results
 from hermes_sim.batching import TokenBatching
-from hermes_sim.explore.rates import sped_up
+from hermes_sim.explore.rates import device_sped_up, everything, sped_up
 from hermes_sim.hardware.placement import PlacementError, Slots
 from hermes_sim.scenario.cluster import ClusterFile, Engine
 from hermes_sim.scenario.scenario import Scenario
@@ -20,6 +21,7 @@ from hermes_sim.stages.timed import Timed
 MORE = 1.1
 LEAST_FRAC = 0.01
 """Of E2E: what less time is spent on is not turned."""
+TOO_LITTLE = "less than 1% of the time"
 LEAST_KV_FRAC = 0.8
 """Peak use of the KV blocks from which more of them may matter."""
 
@@ -71,7 +73,7 @@ class _Knobs:
 
     def _wanted(self, frac: float, name: str, why: str = "") -> bool:
         if frac < LEAST_FRAC:
-            self.left_out.append(LeftOut(name, why or f"{frac:.1%} of the time is spent on it"))
+            self.left_out.append(LeftOut(name, why or TOO_LITTLE))
         return frac >= LEAST_FRAC
 
     def devices(self) -> Iterator[Knob]:
@@ -103,13 +105,33 @@ class _Knobs:
         return list(dict.fromkeys(profiles))
 
     def links(self) -> Iterator[Knob]:
-        """Bandwidth and latency of every kind of link."""
-        moved = self._frac("network") + self._frac("link") + self._frac("drafts")
+        """Bandwidth and latency of every kind of link that may carry what moves."""
+        inside, between = self._frac("network"), self._frac("link") + self._frac("drafts")
+        joins = self._links_of_engines()
         for name, link in self.scenario.links.items():
             title = f"{name} ({link.kind})"
-            if self._wanted(moved, title, f"{moved:.1%} of the time goes to moving data"):
+            moved = between + (inside if name in joins else 0.0)
+            if self._wanted(moved, title):
                 yield Knob(f"bandwidth of {title}", "link", MORE, partial(turn_link, name, "bandwidth"))
                 yield Knob(f"latency of {title}", "latency", MORE, partial(turn_link, name, "latency"))
+
+    def _links_of_engines(self) -> set[str]:
+        """Profiles of links between the devices of one engine: inside its device groups, and between nodes where one
+        of its replicas lies on several."""
+        found: set[str] = set()
+        endpoints = engine_endpoints(self.scenario)
+        for engine in self.cluster.engines:
+            wants = {name: (share.devices, share.cores) for name, share in engine.placement.items()}
+            group = self.slots.node_group(engine.node, wants)
+            own = [link for link in group.links if set(link.between) <= set(wants)]
+            pairs = {link.between for link in own}
+            if all((name, name) not in pairs for name in wants):  # they talk through the root group
+                own = list(group.links)
+            found |= {link.profile for link in own}
+            for number in range(engine.replicas):
+                if len({one.node for one in endpoints[engine.name, number]}) > 1:
+                    found |= {name for name in (group.uplink, self.cluster.network) if name is not None}
+        return found
 
     def engines(self) -> Iterator[Knob]:
         """KV memory, limits of the batch, host time, cores, replicas."""
@@ -132,8 +154,11 @@ class _Knobs:
             if cores and self._wanted(spent, f"cores of {name}"):
                 group, number = next(iter(cores.items()))
                 more = math.ceil(MORE * number)
-                yield Knob(f"cores of {name} ({more}, not {number})", "cores", more / number,
-                           partial(turn_cores, name, group, more))  # fmt: skip
+                turn = partial(turn_cores, name, group, more)
+                if fits(turn(self.scenario)):
+                    yield Knob(f"cores of {name} ({more}, not {number})", "cores", more / number, turn)
+                else:
+                    self.left_out.append(LeftOut(f"cores of {name}", f"the node has no {more}"))
             if self._wanted(spent, f"replicas of {name}"):
                 yield from self._one_more(engine)
 
@@ -242,7 +267,7 @@ DEVICE_KEYS: Mapping[str, Callable[[str], bool]] = {
 
 def turn_device(profile: str, keys: str, scenario: Scenario) -> Scenario:
     """One kind of device, wherever it is, with more of one resource."""
-    device = sped_up(scenario.devices[profile], MORE, DEVICE_KEYS[keys])
+    device = device_sped_up(scenario.devices[profile], MORE, DEVICE_KEYS[keys])
     return scenario.model_copy(update={"devices": {**scenario.devices, profile: device}})
 
 
@@ -275,7 +300,7 @@ def turn_host(name: str, profiles: tuple[str, ...], scenario: Scenario) -> Scena
     """All that the host does for one engine, launching kernels included."""
     for profile in profiles:
         scenario = turn_device(profile, "launch", scenario)
-    return with_engine(scenario, name, lambda one: {"host": sped_up(one.host, MORE, lambda path: True)})
+    return with_engine(scenario, name, lambda one: {"host": sped_up(one.host, MORE, everything)})
 
 
 def turn_kv(name: str, num_blocks: int, scenario: Scenario) -> Scenario:
@@ -326,7 +351,7 @@ def turn_service(name: str, scenario: Scenario) -> Scenario:
 
     def change(stage: Any) -> Any:
         if isinstance(stage, Timed) and stage.name == name:
-            return stage.model_copy(update={"service_time": sped_up(stage.service_time, MORE, lambda path: True)})
+            return stage.model_copy(update={"service_time": sped_up(stage.service_time, MORE, everything)})
         inner = getattr(stage, "stages", None)
         if inner:
             return stage.model_copy(update={"stages": tuple(change(one) for one in inner)})

@@ -20,7 +20,7 @@ TITLES = {"e2e": "E2E", "ttft": "TTFT", "tpot": "TPOT", THROUGHPUT: "req/s"}
 def sensitivities_text(found: Sensitivities) -> str:
     """The table, what helps most, what was not tried."""
     lines = [
-        f"measured: 10% more of one thing (times: 1/1.1 of them), same requests; mean {TITLES[found.target]} first",
+        f"run again with 10% more of one thing, the same requests; of mean {TITLES[found.target]}:",
         *_table(found),
         "",
         *textwrap.wrap(_verdict(found), WIDTH, subsequent_indent=" " * 17),
@@ -79,5 +79,8 @@ def _of_objective(found: Sensitivities, top: Sensitivity) -> str:
 
 def _others(label: str, left_out: tuple[LeftOut, ...]) -> Iterator[str]:
     if left_out:
-        words = " · ".join(f"{one.name} ({one.why})" for one in left_out)
+        by_reason: dict[str, list[str]] = {}
+        for one in left_out:
+            by_reason.setdefault(one.why, []).append(one.name)
+        words = " · ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
         yield from textwrap.wrap(words, WIDTH, initial_indent=f"{label:<17}", subsequent_indent=" " * 17)
