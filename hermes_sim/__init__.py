@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
     from hermes_sim.explore.capacity import CapacityResults, capacity
+    from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -47,6 +48,7 @@ _HOMES = {
     "capacity": "hermes_sim.explore.capacity",
     "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
+    "explain": "hermes_sim.explore.explain",
     "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
@@ -73,6 +75,7 @@ __all__ = [
     "capacity",
     "compare",
     "device",
+    "explain",
     "kernel_times",
     "load_plugin",
     "load_scenario",

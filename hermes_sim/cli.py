@@ -22,6 +22,7 @@ from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.capacity import capacity
 from hermes_sim.commands.compare import compare
+from hermes_sim.commands.explain import explain
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
@@ -355,6 +356,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 app.command()(calibrate)
 app.command()(compare)
 app.command()(capacity)
+app.command()(explain)
 app.command("report")(report_of_run)
 app.command()(search)
 app.command()(study)

@@ -18,7 +18,7 @@ def test_public_names() -> None:
     assert hermes_sim.__all__ == [
         "CapacityResults", "Comparison", "ConfigError", "Decisions", "HermesError", "PythonBatching", "PythonRouting",
         "Results", "Scenario", "SimulationError", "TraceError", "__version__", "calibrate", "capacity", "compare",
-        "device", "kernel_times", "load_plugin", "load_scenario", "register_batching", "register_routing",
+        "device", "explain", "kernel_times", "load_plugin", "load_scenario", "register_batching", "register_routing",
         "run_scenario", "simulate",
     ]  # fmt: skip
     assert dir(hermes_sim) == sorted(hermes_sim.__all__)
