@@ -26,9 +26,10 @@ def execute(notebook: Path) -> list[str]:
     content = nbformat.read(notebook, as_version=4)
     nbformat.validate(content)
     with tempfile.TemporaryDirectory() as folder:
-        kernels = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no ports of this machine
+        kernels = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         resources = {"metadata": {"path": folder}}
         client = NotebookClient(content, km=kernels, timeout=SECONDS_PER_CELL, resources=resources)
+        client.owns_km = True
         try:
             client.execute()
         except CellExecutionError as error:
