@@ -22,6 +22,7 @@ from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.study import study
+from hermes_sim.commands.sweep import sweep
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -38,7 +39,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
 STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|studies"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies"
 
 app = typer.Typer(
     add_completion=False,
@@ -345,6 +346,7 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 app.command()(calibrate)
 app.command("report")(report_of_run)
 app.command()(study)
+app.command()(sweep)
 app.command()(validate)
 
 

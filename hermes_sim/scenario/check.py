@@ -29,6 +29,8 @@ from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.sources import KERNELS, Evidence, evidence, missing_sources, weakest, weakest_kind
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_checks import check_study
+from hermes_sim.scenario.sweep import SweepFile
+from hermes_sim.scenario.sweep_checks import check_sweep
 from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -154,6 +156,13 @@ def _check_pipeline(document: Document, problems: Problems) -> None:
     problems.add([document.problem(path, message) for path, message in check_pipeline(pipeline)])
 
 
+def _check_sweep(document: Document, problems: Problems) -> None:
+    sweep, found = validate_known(SweepFile, document)
+    problems.add(found)
+    if sweep is not None:
+        problems.add(check_sweep(sweep, document))
+
+
 def _check_study(document: Document, problems: Problems) -> None:
     study, found = validate_known(StudyFile, document)
     problems.add(found)
@@ -165,6 +174,7 @@ _CHECKS: Final[dict[FileKind, Callable[[Document, Problems], None]]] = {
     "cluster": _check_cluster,
     "workload": _check_workload,
     "pipeline": _check_pipeline,
+    "sweep": _check_sweep,
     "study": _check_study,
 }
 

@@ -29,9 +29,8 @@ def execute(notebook: Path) -> list[str]:
         kernels = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         resources = {"metadata": {"path": folder}}
         client = NotebookClient(content, km=kernels, timeout=SECONDS_PER_CELL, resources=resources)
-        client.owns_km = True
         try:
-            client.execute()
+            client.execute(cleanup_kc=True)
         except CellExecutionError as error:
             return [str(error)]
     outputs = (output for cell in content.cells for output in cell.get("outputs", []))
