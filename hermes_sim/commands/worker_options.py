@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from hermes_sim.explore.row_cache import RowCache
     from hermes_sim.explore.workers import Workers
 
 Jobs = Annotated[
@@ -22,6 +24,8 @@ SlurmOptions = Annotated[
     typer.Option("--slurm", help="Run in SLURM jobs: a file, or num_workers=N,queue=...", metavar="FILE|K=V"),
 ]
 
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Run also what an equal run has answered before.")]
+
 
 def workers_from(jobs: int | None, scheduler: str | None, slurm: list[str] | None) -> AbstractContextManager[Workers]:
     """The workers that the options ask for. Raises HermesError."""
@@ -32,3 +36,16 @@ def workers_from(jobs: int | None, scheduler: str | None, slurm: list[str] | Non
     from hermes_sim.explore.slurm import slurm_of
 
     return workers_of(jobs, scheduler, slurm_of(slurm))
+
+
+@contextmanager
+def cache_from(no_cache: bool) -> Iterator[RowCache | None]:
+    """The rows of earlier runs, unless they are not wanted."""
+    from hermes_sim.explore.row_cache import row_cache
+
+    cache = None if no_cache else row_cache()
+    try:
+        yield cache
+    finally:
+        if cache is not None:
+            cache.close()

@@ -36,7 +36,6 @@ SCENARIO_FILE = "scenario.yaml"
 """In the folder of a run."""
 
 Overrides = Mapping[str, Any] | Sequence[str | Override]
-"""Key -> value, or KEY=VALUE as on the command line."""
 
 
 def load_scenario(
@@ -57,12 +56,12 @@ def load_scenario(
     Raises ConfigError with every problem that the files have together.
     """
     problems = Problems()
-    parsed = _parsed(overrides, "overrides", problems)
+    parsed = _parsed(overrides, problems)
     cluster_document = problems.of(find_document, "cluster", cluster)
     workload_document = problems.of(find_document, "workload", workload)
     if cluster_document is None or workload_document is None:
         raise problems.error()
-    _override(cluster_document, workload_document, parsed, problems)
+    _override(cluster_document, workload_document, [override for override in parsed if override], problems)
     cluster_file, cluster_problems = validate_known(ClusterFile, cluster_document)
     workload_file, workload_problems = validate_known(WorkloadFile, workload_document)
     problems.add([*cluster_problems, *workload_problems])
@@ -109,19 +108,16 @@ def read_scenario(
     return _checked_again(scenario, document, parsed, seed, exact_steps, problems)
 
 
-def change_scenario(
-    scenario: Scenario, overrides: Mapping[str, Any] | Sequence[str], *, seed: int | None = None
-) -> Scenario:
+def change_scenario(scenario: Scenario, overrides: Overrides, *, seed: int | None = None) -> Scenario:
     """A resolved scenario with other values of some keys, checked again; see Scenario.with_. Raises ConfigError."""
     problems = Problems()
-    given = _parsed(overrides, "with_", problems)
-    if not given:
+    if not overrides:
         problems.add(_seed_problems(seed))
         problems.stop()
         return scenario if seed is None else scenario.model_copy(update={"seed": seed})
     parts = {"cluster": scenario.cluster, "workload": scenario.workload}
     document = mapping_document(parts, "scenario")
-    parsed = _change(document, given, problems)
+    parsed = _change(document, overrides, problems)
     problems.add(_seed_problems(seed))
     problems.stop()
     cluster, found = validate_known(ClusterFile, document.part("cluster"))
@@ -133,9 +129,9 @@ def change_scenario(
     return _checked_again(changed, document, parsed, seed, None, problems)
 
 
-def _change(document: Document, overrides: Sequence[str | Override], problems: Problems) -> list[Override]:
+def _change(document: Document, overrides: Overrides, problems: Problems) -> list[Override]:
     """Sets values in a document with the parts `cluster` and `workload`."""
-    parsed = _parsed(overrides, "overrides", problems)
+    parsed = [override for override in _parsed(overrides, problems) if override is not None]
     inside = [replace(override, path=(override.target, *override.path)) for override in parsed]
     if inside:  # what was saved needs no more: it names no pipeline, and its trace may be gone
         problems.of(apply_overrides, document, inside)
@@ -175,14 +171,12 @@ def _require_scenario(document: Document) -> None:
         raise ConfigError([Problem(document.file, None, "", message)])
 
 
-def _parsed(overrides: Overrides, called: str, problems: Problems) -> list[Override]:
-    """called: what a mapping of them is named in messages."""
+def _parsed(overrides: Overrides, problems: Problems) -> list[Override | None]:
+    """None for one that is none."""
     if isinstance(overrides, Mapping):
-        data = mapping_document(overrides, called).data
-        read = [problems.of(override_of, key, value, f"{called} {key}") for key, value in data.items()]
-    else:
-        read = [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
-    return [override for override in read if override is not None]
+        data = mapping_document(overrides, "overrides").data
+        return [problems.of(override_of, key, value, f"overrides {key}") for key, value in data.items()]
+    return [one if isinstance(one, Override) else problems.of(parse_override, one) for one in overrides]
 
 
 def _override(cluster: Document, workload: Document, overrides: Sequence[Override], problems: Problems) -> None:

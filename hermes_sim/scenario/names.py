@@ -46,22 +46,19 @@ def resolve_cluster(
 
     own: devices that stand for names of the cluster file, whatever the library has.
     """
-    given = _changed_ones("device", Device, dict(own or {}), cluster.devices, document, problems)
+    given = dict(own or {})
+    if given and cluster.devices:
+        given = _changed_ones("device", Device, given, cluster.devices, document, problems)
     others = [named for named in _device_names(cluster) if named[0] not in given]
-    devices = _resolve_all("device", Device, others, document, problems, cluster.devices)
+    devices = {**given, **_resolve_all("device", Device, others, document, problems, cluster.devices)}
     links = _resolve_all("link", Link, _link_names(cluster), document, problems, cluster.links)
     problems.add(_unused(cluster, document))
     return Hardware(
         cluster.model_copy(update={"devices": {}, "links": {}}),
-        {**given, **devices},
+        devices,
         links,
         _resolve_all("model", ModelArchitecture, _engine_models(cluster), document, problems),
     )
-
-
-def device_profiles(cluster: ClusterFile) -> list[str]:
-    """Names of the devices that a cluster is made of, each once."""
-    return list(dict.fromkeys(name for name, _ in _device_names(cluster)))
 
 
 def _unused(cluster: ClusterFile, document: Document) -> list[Problem]:
@@ -78,6 +75,11 @@ def _unused(cluster: ClusterFile, document: Document) -> list[Problem]:
                 message = f"the cluster has no {kind} of profile {name!r} ({listed(used)}).{did_you_mean(name, used)}"
                 found.append(document.problem((f"{kind}s", name), message))
     return found
+
+
+def device_profiles(cluster: ClusterFile) -> list[str]:
+    """Names of the devices that a cluster is made of, each once."""
+    return list(dict.fromkeys(name for name, _ in _device_names(cluster)))
 
 
 def resolve_stage_models(

@@ -22,6 +22,8 @@ _OF_SPEED: Final = frozenset({
 })  # fmt: skip
 _SPEED_OF_MEMORY: Final = frozenset({"bandwidth", "internal_bandwidth"})
 """Keys of a device that what was measured of its kernels depends on."""
+_WORDS: Final = frozenset({"name", "title", "aliases", "kind", "class", "sources", "cost_model", "residuals"})
+"""Keys that hold no number of a data sheet, or numbers with a source beside them."""
 
 
 def changed_document(kind: Literal["device", "link"], name: str, base: Document, keys: Document) -> Document:
@@ -50,7 +52,7 @@ def changed_document(kind: Literal["device", "link"], name: str, base: Document,
         data["title"] = f"{data.get('title', name)}, with other {numbers}" if numbers else data.get("title", name)
     if isinstance(data.get("sources"), Mapping):
         stated = {"title": f"stated in place of {base.data.get('name')}'s", "where": where, "kind": "estimate"}
-        data["sources"] = {**data["sources"], **{key_text(path): stated for path in changed if path[0] != "sources"}}
+        data["sources"] = {**data["sources"], **{key_text(path): stated for path in changed if path[0] not in _WORDS}}
     if kind == "device" and any(_changes_speed(path) for path in changed):
         data["cost_model"] = _as_estimate(data.get("cost_model"), where)
     return Document(base.file, base.path, data, origins)

@@ -130,9 +130,8 @@ def test_plug_ins_travel(
     load_plugin("one_by_one")
     try:
         sets = {"cluster.engines.llm.batching": {"kind": "one_by_one"}}
-        planned = plan_sweep(
-            study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2)
-        ).runs
+        one = study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2)
+        planned = plan_sweep(one).runs
         here = run_planned(planned, jobs=2)
         with workers_of(scheduler=cluster.scheduler_address) as workers:
             there = run_planned(planned, workers=workers)

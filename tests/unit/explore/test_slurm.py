@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.core.errors import ConfigError, HermesError
-from hermes_sim.explore.plan import plan_study
+from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import DONE
 from hermes_sim.explore.runner import run_planned
 from hermes_sim.explore.slurm import slurm_of
@@ -102,7 +102,7 @@ def test_runs_in_jobs(box: Box, monkeypatch: pytest.MonkeyPatch, tmp_path_factor
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     with workers_of(slurm=slurm_of(["num_workers=1,memory=1 GB,interface=lo"])) as workers:
-        rows = run_planned(plan_study(study()), workers=workers)
+        rows = run_planned(plan_sweep(study()).runs, workers=workers)
     assert [row["status"] for row in rows] == [DONE] * 6
     (job,) = (folder / "jobs").read_text().split()
     deadline = time.monotonic() + 60.0
