@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
-from hermes_sim.explore.beside import with_files_beside
+from hermes_sim.explore.described import load_described
 from hermes_sim.explore.grid import GridPoint, needs_scenario, point_scenario, skipped, unfulfilled
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.run_table import DONE, FAILED
@@ -33,14 +33,12 @@ from hermes_sim.explore.search_results import SearchResults
 from hermes_sim.explore.search_space import Parameters, SearchSpace
 from hermes_sim.explore.search_table import front_table, trials_table
 from hermes_sim.explore.search_trial import excess_of, excesses_of, judged, losses_of, shortened
+from hermes_sim.explore.sweep import last_words
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
-from hermes_sim.scenario.files import files_read_once, mapping_document
-from hermes_sim.scenario.library import NotFound, find
+from hermes_sim.scenario.files import files_read_once
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.search_checks import check_search
-from hermes_sim.scenario.validate import validate
-from hermes_sim.scenario.yaml_reader import read_yaml
 
 MOST_MISSES: Final = 20
 """Draws of Optuna's sampler in a row that are of no use, before a point is taken by chance."""
@@ -67,7 +65,7 @@ def search(
     file: str | Path | Mapping[str, Any],
     *,
     trials: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     folder: str | Path | None = None,
     fresh: bool = False,
     jobs: int | None = None,
@@ -85,7 +83,7 @@ def search(
     """
     described = _amended(load_search(file), trials)
     space = SearchSpace(described.axes, partial(_fits, described))
-    about = dict(overrides or {})
+    about = last_words(overrides)
     journal = None if folder is None else _journal(Path(folder), fresh=fresh)
     record = SearchRecord(described, space, journal, about)
     num_former = record.num_counted
@@ -104,19 +102,7 @@ def search(
 
 def load_search(file: str | Path | Mapping[str, Any]) -> SearchFile:
     """A search by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    if isinstance(file, Mapping):
-        document, path = mapping_document(file, "search"), None
-    else:
-        try:
-            path = find("search", str(file))
-        except NotFound as missing:
-            raise ConfigError([Problem("", None, "", str(missing))]) from None
-        document = read_yaml(path)
-    described = validate(SearchFile, document)
-    problems = check_search(described, document)
-    if problems:
-        raise ConfigError(problems)
-    return described if path is None else with_files_beside(described, path)
+    return load_described("search", SearchFile, file, check_search)
 
 
 def _amended(described: SearchFile, trials: int | None) -> SearchFile:

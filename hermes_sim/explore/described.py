@@ -1,17 +1,37 @@
-"""Clusters and workloads that lie beside the file that names them."""
+"""Files of what is explored: found, checked, and with the clusters and workloads that lie beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.explored import Explored
-from hermes_sim.scenario.library import find
+from hermes_sim.scenario.files import FileOrMapping, find_document
+from hermes_sim.scenario.library import FileKind, find
+from hermes_sim.scenario.validate import validate
 
 E = TypeVar("E", bound=Explored)
 
 
-def with_files_beside(explored: E, path: Path) -> E:
+def load_described(
+    kind: FileKind, schema: type[E], given: FileOrMapping, check: Callable[[E, Document], list[Problem]]
+) -> E:
+    """What a file describes, by its name in the library, its path or its content.
+
+    check: what is wrong beyond the schema. Raises ConfigError with every problem of it.
+    """
+    document = find_document(kind, given)
+    described = validate(schema, document)
+    problems = check(described, document)
+    if problems:
+        raise ConfigError(problems)
+    return described if document.path is None else _with_files_beside(described, document.path)
+
+
+def _with_files_beside(explored: E, path: Path) -> E:
     """What the file at `path` describes, with the paths of the clusters and workloads that lie in its folder."""
     base = explored.base.model_copy(update=_beside(explored.base.cluster, explored.base.workload, path))
     axes = []
