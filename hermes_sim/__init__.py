@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.capacity import CapacityResults, capacity
+    from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CapacityResults": "hermes_sim.explore.capacity",
     "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
@@ -42,8 +45,10 @@ _HOMES = {
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
+    "capacity": "hermes_sim.explore.capacity",
     "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
+    "explain": "hermes_sim.explore.explain",
     "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
@@ -54,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapacityResults",
     "Comparison",
     "ConfigError",
     "Decisions",
@@ -66,8 +72,10 @@ __all__ = [
     "TraceError",
     "__version__",
     "calibrate",
+    "capacity",
     "compare",
     "device",
+    "explain",
     "kernel_times",
     "load_plugin",
     "load_scenario",

@@ -20,7 +20,9 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.capacity import capacity
 from hermes_sim.commands.compare import compare
+from hermes_sim.commands.explain import explain
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
@@ -353,6 +355,8 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 app.command()(calibrate)
 app.command()(compare)
+app.command()(capacity)
+app.command()(explain)
 app.command("report")(report_of_run)
 app.command()(search)
 app.command()(study)
