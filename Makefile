@@ -4,14 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test lint format validate bench clean setup lock
+.PHONY: run test test-browser lint format validate bench clean setup lock
 
 run: $(READY)  ## The main job: a RAG pipeline of Llama-3-70B on one 8 x A100 node
 	$(BIN)/hermes-sim --cluster a100x8.yaml --workload rag.yaml
 
 test: $(READY)  ## All tests; the compile cache is warmed once before the workers start
 	$(BIN)/python -m tests.warm_up
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
+
+test-browser: $(READY)  ## The pages in headless Chromium (Debian: chromium chromium-driver); without one, reported skips
+	$(BIN)/python -m pytest -rs -m browser tests/browser
 
 lint: $(READY)  ## Style, types, layers
 	$(BIN)/ruff check .

@@ -12,18 +12,19 @@ from typing import Any
 import pandas as pd
 
 from hermes_sim.analysis import run_folder
-from hermes_sim.analysis.frames import floats, run_frames
+from hermes_sim.analysis.frames import run_frames
 from hermes_sim.analysis.objectives import Objective, meets_every_objective, objectives_of
 from hermes_sim.analysis.plot import Plots
 from hermes_sim.analysis.render import latency_rows, render
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
 from hermes_sim.analysis.trust import weakest_provenances
+from hermes_sim.analysis.warm_up import WarmUp, run_window
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.window import MeasuredWindow, measured_window
+from hermes_sim.scenario.window import MeasuredWindow
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,14 +62,20 @@ class Results:
     """One row per instance of a KV store, where a stage of the workload asks one."""
     device_groups: pd.DataFrame | None = None
     """One row per device group of an engine that spans several, or computes in arrays."""
+    link_timeline: pd.DataFrame | None = None
+    """One row per link and interval of the run, where a link carried a transfer."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
     """The measured part of the run."""
+    warm_up: WarmUp | None = field(init=False)
+    """What `workload.measure.warm_up: auto` has cut, where it is asked for."""
 
     def __post_init__(self) -> None:
-        arrival_s, measure = floats(self.requests, "arrival_s"), self.scenario.workload.measure
-        object.__setattr__(self, "window", measured_window(arrival_s, self.duration_s, measure))
+        measure = self.scenario.workload.measure
+        window, warm_up = run_window(self.requests, self.visits, self.duration_s, measure)
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "warm_up", warm_up)
 
     @classmethod
     def from_tables(
@@ -84,10 +91,10 @@ class Results:
         frames = run_frames(tables)
         requests = frames.pop("requests")
         met = meets_every_objective(requests, objectives_of(scenario.workload.promises()), unloaded)
-        measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
+        window, _ = run_window(requests, frames["visits"], tables.duration_s, scenario.workload.measure)
         provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
-            requests=requests.assign(slo_met=met, measured=measured, provenance=provenance),
+            requests=requests.assign(slo_met=met, measured=window.measured, provenance=provenance),
             visits=frames["visits"],
             engines=frames["engines"],
             links=frames["links"],
@@ -106,6 +113,7 @@ class Results:
             decisions=frames.get("decisions"),
             kv_stores=frames.get("kv_stores"),
             device_groups=frames.get("device_groups"),
+            link_timeline=frames.get("link_timeline"),
         )
 
     @property
@@ -152,12 +160,12 @@ class Results:
         """These results with the headlines of the same scenario under other seeds beside their own."""
         return replace(self, replications=pd.DataFrame([self.headlines, *others]))
 
-    def save(self, folder: str | Path, *, report: bool = False) -> Path:
+    def save(self, folder: str | Path, *, report: bool = False, perfetto: bool = False) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
         requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
         Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json;
-        report.html if asked for.
+        report.html and trace.json.gz if asked for.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)
@@ -170,6 +178,7 @@ class Results:
             version=self.version,
             wall_time_s=self.wall_time_s,
             report=self.report_html() if report else None,
+            trace=self.trace_gz() if perfetto else None,
         )
         return folder
 
@@ -178,6 +187,15 @@ class Results:
         from hermes_sim.analysis.report.page import report_html
 
         return report_html(self)
+
+    def trace_gz(self, from_s: float | None = None, to_s: float | None = None) -> bytes:
+        """The run as a trace for ui.perfetto.dev or chrome://tracing, a gzip file of JSON (analysis/perfetto.py).
+
+        from_s, to_s: only what is under way between these moments of simulated time.
+        """
+        from hermes_sim.analysis.perfetto import trace_gz
+
+        return trace_gz(self, from_s, to_s)
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:

@@ -399,8 +399,17 @@ TERMS: dict[str, Term] = _terms(
         "queue",
         "Time of a visit at its engine in which no step scheduled it: waiting for its first step, for a place in the "
         "batch, or after a preemption.",
-        ("service", "preemption"),
+        ("service", "preemption", "held line"),
         ("queueing",),
+    ),
+    Term(
+        "held line",
+        "Of the time from arriving at a token engine to the first step there, what held the head of its line: "
+        "kv_wait_s, too few free KV blocks; batch_wait_s, a full batch (max_num_seqs, adapter slots, a static batch "
+        "under way); budget_wait_s, prompts ahead that took the token budget of the steps. What is left of it was "
+        "spent on the step in flight. Under a policy of your own nothing is told apart.",
+        ("queue", "KV block", "batch"),
+        ("kv wait", "batch wait", "budget wait", "line"),
     ),
     Term(
         "service",

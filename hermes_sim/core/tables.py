@@ -75,6 +75,9 @@ VISITS: dict[str, str] = {
     "transfer_s": "float64",  # before arrival_s: moving its input here
     "tokenize_s": "float64",  # before arrival_s: in the front end, waiting for a tokeniser included
     "queue_s": "float64",  # in the engine but in no step
+    "kv_wait_s": "float64",  # of the wait for the first step: the head of the line lacked KV blocks
+    "batch_wait_s": "float64",  # the batch was full: max_num_seqs, adapter slots, a static batch under way
+    "budget_wait_s": "float64",  # prompts ahead took the step's token budget; what is left: the step in flight
     "service_s": "float64",  # = compute_s + memory_s + network_s + host_s
     "compute_s": "float64",
     "memory_s": "float64",
@@ -277,6 +280,15 @@ DEVICE_GROUPS: dict[str, str] = {
 }
 """One row per device group of every engine whose operators lie on several, or in arrays."""
 
+LINK_TIMELINE: dict[str, str] = {
+    "link": "category",
+    "start_s": "float64",
+    "end_s": "float64",
+    "bytes": "float64",  # a transfer's, by the time it was under way in the interval
+    "utilization_frac": "float64",  # of its bandwidth
+}
+"""One row per link that carried a transfer and interval of the engines' timeline."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
@@ -292,8 +304,10 @@ RECORDED_SCHEMAS: dict[str, dict[str, str]] = {
     "decisions": DECISIONS,
     "kv_stores": KV_STORES,
     "device_groups": DEVICE_GROUPS,
+    "link_timeline": LINK_TIMELINE,
 }
-"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups."""
+"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups, whose links
+carry transfers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,3 +338,5 @@ class RunTables:
     """Where a stage asks for them."""
     device_groups: Table | None = None
     """Where an engine spans several, or computes in arrays."""
+    link_timeline: Table | None = None
+    """Where a link carried a transfer."""

@@ -26,6 +26,8 @@ from hermes_sim.scenario.names import (
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.search import SearchFile
+from hermes_sim.scenario.search_checks import check_search
 from hermes_sim.scenario.sources import KERNELS, Evidence, evidence, missing_sources, weakest, weakest_kind
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_checks import check_study
@@ -170,12 +172,20 @@ def _check_study(document: Document, problems: Problems) -> None:
         problems.add(check_study(study, document))
 
 
+def _check_search(document: Document, problems: Problems) -> None:
+    search, found = validate_known(SearchFile, document)
+    problems.add(found)
+    if search is not None:
+        problems.add(check_search(search, document))
+
+
 _CHECKS: Final[dict[FileKind, Callable[[Document, Problems], None]]] = {
     "cluster": _check_cluster,
     "workload": _check_workload,
     "pipeline": _check_pipeline,
     "sweep": _check_sweep,
     "study": _check_study,
+    "search": _check_search,
 }
 
 

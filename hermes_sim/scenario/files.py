@@ -22,6 +22,7 @@ from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.validate import validate
@@ -41,6 +42,7 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "residuals": Residuals,
     "sweep": SweepFile,
     "study": StudyFile,
+    "search": SearchFile,
 }
 
 D = TypeVar("D", bound=Description)

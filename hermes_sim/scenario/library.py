@@ -29,6 +29,7 @@ FileKind = Literal[
     "pipeline",
     "sweep",
     "study",
+    "search",
     "class",
     "residuals",
 ]
@@ -44,6 +45,7 @@ FOLDERS: Final[dict[FileKind, str]] = {
     "pipeline": "workloads/pipelines",
     "sweep": "workloads/sweeps",
     "study": "workloads/studies",
+    "search": "workloads/searches",
     "class": "hardware_profiles/classes",
     "residuals": "hardware_profiles/residuals",
 }
@@ -58,6 +60,7 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "diffusion_model": frozenset({"denoiser", "text_encoders", "decoder"}),
     "sweep": _EXPLORED_KEYS,
     "study": _EXPLORED_KEYS | {"question", "best", "findings", "figures", "quick"},
+    "search": _EXPLORED_KEYS | {"objectives", "within", "trials", "sampler", "rungs"},
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),
@@ -83,7 +86,8 @@ class Entry:
 
 def plural(kind: FileKind) -> str:
     """As commands and messages name all files of a kind."""
-    return {"study": "studies", "class": "classes", "residuals": "residuals"}.get(kind, f"{kind}s")
+    own = {"study": "studies", "search": "searches", "class": "classes", "residuals": "residuals"}
+    return own.get(kind, f"{kind}s")
 
 
 def library_root() -> Path:

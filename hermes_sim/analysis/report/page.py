@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hermes_sim.analysis.glossary import define
 from hermes_sim.analysis.human import NOTHING, count, digits, duration, percent, usd, with_prefix
+from hermes_sim.analysis.metrics import RESOURCES
 from hermes_sim.analysis.report import tables
 from hermes_sim.analysis.report.chart import Chart
 from hermes_sim.analysis.report.cluster_graph import cluster_svg
@@ -123,7 +124,7 @@ def _findings(summary: dict[str, Any]) -> str:
     bottleneck = summary["bottleneck"]
     if bottleneck is not None:
         part = bottleneck["part"]
-        what = f"waits in line (its engine is limited by {bottleneck['resource']})" if part == "queue" else part
+        what = _part_words(part, bottleneck["resource"])
         lines.append(
             f'<li class="bottleneck"><b>Most time goes to</b> {escape(bottleneck["stage"])}, {escape(what)}: '
             f"{percent(bottleneck['share_frac'])} of all request time. {escape(bottleneck['engine'])} is busy "
@@ -139,6 +140,12 @@ def _findings(summary: dict[str, Any]) -> str:
         words = ", ".join(f"{count(number)} {name}" for name, number in lost.items())
         lines.append(f'<li class="warning"><b>requests</b> {words} of {count(requests["num"])}</li>')
     return f'<ul class="findings">{"".join(lines)}</ul>' if lines else ""
+
+
+def _part_words(part: str, resource: str) -> str:
+    if part == "queue":
+        return f"in line for an engine that is limited by {resource}"
+    return f"limited by {part}" if part in RESOURCES else part.replace("_", " ")
 
 
 def _ttft_parts(summary: dict[str, Any]) -> str:

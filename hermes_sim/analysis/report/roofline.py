@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.frames import floats
+from hermes_sim.analysis.frames import FloatArray, floats
 from hermes_sim.analysis.human import with_prefix
 from hermes_sim.analysis.report.chart import COLORS, Chart, Trace, axis, numbers
 from hermes_sim.analysis.trust import engine_name
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
 MOST_NAMED = 6
 """Operators named on the chart, those that take longest; the others say their name when pointed at."""
+NEAREST_NAMES = (0.55, 0.25)
+"""Decades along intensity and rate: of two operators nearer than that the one that takes longer is named."""
 MOST_CHARTS = 4
 MOST_ROOFS = 2
 
@@ -49,7 +51,7 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
     bandwidth = device.memory.bandwidth_bytes_per_s * num_devices
     high = max(high, 2.0 * max(peaks.values()) * num_devices / bandwidth)
     traces = list(_roofs(peaks, num_devices, bandwidth, low, high))
-    longest = rows["time_s"].nlargest(MOST_NAMED).index
+    named = _named(rows, np.log10(intensity), np.log10(rate))
     for place, stage in enumerate(dict.fromkeys(str(one) for one in rows["stage"])):
         chosen = (rows["stage"] == stage).to_numpy()
         of_stage = rows[chosen]
@@ -57,7 +59,7 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
         traces.append({
             "type": "scatter", "mode": "markers+text", "name": stage,
             "x": numbers(intensity[chosen]), "y": numbers(rate[chosen]),
-            "text": [str(row["operator"]) if label in longest else "" for label, row in of_stage.iterrows()],
+            "text": [str(row["operator"]) if label in named else "" for label, row in of_stage.iterrows()],
             "textposition": "bottom center", "textfont": {"size": 10},
             "customdata": [
                 [str(row["operator"]), f"{part:.1%}", str(row["bound"]), str(row["provenance"])]
@@ -69,8 +71,8 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
                              f"<br>limited by %{{customdata[2]}}, %{{customdata[3]}}<extra>{stage}</extra>",
         })  # fmt: skip
     layout = {
-        "xaxis": axis("arithmetic intensity (FLOP/byte)", type="log", dtick=1),
-        "yaxis": axis("reached (FLOP/s)", type="log", exponentformat="power", dtick=1),
+        "xaxis": axis("arithmetic intensity (FLOP/byte)", type="log", dtick=1, tickformat="~s"),
+        "yaxis": axis("reached (FLOP/s)", type="log", dtick=1, tickformat="~s"),
     }
     caption = (
         f"{num_devices} x {device.title}; a marker is an operator of the mean step, its size the share of the step's "
@@ -79,6 +81,20 @@ def _chart(name: str, num_devices: int, device: Device, rows: pd.DataFrame) -> C
     return Chart(
         f"roofline-{name.split('[', maxsplit=1)[0]}", f"Roofline of {name}:", caption, traces, layout, height=420
     )
+
+
+def _named(rows: pd.DataFrame, log_intensity: FloatArray, log_rate: FloatArray) -> set[Any]:
+    """Labels of the rows whose names have room on the chart, the longest operators first."""
+    places = dict(zip(rows.index, zip(log_intensity, log_rate, strict=True), strict=True))
+    named: list[Any] = []
+    for label in rows["time_s"].sort_values(ascending=False, kind="stable").index:
+        x, y = places[label]
+        near = any(
+            abs(x - places[one][0]) < NEAREST_NAMES[0] and abs(y - places[one][1]) < NEAREST_NAMES[1] for one in named
+        )
+        if not near and len(named) < MOST_NAMED:
+            named.append(label)
+    return set(named)
 
 
 def _peaks(device: Device, reached: float) -> dict[str, float]:
@@ -96,14 +112,16 @@ def _roofs(peaks: dict[str, float], num_devices: int, bandwidth: float, low: flo
     bend = highest / bandwidth
     line: dict[str, Any] = {"color": COLORS[-1], "width": 1.5}
     label = with_prefix(bandwidth, "B/s")
-    yield _line([low, bend], [low * bandwidth, highest], line, label)
+    middle = (low * bend) ** 0.5
+    slope = [low, middle, bend]
+    yield _line(slope, [one * bandwidth for one in slope], line, ["", label, ""])
     for dtype, peak in peaks.items():
         height = peak * num_devices
         name = f"{dtype} {with_prefix(height, 'FLOP/s')}"
-        yield _line([height / bandwidth, high], [height, height], {**line, "dash": "dash"}, name)
+        yield _line([height / bandwidth, high], [height, height], {**line, "dash": "dash"}, ["", name])
 
 
-def _line(x: Sequence[float], y: Sequence[float], line: dict[str, Any], label: str) -> Trace:
+def _line(x: Sequence[float], y: Sequence[float], line: dict[str, Any], texts: list[str]) -> Trace:
     return {"type": "scatter", "mode": "lines+text", "x": numbers(x), "y": numbers(y), "line": line,
-            "text": ["", label], "textposition": "top left", "textfont": {"size": 10}, "showlegend": False,
-            "hoverinfo": "name", "name": label}  # fmt: skip
+            "text": texts, "textposition": "top left", "textfont": {"size": 10}, "showlegend": False,
+            "hoverinfo": "name", "name": "".join(texts)}  # fmt: skip

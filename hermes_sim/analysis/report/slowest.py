@@ -52,7 +52,7 @@ def slowest_chart(results: Results) -> Chart | None:
         ))  # fmt: skip
     layout = {
         "barmode": "overlay",
-        "xaxis": axis("time since arrival (s)"),
+        "xaxis": axis("time since arrival (s)", range=[0.0, 1.02 * float(requests["e2e_s"].max())]),
         "yaxis": {"autorange": "reversed", "automargin": True, "categoryarray": list(labels.values())},
     }
     caption = "time in no step is drawn before the service of a visit, wherever in it it fell."

@@ -64,7 +64,7 @@ def engines(summary: Summary) -> str:
             percent(one["utilization_frac"]),
             f"{one['limited_by']} {percent(one['limited_frac'])}" if one["limited_by"] else NOTHING,
             digits(one["mean_batch"]) if one["mean_batch"] is not None else NOTHING,
-            percent(one["mean_kv_used_frac"]),
+            percent(one["mean_kv_used_frac"]) if one["num_blocks"] else NOTHING,
             percent(one["mfu_frac"]),
             percent(one["mbu_frac"]),
             with_prefix(one["energy_j"], "J"),

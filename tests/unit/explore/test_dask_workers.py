@@ -20,7 +20,7 @@ from hermes_sim.batching import TOKEN_POLICIES
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.dask_task import load_part, unparted
 from hermes_sim.explore.dask_workers import DaskWorkers, Parts
-from hermes_sim.explore.plan import plan_study
+from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import run_planned
 from hermes_sim.explore.workers import workers_of
@@ -74,7 +74,7 @@ def processes_of(cluster: Any) -> list[int]:
 
 
 def test_a_killed_worker_costs_nothing(cluster: Any, workers: DaskWorkers, box: Box) -> None:
-    planned = plan_study(study(replications=7))
+    planned = plan_sweep(study(replications=7)).runs
     first, *_ = processes_of(cluster)
     told: Counter[int] = Counter()
 
@@ -111,14 +111,14 @@ def test_another_program_is_refused(workers: DaskWorkers, box: Box) -> None:
     with pytest.raises(HermesError, match=r"the worker at tcp://127.0.0.1.* has another hermes-sim .*01234567"):
         workers.check()
     with pytest.raises(HermesError, match="a worker of the cluster has another hermes-sim"):
-        run_planned(plan_study(study()), workers=workers)
+        run_planned(plan_sweep(study()).runs, workers=workers)
 
 
 def test_a_file_that_a_worker_cannot_see_is_told(workers: DaskWorkers, box: Box) -> None:
     lengths = box.folder / "lengths.csv"
     lengths.write_bytes((shipped_traces() / "lengths" / "deepseek_r1.csv").read_bytes())
     sets = {"workload.traffic.lengths": {"kind": "empirical", "path": "lengths.csv"}}
-    planned = plan_study(study(axes=[{"name": "law", "values": [{"name": "own", "set": sets}]}]))
+    planned = plan_sweep(study(axes=[{"name": "law", "values": [{"name": "own", "set": sets}]}])).runs
     lengths.unlink()
     (row,) = run_planned(planned, workers=workers)
     assert row["status"] == FAILED
@@ -144,7 +144,9 @@ def test_plug_ins_travel(
     load_plugin("one_by_one")
     try:
         sets = {"cluster.engines.llm.batching": {"kind": "one_by_one"}}
-        planned = plan_study(study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2))
+        planned = plan_sweep(
+            study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2)
+        ).runs
         here = run_planned(planned, jobs=2)
         with workers_of(scheduler=cluster.scheduler_address) as workers:
             there = run_planned(planned, workers=workers)
@@ -158,7 +160,7 @@ def test_plug_ins_travel(
 
 def test_devices_with_their_tables_are_sent_once(box: Box) -> None:
     """Two runs on the same device: what is left of each is small."""
-    first, second, *_ = plan_study(study())
+    first, second, *_ = plan_sweep(study()).runs
     parts = Parts()
     (text, found), (other_text, other_found) = parts.apart(first), parts.apart(second)
     assert found == other_found
