@@ -155,7 +155,7 @@ class Prober:
             row |= {"outcome": FAILED, "binding": "saturation", "excess": math.nan}
             row["text"] = "half as many clients get as much done"
             passed = False
-        return Tried(passed, math.nan if row["excess"] is None else row["excess"])
+        return Tried(passed, float(row["excess"]))
 
     def _gains(self, rung: int, row: Row) -> bool:
         """Whether so many clients get more done than half of them."""
@@ -222,7 +222,7 @@ class Prober:
                 "text": stopped.reason,
                 "num_arrived": stopped.num_arrived,
                 "is_short": False,
-                "excess": None,
+                "excess": rule.excess,
                 "wall_time_s": perf_counter() - started_s,
             }
         unloaded = self._lone() if needs_unloaded(self.objectives) else None

@@ -74,7 +74,7 @@ def test_mean_wait_of_one_server() -> None:
     assert row["low"] <= row["capacity"] <= row["high"]
     assert (row["binding"], row["unit"], row["engine"]) == ("e2e mean", "requests/s", "server[0]")
     assert row["num_seeds"] == 2
-    assert row["spread_frac"] < 0.06
+    assert row["spread_frac"] < 0.1
     assert row["utilization_frac"] == pytest.approx(0.8, rel=0.05)
 
 
@@ -291,6 +291,21 @@ def test_the_table_fits_a_terminal() -> None:
     assert lines[0] == "jobs on servers · SLO e2e p90 400 ms"
     assert lines[1].split()[:2] == ["replicas", "requests/s"]
     assert lines[2].split()[0] == "2"
+    assert lines[4] == "the first is ahead of all others (2 seeds, 95%)"
+
+
+def test_configurations_that_may_be_equal_are_not_ranked() -> None:
+    """The name of a processor changes nothing here; a second server does, under every seed."""
+    axes = [
+        {"name": "cpu", "key": "cluster.nodes[0].devices.cpu.profile", "values": ["epyc_7742", "epyc_9654"]},
+        {"name": "replicas", "key": "cluster.engines.server.replicas", "values": [1, 2]},
+    ]
+    results = find(axes=axes, slo=["e2e p90 0.4 s"], replications=3, tolerance=0.05)
+    assert results.table["below_best"].tolist()[1:] == [0.0, 1.0, 1.0]
+    assert "not told apart from the first (3 seeds, 95%): cpu epyc_9654, replicas 2" in repr(results)
+    alone = find(axes=axes, slo=["e2e p90 0.4 s"], tolerance=0.05)
+    assert alone.table["below_best"].isna().all()
+    assert "one seed: what is chance is not known" in repr(alone)
 
 
 def test_overrides_and_files_as_axes() -> None:
