@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -49,7 +49,7 @@ def search(
     try:
         with runs_progress(shown=shown and sys.stderr.isatty()) as progress:
             results = run_search(
-                name, trials=trials, overrides=_values(overrides or []), folder=folder, fresh=fresh, jobs=jobs,
+                name, trials=trials, overrides=overrides or (), folder=folder, fresh=fresh, jobs=jobs,
                 progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -66,10 +66,3 @@ def search(
     typer.echo(f"\nsaved {folder} ({', '.join(files)})")
     if results.best is not None:
         typer.echo(f"the best in full: hermes-sim --scenario {folder}")
-
-
-def _values(overrides: list[str]) -> dict[str, Any]:
-    """KEY=VALUE as on the command line of a run. Raises ConfigError."""
-    from hermes_sim.scenario.overrides import parse_override
-
-    return {text.partition("=")[0].strip(): parse_override(text).value for text in overrides}

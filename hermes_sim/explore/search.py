@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
-from hermes_sim.explore.beside import with_files_beside
 from hermes_sim.explore.grid import GridPoint, needs_scenario, point_scenario, skipped, unfulfilled
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.run_table import DONE, FAILED
@@ -33,14 +32,13 @@ from hermes_sim.explore.search_results import SearchResults
 from hermes_sim.explore.search_space import Parameters, SearchSpace
 from hermes_sim.explore.search_table import front_table, trials_table
 from hermes_sim.explore.search_trial import excess_of, excesses_of, judged, losses_of, shortened
+from hermes_sim.explore.sweep import last_words, with_files
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
-from hermes_sim.scenario.files import files_read_once, mapping_document
-from hermes_sim.scenario.library import NotFound, find
+from hermes_sim.scenario.files import FileOrMapping, files_read_once, find_document
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.search_checks import check_search
 from hermes_sim.scenario.validate import validate
-from hermes_sim.scenario.yaml_reader import read_yaml
 
 MOST_MISSES: Final = 20
 """Draws of Optuna's sampler in a row that are of no use, before a point is taken by chance."""
@@ -64,10 +62,10 @@ Progress = Callable[[int, int], None]
 
 
 def search(
-    file: str | Path | Mapping[str, Any],
+    what: FileOrMapping,
     *,
     trials: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
     folder: str | Path | None = None,
     fresh: bool = False,
     jobs: int | None = None,
@@ -76,16 +74,16 @@ def search(
 ) -> SearchResults:
     """The best of a space of deployments by one metric, or the front by several.
 
-    file: a search file, its name in the library, or what it would hold. trials: instead of the file's number of points.
-    overrides: keys of cluster and workload that are set last, at every point. folder: where the search is kept while it
-    goes on; what it holds of the same search is not run again, unless `fresh`. workers: where the runs are; without
-    them `jobs` processes of this machine, by default as many as there are cores. With one the search is the same for
-    the same seed; with several it depends on who is ready first. Raises ConfigError; HermesError where the folder holds
-    another search.
+    what: a search file, its name in the library, or what it would hold. trials: instead of the file's number of points.
+    overrides: `cluster.KEY=VALUE` or `workload.KEY=VALUE`, set last at every point. folder: where the search is kept
+    while it goes on; what it holds of the same search is not run again, unless `fresh`. workers: where the runs are;
+    without them `jobs` processes of this machine, by default as many as there are cores. With one the search is the
+    same for the same seed; with several it depends on who is ready first. Raises ConfigError; HermesError where the
+    folder holds another search.
     """
-    described = _amended(load_search(file), trials)
+    described = _amended(load_search(what), trials)
     space = SearchSpace(described.axes, partial(_fits, described))
-    about = dict(overrides or {})
+    about = last_words(overrides)
     journal = None if folder is None else _journal(Path(folder), fresh=fresh)
     record = SearchRecord(described, space, journal, about)
     num_former = record.num_counted
@@ -102,21 +100,14 @@ def search(
     return SearchResults(described, table, front, best, num_left_out, space.num_points, num_former)
 
 
-def load_search(file: str | Path | Mapping[str, Any]) -> SearchFile:
+def load_search(what: FileOrMapping) -> SearchFile:
     """A search by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    if isinstance(file, Mapping):
-        document, path = mapping_document(file, "search"), None
-    else:
-        try:
-            path = find("search", str(file))
-        except NotFound as missing:
-            raise ConfigError([Problem("", None, "", str(missing))]) from None
-        document = read_yaml(path)
+    document = find_document("search", what)
     described = validate(SearchFile, document)
     problems = check_search(described, document)
     if problems:
         raise ConfigError(problems)
-    return described if path is None else with_files_beside(described, path)
+    return with_files(described, document)
 
 
 def _amended(described: SearchFile, trials: int | None) -> SearchFile:
@@ -170,11 +161,16 @@ class Searching:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Set last, whatever the axes say."""
     progress: Progress | None = None
+    _runs: dict[int, Tried] = field(default_factory=dict)
+    """Runs under way, by their number."""
+    _next: list[Tried] = field(default_factory=list)
+    """Points whose last run has ended, or that have had none."""
+    _whole: dict[int, Scenario] = field(default_factory=dict)
+    """Scenarios of points under way."""
 
     def run(self, workers: Workers) -> None:
         """Until as many points were tried as the file says, or all."""
-        self._runs: dict[int, Tried] = {}
-        self._next = [one for one in self.record.tried if one.status == RUNNING]
+        self._next += [one for one in self.record.tried if one.status == RUNNING]
         for number, row in planned_rows(self._planned(), workers):
             tried = self._runs.pop(number)
             self.record.keep_row(tried, judged(self.search, row))
@@ -205,6 +201,7 @@ class Searching:
             if status == RUNNING:
                 return tried
             self.record.end(tried, status, str(tried.rows[-1]["error"]))
+            self._whole.pop(tried.number, None)
         return None
 
     def _status(self, tried: Tried) -> str:
@@ -314,7 +311,9 @@ class Searching:
 
     def whole_scenario(self, tried: Tried) -> Scenario:
         """Of a point with all its requests. Raises ConfigError."""
-        return self._made(tried, {})
+        if tried.number not in self._whole:
+            self._whole[tried.number] = self._made(tried, {})
+        return self._whole[tried.number]
 
     def _made(self, tried: Tried, shorter: Mapping[str, Any]) -> Scenario:
         search, point = self.search, self.space.point(tried.parameters)
