@@ -300,24 +300,17 @@ class Searching:
         return [done[index] for index in [*front, *rest][:num]]
 
     def _run_of(self, tried: Tried) -> PlannedRun:
-        scenario = self._scenario(tried, len(tried.rows))
+        """On the next rung."""
+        scenario = shortened(self.whole_scenario(tried), self.search.rungs[len(tried.rows)])
         return PlannedRun(self.space.point(tried.parameters), scenario.seed, scenario)
-
-    def _scenario(self, tried: Tried, rung: int) -> Scenario:
-        """Of a point on a rung. Raises ConfigError."""
-        whole = self.whole_scenario(tried)
-        shorter = shortened(whole, self.search.rungs[rung])
-        return self._made(tried, shorter) if shorter else whole
 
     def whole_scenario(self, tried: Tried) -> Scenario:
         """Of a point with all its requests. Raises ConfigError."""
         if tried.number not in self._whole:
-            self._whole[tried.number] = self._made(tried, {})
+            search, point = self.search, self.space.point(tried.parameters)
+            scenario = point_scenario(search.base, search.axes, point, called=search.name, last=self.overrides)
+            self._whole[tried.number] = scenario
         return self._whole[tried.number]
-
-    def _made(self, tried: Tried, shorter: Mapping[str, Any]) -> Scenario:
-        search, point = self.search, self.space.point(tried.parameters)
-        return point_scenario(search.base, search.axes, point, called=search.name, last={**self.overrides, **shorter})
 
     def _tell(self) -> None:
         if self.progress is not None:

@@ -34,10 +34,7 @@ KINDS = ("a", "b", "c", "d")
 SPACE: list[dict[str, Any]] = [
     {"name": "seqs", "key": f"{BATCHING}.max_num_seqs", "values": [1, 2, 4, 8]},
     {"name": "budget", "key": f"{BATCHING}.max_num_batched_tokens", "values": [512, 1024, 2048, 4096, 8192]},
-    {
-        "name": "kind",
-        "values": [{"name": name, "set": {"workload.seed": index}} for index, name in enumerate(KINDS)],
-    },
+    {"name": "kind", "key": "cluster.title", "values": list(KINDS)},
 ]
 """80 points."""
 LATENCY, COST = "ttft_p99_s", "rent_usd_per_h"
