@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.worker_options import Jobs, NoCache, Scheduler, SlurmOptions, cache_from, workers_from
 
 INTERRUPTED = 130
 DEFAULT_PARENT = Path("runs")
@@ -33,7 +34,10 @@ def sweep(
     replications: Annotated[
         int | None, typer.Option(min=1, help="Seeds of every point, instead of the file's.", metavar="N")
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
+    no_cache: NoCache = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -73,8 +77,12 @@ def sweep(
     folder = out if out is not None else DEFAULT_PARENT / f"sweep-{described.name}"
     shown = not (quiet or as_json)
     try:
-        with runs_progress(shown=shown and sys.stderr.isatty()) as progress:
-            results = run_sweep(described, last=last, jobs=jobs, folder=folder, progress=progress)
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            cache_from(no_cache) as cache,
+            runs_progress(shown=shown and sys.stderr.isatty()) as progress,
+        ):
+            results = run_sweep(described, last=last, workers=workers, cache=cache, folder=folder, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"interrupted; what is done is in {folder}: the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED) from None
