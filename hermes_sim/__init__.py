@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.search import search
+    from hermes_sim.explore.search_results import SearchResults
     from hermes_sim.explore.sweep import sweep
     from hermes_sim.explore.sweep_results import SweepResults
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
@@ -39,6 +41,7 @@ _HOMES = {
     "PythonRouting": "hermes_sim.routing.python_routing",
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
+    "SearchResults": "hermes_sim.explore.search_results",
     "SimulationError": "hermes_sim.core.errors",
     "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
@@ -50,6 +53,7 @@ _HOMES = {
     "register_batching": "hermes_sim.plugins",
     "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
+    "search": "hermes_sim.explore.search",
     "simulate": "hermes_sim.run",
     "sweep": "hermes_sim.explore.sweep",
 }
@@ -62,6 +66,7 @@ __all__ = [
     "PythonRouting",
     "Results",
     "Scenario",
+    "SearchResults",
     "SimulationError",
     "SweepResults",
     "TraceError",
@@ -74,6 +79,7 @@ __all__ = [
     "register_batching",
     "register_routing",
     "run_scenario",
+    "search",
     "simulate",
     "sweep",
 ]
