@@ -1,4 +1,4 @@
-"""`hermes-sim explain RUN`: why a saved run, or a request in it, takes its time; what would help, by running it again."""
+"""`hermes-sim explain RUN`: why a saved run, or a request in it, takes its time, and what would help."""
 
 from __future__ import annotations
 
