@@ -233,6 +233,7 @@ def _show(results: Results, folder: Path, *, report: bool) -> None:
     pages = ("report.html",) if report else ()
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
+    typer.echo(f"why, and what would help: hermes-sim explain {folder}")
 
 
 def _print_styled(text: str) -> None:

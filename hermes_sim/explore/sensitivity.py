@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 LATENCIES = ("e2e", "ttft", "tpot")
 THROUGHPUT = "throughput"
+REPLICAS = "replicas"
 OnDone = Callable[[int, int], None]
 """(runs done, runs in all)."""
 
@@ -81,7 +82,7 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivities:
-    """All that was tried, what helps most first."""
+    """All that was tried: single resources, what helps most first, then replicas."""
 
     target: str
     """The metric that they are ranked by: that of a missed objective, else e2e."""
@@ -95,11 +96,10 @@ class Sensitivities:
 
     @property
     def top(self) -> Sensitivity | None:
-        """What helps most; None where nothing does."""
-        helping = [
-            one for one in self.tried if self.gain(one) > 0.0 and one.effects[self.target].significant is not False
-        ]
-        return helping[0] if helping else None
+        """The resource that helps most; None where none does. A replica is more of all of them, and not among them."""
+        single = (one for one in self.tried if one.resource != REPLICAS)
+        helping = (one for one in single if self.gain(one) > 0.0 and one.effects[self.target].significant is not False)
+        return next(helping, None)
 
     def gain(self, one: Sensitivity) -> float:
         """Elasticity of the target, positive where it gets better."""
@@ -142,7 +142,7 @@ def measure_sensitivities(
             tried.append(_sensitivity(knob, base, outcome))
     target = target_of(results)
     whole = Sensitivities(target, tuple(tried), tuple(left_out), tuple(failed), base.slo_met_frac)
-    ranked = tuple(sorted(tried, key=lambda one: -whole.gain(one)))
+    ranked = tuple(sorted(tried, key=lambda one: (one.resource == REPLICAS, -whole.gain(one))))
     return Sensitivities(target, ranked, tuple(left_out), tuple(failed), base.slo_met_frac)
 
 
