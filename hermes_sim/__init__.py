@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
+    from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
     from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
     from hermes_sim.scenario.load import load_scenario
+    from hermes_sim.scenario.own_devices import device
     from hermes_sim.scenario.scenario import Scenario
+    from hermes_sim.validation.kernel_times import kernel_times
 
 __version__ = "0.1.0"
 
@@ -37,7 +40,10 @@ _HOMES = {
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "calibrate": "hermes_sim.calibration.calibrate",
+    "device": "hermes_sim.scenario.own_devices",
     "explain": "hermes_sim.explore.explain",
+    "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
@@ -57,7 +63,10 @@ __all__ = [
     "SimulationError",
     "TraceError",
     "__version__",
+    "calibrate",
+    "device",
     "explain",
+    "kernel_times",
     "load_plugin",
     "load_scenario",
     "register_batching",

@@ -22,7 +22,10 @@ from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.explain import explain
 from hermes_sim.commands.report import report as report_of_run
+from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
+from hermes_sim.commands.sweep import sweep
+from hermes_sim.commands.trace import trace
 from hermes_sim.commands.validate import validate
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
 
@@ -39,7 +42,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
 STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
-KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|studies"
+KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies|searches"
 
 app = typer.Typer(
     add_completion=False,
@@ -114,6 +117,9 @@ def run(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write report.html too: one page, works from disk.")
     ] = True,
+    perfetto: Annotated[
+        bool, typer.Option("--perfetto", help="Write trace.json.gz too, for ui.perfetto.dev (docs/results.md).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole summary as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -136,7 +142,7 @@ def run(
     shown = not (quiet or as_json)
     try:
         loaded = _load(cluster, workload, scenario, overrides or [], seed, exact_steps, out)
-        results, folder = _simulate(loaded, out, replications, jobs, steps, report, shown)
+        results, folder = _simulate(loaded, out, replications, jobs, steps, report, perfetto, shown)
     except KeyboardInterrupt:
         typer.echo("interrupted, nothing was written", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -192,6 +198,7 @@ def _simulate(
     jobs: int | None,
     steps: bool,
     report: bool,
+    perfetto: bool,
     shown: bool,
 ) -> tuple[Results, Path]:
     """The main job: run and save; on the way it prints what a person wants to see."""
@@ -212,13 +219,13 @@ def _simulate(
             typer.echo("first run: compiling the engine, about a minute (kept for later runs)", err=True)
     with _progress(shown and sys.stderr.isatty()) as progress:
         results = run_replications(scenario, replications, jobs=jobs, steps=steps, progress=progress)
-    results.save(folder, report=report)
+    results.save(folder, report=report, perfetto=perfetto)
     if shown:
-        _show(results, folder, report=report)
+        _show(results, folder, report=report, perfetto=perfetto)
     return results, folder
 
 
-def _show(results: Results, folder: Path, *, report: bool) -> None:
+def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> None:
     from hermes_sim.analysis.render import render, run_line
 
     _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
@@ -230,7 +237,7 @@ def _show(results: Results, folder: Path, *, report: bool) -> None:
         typer.echo("\n".join(step_lines(results.steps, STEPS_SHOWN)))
         typer.echo(STEPS_LEGEND)
     tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
-    pages = ("report.html",) if report else ()
+    pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
     typer.echo(f"why, and what would help: hermes-sim explain {folder}")
@@ -347,7 +354,10 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 app.command()(calibrate)
 app.command()(explain)
 app.command("report")(report_of_run)
+app.command()(search)
 app.command()(study)
+app.command()(sweep)
+app.command()(trace)
 app.command()(validate)
 
 

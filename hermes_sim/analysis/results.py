@@ -66,6 +66,8 @@ class Results:
     """One row per instance of a KV store, where a stage of the workload asks one."""
     device_groups: pd.DataFrame | None = None
     """One row per device group of an engine that spans several, or computes in arrays."""
+    link_timeline: pd.DataFrame | None = None
+    """One row per link and interval of the run, where a link carried a transfer."""
     replications: pd.DataFrame | None = None
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
@@ -115,6 +117,7 @@ class Results:
             decisions=frames.get("decisions"),
             kv_stores=frames.get("kv_stores"),
             device_groups=frames.get("device_groups"),
+            link_timeline=frames.get("link_timeline"),
         )
 
     @property
@@ -169,12 +172,12 @@ class Results:
         """These results with the headlines of the same scenario under other seeds beside their own."""
         return replace(self, replications=pd.DataFrame([self.headlines, *others]))
 
-    def save(self, folder: str | Path, *, report: bool = False) -> Path:
+    def save(self, folder: str | Path, *, report: bool = False, perfetto: bool = False) -> Path:
         """Writes the run to a folder, whole or not at all; a former run there is replaced.
 
         requests, visits, engines, links, operators, timeline and itl (steps and decisions where they were recorded) as
         Parquet, summary.json, scenario.yaml (resolved: `hermes-sim --scenario FOLDER` runs it again), run_info.json;
-        report.html if asked for.
+        report.html and trace.json.gz if asked for.
         Raises HermesError if the folder holds anything else or cannot be written.
         """
         folder = Path(folder)
@@ -187,6 +190,7 @@ class Results:
             version=self.version,
             wall_time_s=self.wall_time_s,
             report=self.report_html() if report else None,
+            trace=self.trace_gz() if perfetto else None,
         )
         return folder
 
@@ -195,6 +199,15 @@ class Results:
         from hermes_sim.analysis.report.page import report_html
 
         return report_html(self)
+
+    def trace_gz(self, from_s: float | None = None, to_s: float | None = None) -> bytes:
+        """The run as a trace for ui.perfetto.dev or chrome://tracing, a gzip file of JSON (analysis/perfetto.py).
+
+        from_s, to_s: only what is under way between these moments of simulated time.
+        """
+        from hermes_sim.analysis.perfetto import trace_gz
+
+        return trace_gz(self, from_s, to_s)
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = ("requests", "visits", "engines", "links", "operators", "timeline", "itl")
-OPTIONAL_TABLES = ("steps", "decisions", "kv_stores", "device_groups", "unloaded", "replications")
+OPTIONAL_TABLES = ("steps", "decisions", "kv_stores", "device_groups", "link_timeline", "unloaded", "replications")
 SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
 REPORT_FILE = "report.html"
+TRACE_FILE = "trace.json.gz"
 FILES = frozenset(
-    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE, REPORT_FILE}
+    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE, REPORT_FILE, TRACE_FILE}
     | {f"{name}.parquet" for name in (*TABLES, *OPTIONAL_TABLES)}
 )
 DEFAULT_PARENT = Path("runs")
@@ -66,6 +67,7 @@ def write_folder(
     version: str,
     wall_time_s: float | None,
     report: str | None,
+    trace: bytes | None = None,
 ) -> None:
     """Writes everything into a hidden folder beside, then renames it: an interrupted write leaves nothing behind.
 
@@ -77,7 +79,11 @@ def write_folder(
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             partial.chmod(0o777 & ~_umask())
-            _write_files(partial, tables, scenario_yaml, summary, version, wall_time_s, report)
+            _write_files(partial, tables, scenario_yaml, summary, version, wall_time_s)
+            if report is not None:
+                (partial / REPORT_FILE).write_text(report, encoding="utf-8")
+            if trace is not None:
+                (partial / TRACE_FILE).write_bytes(trace)
             _put_in_place(partial, folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -98,7 +104,6 @@ def _write_files(
     summary: Mapping[str, Any],
     version: str,
     wall_time_s: float | None,
-    report: str | None,
 ) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -108,8 +113,6 @@ def _write_files(
         parquet.write_table(table, folder / f"{name}.parquet", compression="zstd")
     (folder / SCENARIO_FILE).write_text(scenario_yaml, encoding="utf-8")
     _write_json(folder / SUMMARY_FILE, summary)
-    if report is not None:
-        (folder / REPORT_FILE).write_text(report, encoding="utf-8")
     libraries = {name: installed_version(name) for name in LIBRARIES}
     info = {"version": version, "python": platform.python_version(), "libraries": libraries, "wall_time_s": wall_time_s}
     _write_json(folder / RUN_INFO_FILE, info)

@@ -280,6 +280,15 @@ DEVICE_GROUPS: dict[str, str] = {
 }
 """One row per device group of every engine whose operators lie on several, or in arrays."""
 
+LINK_TIMELINE: dict[str, str] = {
+    "link": "category",
+    "start_s": "float64",
+    "end_s": "float64",
+    "bytes": "float64",  # a transfer's, by the time it was under way in the interval
+    "utilization_frac": "float64",  # of its bandwidth
+}
+"""One row per link that carried a transfer and interval of the engines' timeline."""
+
 SCHEMAS: dict[str, dict[str, str]] = {
     "requests": REQUESTS,
     "visits": VISITS,
@@ -295,8 +304,10 @@ RECORDED_SCHEMAS: dict[str, dict[str, str]] = {
     "decisions": DECISIONS,
     "kv_stores": KV_STORES,
     "device_groups": DEVICE_GROUPS,
+    "link_timeline": LINK_TIMELINE,
 }
-"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups."""
+"""Tables of runs that record their steps, that retrieve KV from stores, whose engines span device groups, whose links
+carry transfers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,3 +338,5 @@ class RunTables:
     """Where a stage asks for them."""
     device_groups: Table | None = None
     """Where an engine spans several, or computes in arrays."""
+    link_timeline: Table | None = None
+    """Where a link carried a transfer."""

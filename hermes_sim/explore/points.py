@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hermes_sim.explore.run_table import DONE, FIRST_COLUMNS
-from hermes_sim.scenario.study import TIER, StudyFile
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_finding import Table
 from hermes_sim.scenario.study_metrics import metric_of
+from hermes_sim.scenario.sweep import TIER
 
 MEETS = "meets"
 TIER_METRICS = ("slo_met_frac", "goodput_per_s", MEETS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.row import run_metrics, tier_metrics
+from hermes_sim.explore.run_key import read_files
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
 from hermes_sim.run import run_scenario
@@ -123,10 +125,18 @@ def run_outcome(run: PlannedRun) -> Row:
         results = run_scenario(_scenario_of(run))
         numbers = run_metrics(results) | tier_metrics(results, run.tiers, run.reference)
     except HermesError as error:
-        return _failure(str(error))
+        return _failure(f"{error}{_unseen(run)}")
     except Exception as error:  # one broken run must not cost the others their rows
         return _failure(_words(error))
     return {"status": DONE, "error": "", "wall_time_s": results.wall_time_s, **numbers}
+
+
+def _unseen(run: PlannedRun) -> str:
+    """Said beside an error where this machine lacks a file that the run reads."""
+    missing = [str(path) for path in read_files(_scenario_of(run)) if not path.exists()]
+    if not missing:
+        return ""
+    return f" (on {platform.node()}: every worker has to see {', '.join(missing)} under this path)"
 
 
 def _scenario_of(run: PlannedRun) -> Scenario:

@@ -7,12 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from enum import Enum
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from hermes_sim.core.errors import HermesError
 from hermes_sim.processes import Report, Team, can_fork, num_cores
 from hermes_sim.run import warm_up
 from hermes_sim.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from hermes_sim.explore.slurm import Slurm
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -207,11 +210,24 @@ def _do(task: tuple[Callable[[Any], Any], Any], report: Report) -> Any:
         gc.collect()
 
 
-def workers_of(jobs: int | None = None) -> AbstractContextManager[Workers]:
+def workers_of(
+    jobs: int | None = None, scheduler: str | None = None, slurm: Slurm | None = None
+) -> AbstractContextManager[Workers]:
     """Workers that end with the `with` block.
 
-    jobs: at most this many items at once; by default as many as there are cores, or 1 where processes cannot be forked.
+    jobs: at most this many items at once; by default as many as there are cores, or 1 where processes cannot be
+    forked, or all that a cluster has. scheduler: address of a Dask scheduler, `tcp://HOST:PORT`. slurm: a Dask cluster
+    of its own in jobs of SLURM. Raises HermesError.
     """
+    if scheduler is not None and slurm is not None:
+        raise HermesError("--scheduler and --slurm: a cluster that runs, or one that is started; not both")
+    if scheduler is not None or slurm is not None:
+        from hermes_sim.explore.dask_workers import DaskWorkers
+
+        if slurm is not None:
+            return closing(DaskWorkers.on_slurm(slurm, jobs))
+        assert scheduler is not None
+        return closing(DaskWorkers.at(scheduler, jobs))
     if jobs is None:
         jobs = num_cores() if can_fork() else 1
     return closing(InProcess() if jobs == 1 else LocalProcesses(jobs))

@@ -20,9 +20,11 @@ from hermes_sim.models.diffusion_model import DiffusionModel
 from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
-from hermes_sim.scenario.library import FileKind
+from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.study import StudyFile
+from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -38,10 +40,14 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "sweep": SweepFile,
     "study": StudyFile,
+    "search": SearchFile,
 }
 
 D = TypeVar("D", bound=Description)
+FileOrMapping = str | Path | Mapping[str, Any]
+"""A file's name in the library, its path, or what it would hold."""
 
 
 _read_once: ContextVar[dict[tuple[type[Description], Path], Description] | None] = ContextVar(
@@ -82,6 +88,16 @@ def _read(schema: type[D], path: Path) -> D:
 def mapping_document(data: Mapping[str, Any], called: str) -> Document:
     """Document of a mapping made in Python: plain data, no lines."""
     return Document(called, None, cast(dict[str, Any], _plain(data)), {})
+
+
+def find_document(kind: FileKind, given: FileOrMapping) -> Document:
+    """Of a file by its name or path, or of what such a file would hold. Raises ConfigError."""
+    if isinstance(given, Mapping):
+        return mapping_document(given, kind)
+    try:
+        return read_yaml(find(kind, str(given)))
+    except NotFound as missing:
+        raise ConfigError([Problem("", None, "", str(missing))]) from None
 
 
 def _plain(value: Any) -> Any:

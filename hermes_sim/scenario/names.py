@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,14 +38,26 @@ class Hardware:
     models: dict[str, ModelArchitecture]
 
 
-def resolve_cluster(cluster: ClusterFile, document: Document, problems: Problems) -> Hardware:
-    """Devices, links and models of a cluster; what is not found goes to `problems`."""
+def resolve_cluster(
+    cluster: ClusterFile, document: Document, problems: Problems, own: Mapping[str, Device] | None = None
+) -> Hardware:
+    """Devices, links and models of a cluster; what is not found goes to `problems`.
+
+    own: devices that stand for names of the cluster file, whatever the library has.
+    """
+    given = own or {}
+    others = [named for named in _device_names(cluster) if named[0] not in given]
     return Hardware(
         cluster,
-        _resolve_all("device", Device, _device_names(cluster), document, problems),
+        {**given, **_resolve_all("device", Device, others, document, problems)},
         _resolve_all("link", Link, _link_names(cluster), document, problems),
         _resolve_all("model", ModelArchitecture, _engine_models(cluster), document, problems),
     )
+
+
+def device_profiles(cluster: ClusterFile) -> list[str]:
+    """Names of the devices that a cluster is made of, each once."""
+    return list(dict.fromkeys(name for name, _ in _device_names(cluster)))
 
 
 def resolve_stage_models(

@@ -9,7 +9,7 @@ from hermes_sim.core.tables import RunTables
 from hermes_sim.sim.collect_device_groups import device_group_table
 from hermes_sim.sim.collect_engines import engine_table, timeline_table
 from hermes_sim.sim.collect_kv_stores import kv_store_table
-from hermes_sim.sim.collect_links import link_table
+from hermes_sim.sim.collect_links import link_table, link_timeline_table
 from hermes_sim.sim.collect_operators import operator_table
 from hermes_sim.sim.collect_requests import request_table
 from hermes_sim.sim.collect_speculation import book_messages
@@ -51,6 +51,7 @@ def collect(coordinator: Coordinator) -> RunTables:
         decisions=decisions,
         kv_stores=kv_store_table(coordinator, duration_s),
         device_groups=device_group_table(coordinator, duration_s),
+        link_timeline=link_timeline_table(coordinator, timeline.edges_s),
     )
 
 

@@ -137,7 +137,10 @@ def book_messages(coordinator: Coordinator) -> None:
         samples = rows >= lowered.num_visits
         visits[samples] = lowered.row_parent[rows[samples] - lowered.num_visits]
         np.add.at(coordinator.row_link_energy_j, visits, energy_j)
+        begin_s, end_s = state.row_start_s[rows], state.row_finish_s[rows]
         for route, num_bytes in ((drafts.up_shares, up_bytes), (drafts.down_shares, down_bytes)):
+            for start, end, amount in zip(begin_s.tolist(), end_s.tolist(), num_bytes.tolist(), strict=True):
+                flows.log.add(route, start, end, amount)
             for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
                 use = flows.uses[link_id]
                 carried = float(num_bytes.sum()) * share

@@ -19,6 +19,7 @@ from hermes_sim.hardware.network import Network, PhysicalLink, Route, through
 from hermes_sim.sim.clock import Clock
 from hermes_sim.sim.ranks import TRANSFER
 from hermes_sim.sim.step_traffic import StepTraffic
+from hermes_sim.sim.transfer_log import TransferLog
 
 NO_SPEEDS: Mapping[int, float] = {}
 """All links have all of their bandwidth."""
@@ -37,6 +38,10 @@ class Flow:
     on_arrival: Callable[[float], None]
     rate_bytes_per_s: float = 0.0
     version: int = 0
+    entered_s: float = 0.0
+    """When it began on its present route."""
+    entered_bytes: float = 0.0
+    """What it had left then."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,7 @@ class Flows:
         self._steps = steps
         self.links = list(links)
         self.uses = [LinkUse() for _ in links]
+        self.log = TransferLog()
         self._speeds: dict[int, float] = {}
         """Share of their bandwidth that links have which do not have all of it."""
         self._count = 0
@@ -167,6 +173,8 @@ class Flows:
 
     def _enter(self, flow: Flow, num_bytes: float, now_s: float) -> None:
         """The flow is on the links of its route."""
+        flow.entered_s = now_s
+        flow.entered_bytes = num_bytes
         for link_id, share in zip(flow.route.link_ids, flow.route.share_frac, strict=True):
             use = self.uses[link_id]
             if not use.flows:
@@ -177,6 +185,7 @@ class Flows:
 
     def _leave(self, flow: Flow, now_s: float) -> list[Flow]:
         """The flow is on no link any more; returns those that shared with it."""
+        self.log.add(flow.route, flow.entered_s, now_s, flow.entered_bytes - left_bytes(flow, now_s))
         neighbours = [other for other in self._sharing(flow) if other is not flow]
         for link_id in flow.route.link_ids:
             use = self.uses[link_id]
@@ -189,6 +198,8 @@ class Flows:
 
     def count_sent(self, route: Route, num_bytes: float) -> None:
         """Bytes that have crossed a route beside something else, whose time is not the links'."""
+        now_s = float(self._clock.now)
+        self.log.add(route, now_s, now_s, num_bytes)
         for link_id, share in zip(route.link_ids, route.share_frac, strict=True):
             self.uses[link_id].num_bytes += num_bytes * share
 

@@ -15,7 +15,7 @@ SECTIONS = {
     "requests": "Requests", "visits": "Visits", "engines": "Engines", "timeline": "Timeline",
     "links": "Links and operators", "operators": "Links and operators", "steps": "Steps and decisions",
     "decisions": "Steps and decisions", "kv_stores": "KV stores",
-    "device_groups": "Device groups",
+    "device_groups": "Device groups", "link_timeline": "Links and operators",
 }  # fmt: skip
 
 

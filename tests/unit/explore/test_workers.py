@@ -13,7 +13,7 @@ import pytest
 
 from hermes_sim.core.errors import ConfigError, HermesError, Problem, TraceError
 from hermes_sim.explore import runner
-from hermes_sim.explore.plan import PlannedRun, plan_study
+from hermes_sim.explore.plan import PlannedRun, plan_sweep
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import planned_rows, run_planned
 from hermes_sim.explore.workers import WAIT, InProcess, LocalProcesses, Wait, Workers, workers_of
@@ -133,7 +133,7 @@ def without_time(row: dict[str, object]) -> dict[str, object]:
 
 def test_rows_come_from_a_plan_that_decides_on_the_way(workers: Workers, box: Box) -> None:
     """The next rate is chosen by the last row; a run that was had before is not run again."""
-    by_rate = {run.point["rate"]: run for run in plan_study(study(axes=axes()[1:]))}
+    by_rate = {run.point["rate"]: run for run in plan_sweep(study(axes=axes()[1:])).runs}
     rows: list[dict[str, object]] = []
 
     def plan() -> Iterator[PlannedRun | Wait]:
@@ -152,14 +152,14 @@ def test_rows_come_from_a_plan_that_decides_on_the_way(workers: Workers, box: Bo
 
 def test_equal_runs_are_run_once(workers: Workers, box: Box) -> None:
     twice = [{"name": "twice", "values": [{"name": name, "set": {"workload.seed": 3}} for name in ("one", "two")]}]
-    planned = plan_study(study(axes=twice))
+    planned = plan_sweep(study(axes=twice)).runs
     first, second = run_planned(planned, workers=workers)
     assert (first["twice"], second["twice"]) == ("one", "two")
     assert first["wall_time_s"] == second["wall_time_s"]
 
 
 def test_rows_are_the_same_wherever_they_are_run(box: Box) -> None:
-    planned = plan_study(study())
+    planned = plan_sweep(study()).runs
     tables = []
     for jobs in (1, 2):
         with workers_of(jobs) as workers:
@@ -173,6 +173,6 @@ def test_a_run_that_kills_its_worker_is_a_row(box: Box, monkeypatch: pytest.Monk
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(runner, "run_scenario", deadly)
-    rows = run_planned(plan_study(study()), jobs=2)
+    rows = run_planned(plan_sweep(study()).runs, jobs=2)
     assert {row["status"] for row in rows} == {FAILED}
     assert all("signal 9" in str(row["error"]) for row in rows)
