@@ -239,8 +239,8 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
     pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
+    typer.echo(f"why                hermes-sim explain {folder}")
     typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
-    typer.echo(f"why, and what would help: hermes-sim explain {folder}")
 
 
 def _print_styled(text: str) -> None:

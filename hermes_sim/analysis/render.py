@@ -33,6 +33,7 @@ LEAST_SHOWN_S = 1e-9
 LEAST_SHOWN_FRAC = 0.01
 """Links less used than this are left to links.parquet."""
 LATENCY_NAMES = {"ttft": "TTFT", "ttfat": "TTFAT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
+HELD_WORDS = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
 RESOURCE_NAMES = {"compute": "compute", "memory": "memory bandwidth", "network": "the network", "host": "the host"}
 PROVENANCE_NAMES = {
     "measured": "measured",
@@ -506,6 +507,8 @@ def _bottleneck(summary: Summary) -> Iterator[str]:
         if found["resource_frac"] is not None:
             resource = RESOURCE_NAMES[found["resource"]]
             busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
+        if found.get("held_by") is not None:
+            busy += f"; {human.percent(found['held_frac'])} of the wait: {HELD_WORDS[found['held_by']]}"
     elif found["part"] == "transfer":
         what = f"moving the input of {found['stage']}"
     elif found["part"] == DRAFT_PART:
