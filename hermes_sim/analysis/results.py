@@ -143,7 +143,7 @@ class Results:
 
     @property
     def plot(self) -> Plots:
-        """Figures: `.cdf()`, `.ttft()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
+        """Figures: `.cdf()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
         return Plots(self)
 
     @property

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import draw, save_figure
+from hermes_sim.explore.figure import draw
 from hermes_sim.explore.findings import study_findings
 from hermes_sim.explore.page import run_words
 from hermes_sim.explore.run_table import RUNS_FILE, read_table
