@@ -141,11 +141,11 @@ def _picture_class() -> type[Figure]:
     return Picture
 
 
-def save_figure(drawn: Figure, path: Path) -> None:
-    """PDF, PNG or SVG by its suffix, whole or not at all. Raises OSError."""
+def save_figure(drawn: Figure, path: Path, *, dpi: float | None = None) -> None:
+    """PDF, PNG or SVG by its suffix, whole or not at all. dpi: of a PNG, 300 if not given. Raises OSError."""
     partial = path.with_name(f".partial-{path.name}")
     try:
-        drawn.savefig(partial, format=path.suffix.removeprefix("."))
+        drawn.savefig(partial, format=path.suffix.removeprefix("."), dpi=dpi)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

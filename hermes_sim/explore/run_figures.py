@@ -128,7 +128,11 @@ def heat_map(
     first with several values. log: of the colours. Raises HermesError where there are not two axes, or no point has the
     metric.
     """
-    metric = next((name for name in USUAL if runs[name].notna().any()), USUAL[0]) if metric is None else metric
+    metric = (
+        next((name for name in USUAL if name in runs and runs[name].notna().any()), USUAL[0])
+        if metric is None
+        else metric
+    )
     found = _metric(runs, metric)
     names = [name for name in axes_of(runs) if len(_values(runs, name)) > 1]
     across = _axis(runs, columns, names) if columns is not None else next((n for n in names[::-1] if n != rows), None)
