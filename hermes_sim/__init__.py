@@ -15,18 +15,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_sim.analysis.comparison import Comparison, compare
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
+    from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.capacity import CapacityResults, capacity
+    from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
     from hermes_sim.scenario.load import load_scenario
+    from hermes_sim.scenario.own_devices import device
     from hermes_sim.scenario.scenario import Scenario
+    from hermes_sim.validation.kernel_times import kernel_times
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CapacityResults": "hermes_sim.explore.capacity",
+    "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -36,6 +44,12 @@ _HOMES = {
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
+    "calibrate": "hermes_sim.calibration.calibrate",
+    "capacity": "hermes_sim.explore.capacity",
+    "compare": "hermes_sim.analysis.comparison",
+    "device": "hermes_sim.scenario.own_devices",
+    "explain": "hermes_sim.explore.explain",
+    "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
@@ -45,6 +59,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapacityResults",
+    "Comparison",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -55,6 +71,12 @@ __all__ = [
     "SimulationError",
     "TraceError",
     "__version__",
+    "calibrate",
+    "capacity",
+    "compare",
+    "device",
+    "explain",
+    "kernel_times",
     "load_plugin",
     "load_scenario",
     "register_batching",

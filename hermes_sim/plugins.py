@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
+import sys
+import uuid
+from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Literal
 
 from pydantic import create_model
 
@@ -21,6 +28,9 @@ ENTRY_POINTS = "hermes_sim.plugins"
 """Group in which an installed package may name its plug-in module."""
 
 _SHIPPED = frozenset([*TOKEN_POLICIES, *ROUTERS])
+
+_loaded: Final[dict[str, ModuleType]] = {}
+"""By the name that load_plugin was given."""
 
 
 def register_batching(name: str, policy: type[PythonBatching] | type[TokenBatching]) -> None:
@@ -59,7 +69,7 @@ def load_plugin(name: str) -> None:
     installed = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     module = installed.get(name, name)
     try:
-        importlib.import_module(module)
+        _loaded[name] = importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         if module != missing and not module.startswith(f"{missing}."):
@@ -71,6 +81,58 @@ def load_plugin(name: str) -> None:
         raise _broken(name, str(error)) from error
     except Exception as error:
         raise _broken(name, f"importing it failed: {type(error).__name__}: {error}") from error
+
+
+def loaded_plugins() -> dict[str, ModuleType]:
+    """What load_plugin has loaded, by name."""
+    return dict(_loaded)
+
+
+def plugins_hash() -> str:
+    """Of the sources of all that plug-ins have added, empty without any: under another hash runs may differ.
+
+    A module of a package stands for all files of that package; modules that a plug-in imports from elsewhere are not
+    looked at. A policy without a source has a hash of its own in every process.
+    """
+    policies = [table[name] for table in (TOKEN_POLICIES, ROUTERS) for name in table if name not in _SHIPPED]
+    sources = [*map(source_of, policies), *map(module_source, _loaded.values())]
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        digest.update(source.encode() + b"\0")
+    return digest.hexdigest()[:16] if sources else ""
+
+
+def module_source(module: ModuleType) -> str:
+    """The text of a module, or of the package that it is part of."""
+    return "\0".join(path.read_text(encoding="utf-8", errors="replace") for path in _files_of(module))
+
+
+def source_of(policy: object) -> str:
+    """What decides how a policy's class, or function, acts: its module's text; its own where it has no file."""
+    made_by = getattr(policy, "policy", policy)  # the description of a registered policy names its class
+    if isinstance(made_by, Router):
+        made_by = made_by.choose
+    module = inspect.getmodule(getattr(made_by, "py_func", made_by))
+    if module is not None and getattr(module, "__file__", None):
+        return module_source(module)
+    try:
+        return inspect.getsource(made_by)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return _no_source(id(made_by))
+
+
+@cache
+def _no_source(_: int) -> str:
+    return uuid.uuid4().hex
+
+
+def _files_of(module: ModuleType) -> Iterator[Path]:
+    top = sys.modules.get(module.__name__.partition(".")[0], module)
+    folders = getattr(top, "__path__", None)
+    if folders:
+        yield from sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+    elif file := getattr(module, "__file__", None):
+        yield Path(file)
 
 
 def _broken(name: str, message: str) -> ConfigError:

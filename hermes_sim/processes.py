@@ -6,6 +6,7 @@ and the items need not be pickled. Elsewhere workers start anew and load machine
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -15,18 +16,18 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from hermes_sim.core.errors import SimulationError
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Task = TypeVar("Task")
 
 Report = Callable[..., None]
 """What an item's function calls to tell its parent how far it is."""
-
-_DONE, _FAILED, _REPORT = range(3)
 
 
 class WorkerEnded(SimulationError):
@@ -36,6 +37,9 @@ class WorkerEnded(SimulationError):
         super().__init__(message)
         self.index = index
         """The item that it was at."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.index), self.__dict__
 
 
 def can_fork() -> bool:
@@ -61,12 +65,29 @@ def map_in_processes(
     item's turn; no item after it is begun. Workers ignore Ctrl-C: they are ended when this generator is closed or
     fails. Raises WorkerEnded if a worker process dies.
     """
-    pool = _Pool(function, items, num_workers=min(jobs, len(items)))
+    do = partial(_item_of, function, items)
+    team = Team(do, min(jobs, len(items)))
     try:
-        pool.begin()
-        yield from pool.outcomes(on_report)
+        finished: dict[int, tuple[str, Any]] = {}  # item -> ("done", outcome) or ("failed", exception)
+        num_begun = 0
+        for index in range(len(items)):
+            while index not in finished:
+                while team.has_room and num_begun < len(items) and all(kind == "done" for kind, _ in finished.values()):
+                    team.begin(num_begun, num_begun)
+                    num_begun += 1
+                for heard in team.listen():
+                    if heard.kind == "ended":
+                        raise heard.value
+                    if heard.kind != "report":
+                        finished[heard.ticket] = (heard.kind, heard.value)
+                    elif on_report is not None:
+                        on_report(heard.ticket, *heard.value)
+            kind, value = finished.pop(index)
+            if kind == "failed":
+                raise value
+            yield value
     finally:
-        pool.end()
+        team.end()
 
 
 def begin_in_process(function: Callable[[Item, Report], Outcome], item: Item) -> Callable[[], Outcome]:
@@ -74,56 +95,111 @@ def begin_in_process(function: Callable[[Item, Report], Outcome], item: Item) ->
 
     An exception is raised there. Raises WorkerEnded if the process dies.
     """
-    pool = _Pool(function, [item], num_workers=1)
-    pool.begin()
+    team = Team(partial(_item_of, function, [item]), 1)
+    team.begin(0, 0)
 
     def outcome() -> Outcome:
         try:
-            return next(pool.outcomes(None))
+            while True:
+                for heard in team.listen():
+                    if heard.kind == "done":
+                        return cast(Outcome, heard.value)
+                    if heard.kind != "report":
+                        raise heard.value
         finally:
-            pool.end()
+            team.end()
 
     return outcome
 
 
+def _item_of(function: Callable[[Item, Report], Outcome], items: Sequence[Item], index: int, report: Report) -> Outcome:
+    """Items go to the workers with the fork; only their numbers are sent."""
+    return function(items[index], report)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came from a worker that is at a task."""
+
+    ticket: int
+    """Of the task."""
+    kind: Literal["done", "failed", "report", "ended"]
+    value: Any
+    """The outcome, the exception, the tuple of what was reported, or a WorkerEnded."""
+
+
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """A process, our end of its pipe, and the item it is at."""
+    """A process, our end of its pipe, and the task it is at."""
 
     process: Any
     connection: Connection
-    index: int | None = None
+    ticket: int | None = None
 
 
 @dataclass(eq=False, slots=True)
-class _Pool(Generic[Item, Outcome]):
-    function: Callable[[Item, Report], Outcome]
-    items: Sequence[Item]
-    num_workers: int
+class Team(Generic[Task]):
+    """Processes that do one thing with what they are given, each one task at a time.
+
+    do: `do(task, report)`. Where processes are forked it need not be picklable; tasks always have to be. A process is
+    started when a task finds none idle, and lives until the team is ended.
+    """
+
+    do: Callable[[Task, Report], Any]
+    num: int
+    """Processes at most."""
     workers: list[_Worker] = field(default_factory=list)
-    num_begun: int = 0
-    finished: dict[int, tuple[int, Any]] = field(default_factory=dict)
-    """Item -> (_DONE, outcome) or (_FAILED, exception), until it is its turn."""
 
-    def begin(self) -> None:
-        for _ in range(self.num_workers):
-            self._hand_out(self._start())
+    @property
+    def num_busy(self) -> int:
+        """Tasks begun and not done."""
+        return sum(worker.ticket is not None for worker in self.workers)
 
-    def outcomes(self, on_report: Callable[..., None] | None) -> Iterator[Outcome]:
-        for index in range(len(self.items)):
-            while index not in self.finished:
-                self._listen(on_report)
-            kind, value = self.finished.pop(index)
-            if kind == _FAILED:
-                raise value
-            yield value
+    @property
+    def has_room(self) -> bool:
+        """Whether another task can be begun at once."""
+        return self.num_busy < self.num
+
+    def begin(self, ticket: int, task: Task) -> None:
+        """Gives the task to an idle worker; there must be room. The ticket, any number, names it in what is heard."""
+        message = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)  # an error of it is the caller's, before anything is sent
+        worker = next((worker for worker in self.workers if worker.ticket is None), None) or self._start()
+        worker.ticket = ticket
+        with contextlib.suppress(ConnectionError):  # dead since its last task: heard of when it is listened to
+            worker.connection.send_bytes(message)
+
+    def listen(self) -> Iterator[Heard]:
+        """Waits for busy workers, and gives what any of them say. A worker that has died has left the team."""
+        busy = {worker.connection: worker for worker in self.workers if worker.ticket is not None}
+        for connection in wait(list(busy)):
+            worker = busy[connection]  # type: ignore[index]
+            assert worker.ticket is not None
+            ticket = worker.ticket
+            try:
+                kind, value = worker.connection.recv()
+            except (EOFError, ConnectionError):
+                self.workers.remove(worker)
+                worker.connection.close()
+                yield Heard(ticket, "ended", WorkerEnded(_death(worker), ticket))
+                continue
+            if kind != "report":
+                worker.ticket = None
+            yield Heard(ticket, kind, value)
+
+    def end(self) -> None:
+        """Ends all processes, whatever they are at."""
+        for worker in self.workers:
+            worker.connection.close()
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join()
+        self.workers.clear()
 
     def _start(self) -> _Worker:
         context: Any = multiprocessing.get_context("fork" if can_fork() else "spawn")
         ours, theirs = context.Pipe()
         not_theirs = [ours, *(worker.connection for worker in self.workers)] if can_fork() else []
-        arguments = (theirs, not_theirs, self.function, self.items)
-        process = context.Process(target=_work, args=arguments, daemon=True)
+        process = context.Process(target=_work, args=(theirs, not_theirs, self.do), daemon=True)
         with warnings.catch_warnings():
             # Python warns of any thread while it forks; libraries keep idle ones, and a worker uses none of them
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -132,68 +208,32 @@ class _Pool(Generic[Item, Outcome]):
         self.workers.append(_Worker(process, ours))
         return self.workers[-1]
 
-    def _hand_out(self, worker: _Worker) -> None:
-        """The next item, unless there is none, or one has failed."""
-        worker.index = None
-        if self.num_begun < len(self.items) and all(kind == _DONE for kind, _ in self.finished.values()):
-            worker.index = self.num_begun
-            self.num_begun += 1
-            worker.connection.send(worker.index)
-
-    def _listen(self, on_report: Callable[..., None] | None) -> None:
-        """Wait for a message of any worker that is at an item."""
-        busy = {worker.connection: worker for worker in self.workers if worker.index is not None}
-        for connection in wait(list(busy)):
-            worker = busy[connection]  # type: ignore[index]
-            assert worker.index is not None
-            try:
-                kind, value = worker.connection.recv()
-            except (EOFError, ConnectionError):
-                raise WorkerEnded(_death(worker), worker.index) from None
-            if kind != _REPORT:
-                self.finished[worker.index] = (kind, value)
-                self._hand_out(worker)
-            elif on_report is not None:
-                on_report(worker.index, *value)
-
-    def end(self) -> None:
-        for worker in self.workers:
-            worker.connection.close()
-            worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join()
-
 
 def _death(worker: _Worker) -> str:
     worker.process.join()
     status = worker.process.exitcode
     reason = f"signal {-status}" if status < 0 else f"exit status {status}"
     hint = "; memory may have run out: fewer --jobs take less" if status == -signal.SIGKILL else ""
-    return f"a worker process ended while it ran item {worker.index} ({reason}){hint}"
+    return f"a worker process ended while it ran item {worker.ticket} ({reason}){hint}"
 
 
-def _work(
-    connection: Connection,
-    not_mine: Sequence[Connection],
-    function: Callable[[Any, Report], Any],
-    items: Sequence[Any],
-) -> None:
-    """A worker: does the items it is told to, until its parent hangs up."""
+def _work(connection: Connection, not_mine: Sequence[Connection], do: Callable[[Any, Report], Any]) -> None:
+    """A worker: does what it is given, until its parent hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in not_mine:  # a fork copies them; while one is open somewhere its worker hears no end
         other.close()
 
     def report(*values: Any) -> None:
-        connection.send((_REPORT, values))
+        connection.send(("report", values))
 
     try:
         while True:
-            index = connection.recv()
+            message = connection.recv_bytes()
             try:
-                message = (_DONE, function(items[index], report))
+                answer = ("done", do(pickle.loads(message), report))
             except Exception as error:  # to be raised again over there
-                message = (_FAILED, _portable(error))
-            connection.send(message)
+                answer = ("failed", _portable(error))
+            connection.send(answer)
     except (EOFError, ConnectionError):
         return
 

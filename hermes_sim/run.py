@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hermes_sim import __version__
 from hermes_sim.core.errors import HermesError
 from hermes_sim.processes import Report, can_fork, map_in_processes, num_cores
-from hermes_sim.scenario.load import load_scenario
+from hermes_sim.scenario.load import Overrides, load_scenario
 from hermes_sim.scenario.python_policies import with_policies
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.sim import simulate_scenario
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import PythonBatching
     from hermes_sim.routing.python_routing import PythonRouting
+    from hermes_sim.scenario.own_devices import DeviceLike
 
 Progress = Callable[[float, int, int], None]
 """(simulated_s, num_done, num_requests), called now and then during a run."""
@@ -160,7 +161,7 @@ def simulate(
     cluster: File,
     workload: File,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     seed: int | None = None,
     replications: int = 1,
     jobs: int | None = None,
@@ -168,18 +169,23 @@ def simulate(
     steps: bool = False,
     batching: Mapping[str, PythonBatching] | None = None,
     routing: PythonRouting | Mapping[str, PythonRouting] | None = None,
+    devices: Mapping[str, DeviceLike] | None = None,
 ) -> Results:
     """Simulates a workload on a cluster: files, names in the library, or their content as dictionaries.
 
-    overrides: `cluster.KEY=VALUE` or `workload.KEY=VALUE`, any key of either file. seed: instead of the workload's.
+    overrides: {"cluster.KEY": value, "workload.KEY": value}, any key of either file; or a list of "cluster.KEY=VALUE"
+    as on the command line. seed: instead of the workload's.
     replications: runs with consecutive seeds; the tables are those of the first. jobs: processes for them at once, by
     default as many as there are cores. exact_steps: one event per engine step, slower, the same results. steps: with
     it, also the tables `steps` and `decisions`: what was decided in every step.
     batching: engine name -> policy of your own, which takes the common options of the engine's file. routing: a router
-    of your own, for all stages or by name or kind of stage (docs/writing-a-policy.md).
+    of your own, for all stages or by name or kind of stage (docs/writing-a-policy.md). devices: profile that the
+    cluster names -> device that stands for it, as `hermes_sim.device` makes one, or a mapping like a device file.
     Raises ConfigError with every problem of the input, TraceError, SimulationError.
     """
-    scenario = load_scenario(cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps)
+    scenario = load_scenario(
+        cluster, workload, overrides=overrides, seed=seed, exact_steps=exact_steps, devices=devices
+    )
     if batching or routing is not None:
         scenario = with_policies(scenario, batching, routing)
     return run_replications(scenario, replications, jobs=jobs, steps=steps)

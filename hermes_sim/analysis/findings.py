@@ -19,6 +19,8 @@ MIN_GROWTH_FRAC = 0.02
 CHANCE_FACTOR = 3.0
 FILLING_FRAC = 0.05
 PREEMPTED_FRAC = 0.01
+SATURATED = "queue"
+"""What decides about the warm-up of a run whose queues grew to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +165,19 @@ def warm_up_included(requests: pd.DataFrame, window: MeasuredWindow) -> Finding 
         "machine was filling (workload.measure.warm_up cuts them off)"
     )
     return Finding("warm_up_included", text)
+
+
+def not_settled(is_steady: bool | None, decided_by: str | None) -> Finding | None:
+    """`warm_up: auto` has found no end of the warm-up."""
+    if is_steady:
+        return None
+    if is_steady is None:
+        text = "too few requests to tell whether the run had warmed up: nothing was cut (MSER-5 needs a hundred)"
+        return Finding("warm_up_unknown", text)
+    if decided_by == SATURATED:
+        return Finding("no_steady_state", "no steady state: nothing was cut as warm-up, which would never end (MSER-5)")
+    text = (
+        f"no steady state: {decided_by} had not settled in the first half of the run, so that nothing was cut as "
+        "warm-up (MSER-5); a longer run would tell the system from its beginning"
+    )
+    return Finding("no_steady_state", text)

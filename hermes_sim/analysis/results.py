@@ -8,25 +8,30 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hermes_sim.analysis import run_folder
-from hermes_sim.analysis.frames import floats, run_frames
+from hermes_sim.analysis.frames import run_frames
 from hermes_sim.analysis.objectives import Objective, meets_every_objective, objectives_of
 from hermes_sim.analysis.plot import Plots
 from hermes_sim.analysis.render import latency_rows, render
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
 from hermes_sim.analysis.trust import weakest_provenances
+from hermes_sim.analysis.warm_up import WarmUp, run_window
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.tables import RunTables
 from hermes_sim.core.whole_file import write_whole
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.window import MeasuredWindow, measured_window
+from hermes_sim.scenario.window import MeasuredWindow
+
+if TYPE_CHECKING:
+    from hermes_sim.analysis.explanation import RunExplanation
+    from hermes_sim.analysis.explanation_request import RequestExplanation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,10 +75,14 @@ class Results:
     """One row of headline metrics per seed; the tables are those of the first seed."""
     window: MeasuredWindow = field(init=False)
     """The measured part of the run."""
+    warm_up: WarmUp | None = field(init=False)
+    """What `workload.measure.warm_up: auto` has cut, where it is asked for."""
 
     def __post_init__(self) -> None:
-        arrival_s, measure = floats(self.requests, "arrival_s"), self.scenario.workload.measure
-        object.__setattr__(self, "window", measured_window(arrival_s, self.duration_s, measure))
+        measure = self.scenario.workload.measure
+        window, warm_up = run_window(self.requests, self.visits, self.duration_s, measure)
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "warm_up", warm_up)
 
     @classmethod
     def from_tables(
@@ -89,10 +98,10 @@ class Results:
         frames = run_frames(tables)
         requests = frames.pop("requests")
         met = meets_every_objective(requests, objectives_of(scenario.workload.promises()), unloaded)
-        measured = measured_window(floats(requests, "arrival_s"), tables.duration_s, scenario.workload.measure).measured
+        window, _ = run_window(requests, frames["visits"], tables.duration_s, scenario.workload.measure)
         provenance = weakest_provenances(frames["operators"], frames["visits"], len(requests))
         return cls(
-            requests=requests.assign(slo_met=met, measured=measured, provenance=provenance),
+            requests=requests.assign(slo_met=met, measured=window.measured, provenance=provenance),
             visits=frames["visits"],
             engines=frames["engines"],
             links=frames["links"],
@@ -143,6 +152,14 @@ class Results:
     def scenario_yaml(self) -> str:
         """The resolved scenario as a file that runs it again."""
         return dump_scenario(self.scenario)
+
+    def explain(self, request: int | None = None) -> RunExplanation | RequestExplanation:
+        """Where time goes and what limits it; of one request if its number is given. `hermes_sim.explain` measures
+        what would help, too."""
+        from hermes_sim.analysis.explanation import explain_run
+        from hermes_sim.analysis.explanation_request import explain_request
+
+        return explain_run(self) if request is None else explain_request(self, request)
 
     @property
     def plot(self) -> Plots:

@@ -12,6 +12,7 @@ import pandas as pd
 from hermes_sim.analysis import findings, metrics
 from hermes_sim.analysis.bottleneck import find_bottleneck
 from hermes_sim.analysis.classes import ENDINGS, class_records
+from hermes_sim.analysis.confidence import interval_record, run_estimates
 from hermes_sim.analysis.critical_path import ttft_parts
 from hermes_sim.analysis.engine_findings import engine_findings
 from hermes_sim.analysis.frames import floats, is_finished
@@ -64,6 +65,7 @@ def summarize(results: Results) -> dict[str, Any]:
         "bottleneck": _bottleneck(results),
         "warnings": [{"kind": found.kind, "text": found.text} for found in _findings(results, verdicts)],
         "replications": _replications(results),
+        "confidence": _confidence(results),
     }
     cleaned: dict[str, Any] = _jsonable(summary)
     return cleaned
@@ -78,6 +80,7 @@ def _run(results: Results) -> dict[str, Any]:
         "measured_to_s": window.end_s,
         "num_events": results.num_events,
         "num_steps": results.num_steps,
+        "warm_up": None if results.warm_up is None else asdict(results.warm_up),
         "notes": list(results.notes),
     }
 
@@ -226,7 +229,7 @@ def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Fi
         findings.empty_window(requests, window),
         findings.saturated(results.visits, requests),
         findings.too_short(requests, window, asked),
-        findings.warm_up_included(requests, window),
+        _warm_up(results),
     )
     yield from (found for found in single if found is not None)
     yield from findings.failed(requests)
@@ -235,11 +238,24 @@ def _findings(results: Results, verdicts: list[Verdict]) -> Iterable[findings.Fi
     yield from (findings.Finding("note", note) for note in notes)
 
 
+def _warm_up(results: Results) -> findings.Finding | None:
+    found = results.warm_up
+    if found is None:
+        return findings.warm_up_included(results.requests, results.window)
+    return findings.not_settled(found.is_steady, found.decided_by)
+
+
 def _replications(results: Results) -> dict[str, Any] | None:
     if results.replications is None:
         return None
     seeds = [int(seed) for seed in results.replications["seed"]]
     return {"seeds": seeds, "metrics": confidence_intervals(results.replications)}
+
+
+def _confidence(results: Results) -> dict[str, dict[str, Any]]:
+    """What this run alone knows of its headline metrics."""
+    latencies = [name for name in _latency(results) if name in LATENCIES]
+    return {name: interval_record(estimate) for name, estimate in run_estimates(results, latencies).items()}
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -177,6 +177,20 @@ class RegisteredBatching(PythonOptions):
     def make(self) -> PythonBatching:
         return self.policy(**self.options)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the name that it is registered under: the plug-in has made its class, and makes it on the other side."""
+        return _registered, (self.__dict__["kind"], self.__getstate__())
+
+
+def _registered(name: str, state: dict[Any, Any]) -> RegisteredBatching:
+    from hermes_sim.batching import TOKEN_POLICIES
+
+    kind = TOKEN_POLICIES[name]
+    assert issubclass(kind, RegisteredBatching)
+    made = kind.__new__(kind)
+    made.__setstate__(state)
+    return made
+
 
 class GivenBatching(PythonOptions):
     """A policy object passed to `simulate`; a file can name it but not hold it."""
@@ -193,6 +207,10 @@ class GivenBatching(PythonOptions):
         given = cls(policy=f"{type(policy).__module__}.{type(policy).__qualname__}", **common)
         given._policy = policy
         return given
+
+    @property
+    def given(self) -> PythonBatching:
+        return self._policy
 
     def make(self) -> PythonBatching:
         return deepcopy(self._policy)

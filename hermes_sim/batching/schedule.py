@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from hermes_sim.batching.batch import is_decoding
+from hermes_sim.batching.line import note_line
 from hermes_sim.batching.running import ALL, DECODES, PROMPTS, schedule_running
 from hermes_sim.batching.speculation import waits_for_drafts
 from hermes_sim.batching.waiting import fetch_requests, schedule_waiting
 from hermes_sim.core.compiled import compiled
+from hermes_sim.state.arrays import HELD_BY_BATCH
 
 
 @compiled
@@ -138,6 +140,7 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
     """
     again = False
     state.has_evicted[e] = 0
+    state.line_stopped_by[e] = HELD_BY_BATCH  # where nobody is admitted until a batch has ended
     fetch_requests(state, e, time_s)
     while True:
         if state.by_layers[e] != 0:
@@ -151,7 +154,9 @@ def schedule(state: Any, e: int, time_s: float) -> bool:
             if not preempted:
                 left = schedule_waiting(state, e, left, time_s)
         if left < state.max_num_batched_tokens[e] or state.wave_groups[e] > 0:
+            note_line(state, e, preempted, time_s)
             return True
         if not preempted:
+            note_line(state, e, preempted, time_s)
             return False
         again = True

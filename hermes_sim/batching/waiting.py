@@ -15,12 +15,25 @@ from hermes_sim.batching.adapters import (
     use_adapter,
 )
 from hermes_sim.batching.batch import has_ended, note, tokens_to_do
+from hermes_sim.batching.line import leave_line
 from hermes_sim.batching.packing import cost_tokens_with
 from hermes_sim.batching.preemption import num_host_blocks
 from hermes_sim.batching.running import give_tokens, num_drafts_of
 from hermes_sim.batching.while_waiting import let_one_go, own_again
 from hermes_sim.core.compiled import compiled
-from hermes_sim.state.arrays import ADMITTED, FORKED, HAS_KV, LOADED, NUM_SHARES, PREEMPTED, SWAPPED_IN
+from hermes_sim.state.arrays import (
+    ADMITTED,
+    FORKED,
+    HAS_KV,
+    HELD_BY_BATCH,
+    HELD_BY_BUDGET,
+    HELD_BY_KV,
+    LOADED,
+    NOT_HELD,
+    NUM_SHARES,
+    PREEMPTED,
+    SWAPPED_IN,
+)
 from hermes_sim.state.blocks import (
     count_hits,
     drop_out_of_window,
@@ -103,6 +116,7 @@ def join(state: Any, e: int, row: int, slot: int, time_s: float) -> None:
     state.num_running[e] += 1
     if np.isnan(state.row_start_s[row]):
         state.row_start_s[row] = time_s
+        leave_line(state, e, row, time_s)
     if not np.isnan(state.row_interrupted_s[row]):
         state.row_preempted_s[row] += time_s - state.row_interrupted_s[row]
         state.row_interrupted_s[row] = np.nan
@@ -302,6 +316,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
     threshold = state.prefill_threshold[e]
     in_a_wave = state.by_layers[e] != 0 and state.wave_groups[e] > 0
     to_come = reserve_of_running(state, e)
+    stopped_by = NOT_HELD
     num_prompts = np.int64(0)
     is_chosen = False
     passed_over = np.int64(HEAD_IS_FINE)  # the last row in line that another adapter's sequence was brought before
@@ -317,6 +332,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         if state.max_adapters[e] > 0:
             passed_over = first_that_may_join(state, e, queue)
             if passed_over == NOBODY:
+                stopped_by = HELD_BY_BATCH
                 break
             if passed_over >= 0:
                 bring_forward(state, queue, passed_over)
@@ -328,6 +344,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
+            stopped_by = HELD_BY_KV
             break
         is_loaded = state.row_flags[row] & LOADED != 0
         if state.row_flags[row] & HAS_KV and not is_loaded:
@@ -336,6 +353,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                     is_chosen = True
                     continue
+                stopped_by = HELD_BY_KV
                 break
             passed_over = np.int64(HEAD_IS_FINE)
             left -= num_tokens
@@ -343,13 +361,16 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 to_come += blocks_to_come(state, e, row, np.int64(state.slot_blocks[e, state.row_slot[row]]))
             continue
         if in_a_wave:
+            stopped_by = HELD_BY_BUDGET
             break
         if state.reserve_head[e] >= 0 and not is_loaded and waits_longer(state, e, row):
+            stopped_by = HELD_BY_KV
             break
         if state.num_free_slots[e] == 0 and not is_loaded:
             if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
+            stopped_by = HELD_BY_BATCH
             break
         slot = np.int64(state.row_slot[row])
         if is_loaded:
@@ -366,8 +387,10 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
                 num_tokens = threshold
         elif state.prompt_padding[e] != 0:
             if num_prompts > 0 and cost_tokens_with(state, e, num_tokens) > budget:
+                stopped_by = HELD_BY_BUDGET
                 break
         elif num_tokens > left and (num_prompts > 0 or num_tokens <= budget):
+            stopped_by = HELD_BY_BUDGET
             break
         whole = state.full_sequence_gate[e] != 0 and state.full_layers[e] != 0
         num_gate = total if whole else num_cached + num_tokens
@@ -386,6 +409,7 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
             if state.num_running[e] == 0 and make_way(state, e, queue, time_s):
                 is_chosen = True
                 continue
+            stopped_by = HELD_BY_KV
             break
         if is_loaded:
             slot = admit_loaded(state, e, queue, num_tokens, time_s)
@@ -399,4 +423,9 @@ def schedule_waiting(state: Any, e: int, left: int, time_s: float) -> int:
         left -= num_tokens
     if passed_over >= 0:
         put_back(state, queue, passed_over)
+    if state.num_running[e] >= state.max_num_seqs[e]:
+        stopped_by = HELD_BY_BATCH
+    elif left <= 0:
+        stopped_by = HELD_BY_BUDGET
+    state.line_stopped_by[e] = stopped_by
     return left

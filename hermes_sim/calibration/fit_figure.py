@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hermes_sim.core.errors import HermesError
-
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from hermes_sim.calibration.own_device import OwnFit
 
 COLUMN_INCHES: Final = 3.3
 BAND_FRAC: Final = 0.2
 
 
-def draw_fits(fits: Sequence[OwnFit], path: Path) -> None:
-    """One panel a kernel, both axes logarithmic, with the errors of 20% to both sides; PNG, PDF or SVG.
-
-    Raises HermesError where the file cannot be written.
-    """
+def draw_fits(fits: Sequence[OwnFit]) -> Figure:
+    """One panel a kernel, both axes logarithmic, with the errors of 20% to both sides."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(COLUMN_INCHES * len(fits), COLUMN_INCHES), layout="constrained")
@@ -35,7 +31,4 @@ def draw_fits(fits: Sequence[OwnFit], path: Path) -> None:
         axes.plot(measured_us, fit.predicted_s * 1e6, "x", color="tab:blue", label="fitted")
         axes.set(xscale="log", yscale="log", title=fit.kernel, xlabel="measured (us)", ylabel="predicted (us)")
         axes.legend(frameon=False)
-    try:
-        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
-    except (OSError, ValueError) as error:
-        raise HermesError(f"{path}: {error}") from error
+    return figure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from hermes_sim.hardware.elementwise_efficiency import ElementwiseEfficiency, El
 from hermes_sim.hardware.fit_error import FitError
 from hermes_sim.hardware.gemm_efficiency import GemmEfficiency
 from hermes_sim.perf.coefficients import gemm_efficiency, supported_dtype
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,10 +53,34 @@ class OwnFit:
 class OwnCalibration:
     """A device's cost model after its own measurements."""
 
-    cost_model: CostModel
+    device: Device
+    """With that cost model."""
     fits: tuple[OwnFit, ...]
     left_out: tuple[str, ...]
     """Kernels of the tables that say nothing here, and why."""
+
+    @property
+    def cost_model(self) -> CostModel:
+        """What goes into the device's file."""
+        return self.device.cost_model
+
+    @property
+    def errors(self) -> pd.DataFrame:
+        """A row per kernel and side: before; left out (of shapes that were not measured); fitted (the points)."""
+        sides = (
+            (one.kernel, side, errors)
+            for one in self.fits
+            for side, errors in (("before", one.fit.before), ("left out", one.fit.left_out), ("fitted", one.fit.after))
+        )
+        columns = ("median_frac", "mean_frac", "p90_frac", "bias_frac", "num_points")
+        rows = [(kernel, side, *(getattr(errors, name) for name in columns)) for kernel, side, errors in sides]
+        return pd.DataFrame(rows, columns=["kernel", "side", *columns]).set_index(["kernel", "side"])
+
+    def plot(self) -> Figure:
+        """Predicted against measured times, a panel a kernel."""
+        from hermes_sim.calibration.fit_figure import draw_fits
+
+        return draw_fits(self.fits)
 
 
 def calibrate_own(device: Device, tables: Mapping[str, pd.DataFrame], files: str) -> OwnCalibration:
@@ -82,7 +109,8 @@ def calibrate_own(device: Device, tables: Mapping[str, pd.DataFrame], files: str
         where = f"{num_points} points of {files} for {kernels}; before: {device.cost_model.source.title}"
         source = Source(title="Fitted to own measurements", where=where, kind="fitted")
         cost_model = cost_model.model_copy(update={"source": source})
-    return OwnCalibration(cost_model, tuple(fits), tuple(left_out))
+    better = device.model_copy(update={"cost_model": cost_model})
+    return OwnCalibration(better, tuple(fits), tuple(left_out))
 
 
 def _useless(device: Device, kernel: str, rows: pd.DataFrame) -> str:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from hermes_sim.commands.validate import data_folder
-from hermes_sim.core.errors import ConfigError, HermesError, Problem
+from hermes_sim.core.errors import HermesError
 from hermes_sim.core.words import did_you_mean
 
 if TYPE_CHECKING:
     from hermes_sim.calibration.device_fit import Family, FitReport
     from hermes_sim.calibration.own_device import OwnCalibration
-    from hermes_sim.measured.tables import TableProblem
 
 DIFFERENT: Final = 1
 COLLECTIVES: Final = "collectives"
@@ -107,10 +106,9 @@ def _served(folder: Path) -> None:
 
 def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, write: bool) -> None:
     """One device, few points: what they change, and what they are worth by leave-one-out."""
+    from hermes_sim.calibration.calibrate import calibrate as calibrate_measured
     from hermes_sim.calibration.device_file import render_cost_model, replace_cost_model
-    from hermes_sim.calibration.own_device import calibrate_own
     from hermes_sim.hardware.device import Device
-    from hermes_sim.measured import read_tables
     from hermes_sim.scenario.files import read_description
     from hermes_sim.scenario.library import NotFound, find
 
@@ -120,25 +118,14 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
         path = Path(devices[0]) if Path(devices[0]).is_file() else find("device", devices[0])
     except NotFound as missing:
         raise HermesError(f"--device {devices[0]}: {missing}") from None
-    described = read_description(Device, path)
-    tables = read_tables(files)
-    if tables.problems:
-        raise ConfigError([_problem(one) for one in tables.problems])
-    chosen = {operator: table[table["device"] == described.name] for operator, table in tables.items()}
-    chosen = {operator: table for operator, table in chosen.items() if len(table)}
-    if not chosen:
-        others = sorted({str(name) for table in tables.values() for name in table["device"]})
-        raise HermesError(f"no row is of device '{described.name}'; the tables are of {', '.join(others) or 'none'}")
-    found = calibrate_own(described, chosen, ", ".join(file.name for file in files))
+    found = calibrate_measured(read_description(Device, path), files)
     typer.echo(_table(HEAD[1:], _own_rows(found)))
     for line in found.left_out:
         typer.echo(f"left out: {line}")
     if not found.fits:
         raise HermesError("nothing could be fitted: see above")
     if figure is not None:
-        from hermes_sim.calibration.fit_figure import draw_fits
-
-        draw_fits(found.fits, figure)
+        _save(found, figure)
         typer.echo(f"drawn {figure}")
     if write:
         replace_cost_model(path, found.cost_model)
@@ -147,9 +134,12 @@ def _own(devices: Sequence[str], files: Sequence[Path], figure: Path | None, *, 
         typer.echo(render_cost_model(found.cost_model).rstrip())
 
 
-def _problem(one: TableProblem) -> Problem:
-    row = "" if one.row is None else f"row {one.row} "
-    return Problem(one.file, None, f"{row}{one.column}".strip(), one.reason)
+def _save(found: OwnCalibration, path: Path) -> None:
+    """PNG, PDF or SVG."""
+    try:
+        found.plot().savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
+    except (OSError, ValueError) as error:
+        raise HermesError(f"{path}: {error}") from error
 
 
 def _own_rows(found: OwnCalibration) -> Iterator[Sequence[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.worker_options import Jobs, NoCache, Scheduler, SlurmOptions, cache_from, workers_from
 
 INTERRUPTED = 130
 DEFAULT_PARENT = Path("runs")
@@ -26,7 +27,10 @@ class Format(StrEnum):
 def study(
     name: Annotated[str, typer.Argument(help="Study of the library, or a study file.", metavar="NAME")],
     quick: Annotated[bool, typer.Option("--quick", help="The study's small version: a look, not a result.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
+    no_cache: NoCache = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,17 +49,24 @@ def study(
     """
     from hermes_sim.explore.page import failure_lines, run_words
     from hermes_sim.explore.run_table import RUNS_FILE
-    from hermes_sim.explore.study import check_study_folder, load_study, run_study, save_study
+    from hermes_sim.explore.study import load_study, run_study, save_study
+    from hermes_sim.explore.sweep import check_runs_folder
 
     loaded = load_study(name)
     folder = out if out is not None else DEFAULT_PARENT / f"study-{loaded.name}{'-quick' if quick else ''}"
-    check_study_folder(folder)
+    check_runs_folder(folder, "study")
     table = folder / RUNS_FILE
     if not quiet:
         typer.echo(f"{loaded.title}\n{loaded.question.strip()}\n")
     try:
-        with _progress(shown=not quiet and sys.stderr.isatty()) as progress:
-            results = run_study(loaded, quick=quick, jobs=jobs, former=table, keep=table, progress=progress)
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            cache_from(no_cache) as cache,
+            runs_progress(shown=not quiet and sys.stderr.isatty()) as progress,
+        ):
+            results = run_study(
+                loaded, quick=quick, workers=workers, cache=cache, former=table, keep=table, progress=progress
+            )
     except KeyboardInterrupt:
         typer.echo(f"interrupted; what is done is in {folder}: the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -70,22 +81,3 @@ def study(
         typer.echo(f"- {finding}")
     files = ", ".join([RUNS_FILE, "findings.md", *(path.name for path in pictures)])
     typer.echo(f"\nsaved {folder} ({files})")
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the runs done; it leaves no trace."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(num_done: int, num_runs: int) -> None:
-            bar.update(task, completed=num_done, total=num_runs)
-
-        yield update

@@ -11,6 +11,7 @@ HermesError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class HermesError(Exception):
@@ -39,6 +40,10 @@ class ConfigError(HermesError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its problems, with notes: workers send errors as they are."""
+        return type(self), (list(self.problems),), self.__dict__
 
 
 class TraceError(HermesError):

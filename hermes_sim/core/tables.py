@@ -75,6 +75,9 @@ VISITS: dict[str, str] = {
     "transfer_s": "float64",  # before arrival_s: moving its input here
     "tokenize_s": "float64",  # before arrival_s: in the front end, waiting for a tokeniser included
     "queue_s": "float64",  # in the engine but in no step
+    "kv_wait_s": "float64",  # of the wait for the first step: the head of the line lacked KV blocks
+    "batch_wait_s": "float64",  # the batch was full: max_num_seqs, adapter slots, a static batch under way
+    "budget_wait_s": "float64",  # prompts ahead took the step's token budget; what is left: the step in flight
     "service_s": "float64",  # = compute_s + memory_s + network_s + host_s
     "compute_s": "float64",
     "memory_s": "float64",

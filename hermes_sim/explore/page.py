@@ -34,7 +34,7 @@ def findings_page(study: StudyFile, runs: pd.DataFrame, findings: Sequence[str],
 
 def run_words(study: StudyFile, runs: pd.DataFrame) -> str:
     """What was run: the grid, the seeds, how many failed."""
-    axes = " x ".join(f"{len(axis.values)} {axis.name.replace('_', ' ')}" for axis in study.axes)
+    axes = " x ".join(f"{len(axis.names)} {axis.name.replace('_', ' ')}" for axis in study.axes)
     failed = int((runs["status"] == FAILED).sum())
     seeds = counted(study.replications, "seed")
     workload, cluster = Path(study.base.workload).stem, Path(study.base.cluster).stem

@@ -14,9 +14,10 @@ from hermes_sim.analysis.picture import DENSITY, MARKERS, PALETTE, PART_PATTERNS
 from hermes_sim.explore.points import Points
 from hermes_sim.explore.words import metric_named
 from hermes_sim.scenario.axis import Axis
-from hermes_sim.scenario.study import TIER, StudyFile
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_figure import StudyFigure
 from hermes_sim.scenario.study_metrics import StudyMetric
+from hermes_sim.scenario.sweep import TIER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property
+from typing import Any
 
-from hermes_sim.core.errors import ConfigError
-from hermes_sim.explore.grid import GridPoint, grid_points, narrowed, point_scenario
+from hermes_sim.core.errors import ConfigError, Problem
+from hermes_sim.explore.grid import (
+    GridPoint,
+    narrowed,
+    needs_scenario,
+    point_scenario,
+    sweep_points,
+    unfulfilled,
+)
+from hermes_sim.explore.run_key import run_key
+from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.files import files_read_once
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.study import StudyFile, Tier
+from hermes_sim.scenario.study import StudyFile
+from hermes_sim.scenario.sweep import SweepFile, Tier
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of a grid, or the reason why there can be none."""
 
@@ -28,26 +37,29 @@ class PlannedRun:
     """Whose unloaded requests the multiples of the tiers refer to; the scenario itself if None."""
     problem: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of scenario, tiers and program: a row of the same key has the same numbers. Empty without a scenario."""
         if self.scenario is None:
             return ""
-        digest = hashlib.sha256(program_hash().encode())
-        for description in (self.scenario, self.reference, *self.tiers):
-            digest.update(b"\0" if description is None else description.model_dump_json(by_alias=True).encode())
-        return digest.hexdigest()[:16]
+        return run_key(self.scenario, self.reference, self.tiers)
 
 
-@lru_cache(maxsize=1)
-def program_hash() -> str:
-    """Of all source files of the package: a row that another program made is not taken for ours."""
-    digest = hashlib.sha256()
-    package = Path(__file__).resolve().parents[1]
-    for path in sorted(package.rglob("*.py")):
-        digest.update(str(path.relative_to(package)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The runs of a sweep, and what is not run."""
+
+    runs: tuple[PlannedRun, ...]
+    """Point by point, its seeds together."""
+    left_out: Mapping[str, int]
+    """Reason -> number of points: conditions that they do not fulfil."""
+    num_twice: int
+    """Points that were drawn again, and are run once."""
+
+    @property
+    def num_points(self) -> int:
+        """That are run, or fail."""
+        return len({tuple(run.point.items()) for run in self.runs})
 
 
 def quick_version(study: StudyFile) -> StudyFile:
@@ -56,41 +68,65 @@ def quick_version(study: StudyFile) -> StudyFile:
     return study.model_copy(update={"axes": axes, "replications": study.quick.replications})
 
 
-def plan_study(study: StudyFile, *, quick: bool = False) -> list[PlannedRun]:
-    """The runs of a study, point by point, its seeds together.
+def plan_sweep(
+    sweep: SweepFile, *, last: Mapping[str, Any] | None = None, reference_axes: Sequence[Axis] | None = None
+) -> Plan:
+    """What a sweep runs. last: keys that are set whatever the axes say. reference_axes: where `reference` finds its
+    values, if the sweep's own axes are narrowed.
 
-    A point whose scenario is wrong is planned as a run that fails. Raises ConfigError where all are wrong, and where
-    the values of `reference` are.
+    A point whose scenario is wrong is planned as a run that fails. Raises ConfigError where all are wrong, where a
+    condition cannot be worked out or leaves no point, and where the values of `reference` are.
     """
     with files_read_once():
-        return _planned(study, quick)
+        return _planned(sweep, last or {}, sweep.axes if reference_axes is None else reference_axes)
 
 
-def _planned(study: StudyFile, quick: bool) -> list[PlannedRun]:
-    last = study.quick.overrides if quick else {}
-    small = quick_version(study) if quick else study
-    planned: list[PlannedRun] = []
-    references: dict[tuple[str, ...], Scenario] = {}
+def _planned(sweep: SweepFile, last: Mapping[str, Any], reference_axes: Sequence[Axis]) -> Plan:
+    found = sweep_points(sweep)
+    left_out = dict(found.left_out)
+    conditions = [one for one in sweep.constraints if needs_scenario(one)]
+    runs: list[PlannedRun] = []
+    references = _References(sweep, last, reference_axes)
     error: ConfigError | None = None
-    for point in grid_points(small.axes, study.skip):
+    for point in found.points:
         try:
-            scenario = point_scenario(study.base, small.axes, point, called=study.name, last=last)
+            scenario = point_scenario(sweep.base, sweep.axes, point, called=sweep.name, last=last)
         except ConfigError as wrong:
             error = error or wrong
-            planned.append(PlannedRun(point, None, None, problem=str(wrong)))
+            runs.append(PlannedRun(point, None, None, problem=str(wrong)))
             continue
-        reference = None
-        if study.tiers and study.reference:
-            at = {**point, **study.reference}
-            if tuple(at.values()) not in references:
-                references[tuple(at.values())] = point_scenario(
-                    study.base, study.axes, at, called=study.name, last=last
-                )
-            reference = references[tuple(at.values())]
-        planned += _replicated(point, scenario, reference, study.tiers, small.replications)
-    if error is not None and all(run.scenario is None for run in planned):
+        reason = unfulfilled(conditions, sweep.axes, point, scenario, called=sweep.name)
+        if reason is None:
+            runs += _replicated(point, scenario, references.of(point), sweep.tiers, sweep.replications)
+        else:
+            left_out[reason] = left_out.get(reason, 0) + 1
+    if error is not None and all(run.scenario is None for run in runs):
         raise error
-    return planned
+    if not runs:
+        reasons = "; ".join(f"{reason}: {number:,}" for reason, number in left_out.items())
+        raise ConfigError([Problem(sweep.name, None, "", f"no point is left to run ({reasons})")])
+    return Plan(tuple(runs), left_out, found.num_twice)
+
+
+class _References:
+    """The scenarios that `reference` makes of the points, each made once."""
+
+    def __init__(self, sweep: SweepFile, last: Mapping[str, Any], axes: Sequence[Axis]) -> None:
+        self._sweep = sweep
+        self._axes = axes
+        self._last = last
+        self._known: dict[tuple[str, ...], Scenario] = {}
+
+    def of(self, point: GridPoint) -> Scenario | None:
+        """None where the point is its own reference, or no tier asks for one."""
+        sweep = self._sweep
+        if not sweep.tiers or not sweep.reference:
+            return None
+        at = {**point, **sweep.reference}
+        key = tuple(at.values())
+        if key not in self._known:
+            self._known[key] = point_scenario(sweep.base, self._axes, at, called=sweep.name, last=self._last)
+        return self._known[key]
 
 
 def _replicated(

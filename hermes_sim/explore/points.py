@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hermes_sim.explore.run_table import DONE, FIRST_COLUMNS
-from hermes_sim.scenario.study import TIER, StudyFile
+from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_finding import Table
 from hermes_sim.scenario.study_metrics import metric_of
+from hermes_sim.scenario.sweep import TIER
 
 MEETS = "meets"
 TIER_METRICS = ("slo_met_frac", "goodput_per_s", MEETS)
@@ -69,7 +70,7 @@ def at_the_end(study: StudyFile, runs: pd.DataFrame) -> tuple[int, int]:
 def mean_over_seeds(runs: pd.DataFrame, axes: tuple[str, ...]) -> Points:
     """A row a point; a metric that some seed does not have is NaN. meets@TIER: 1 only where every seed meets it."""
     metrics = [name for name in runs.columns if name not in axes and name not in FIRST_COLUMNS]
-    grouped = runs.groupby(list(axes), observed=True, sort=True)
+    grouped = runs.groupby(list(axes), observed=True, sort=True, dropna=False)
     means = grouped[metrics].mean()
     judged = [name for name in metrics if name.startswith(f"{MEETS}@")]
     means[judged] = grouped[judged].min()

@@ -17,8 +17,8 @@ from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.results import Results
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.scenario import Scenario
-from hermes_sim.scenario.study import Tier
 from hermes_sim.scenario.study_metrics import STAGE_TIME, TTFT_PART, UTILIZATION
+from hermes_sim.scenario.sweep import Tier
 from hermes_sim.sim import simulate_scenario
 
 SECONDS_PER_HOUR = 3600.0

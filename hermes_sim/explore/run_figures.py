@@ -16,6 +16,7 @@ import pandas as pd
 from hermes_sim.analysis.figures.heat import color_bar, fit, heat
 from hermes_sim.analysis.figures.labels import place_names
 from hermes_sim.analysis.frames import FloatArray, floats
+from hermes_sim.analysis.human import NOTHING
 from hermes_sim.analysis.pareto import pareto_front
 from hermes_sim.analysis.picture import MARKERS, PALETTE, Width, legend_below, picture, styled
 from hermes_sim.core.errors import HermesError
@@ -83,9 +84,7 @@ def pareto(
     figure = picture(width, HEIGHT_IN)
     axes: Axes = figure.subplots()
     for place, name in enumerate([""] if series is None else _values(runs, series)):
-        own = (
-            np.ones(len(points), dtype=np.bool_) if series is None else (points[series].astype(str) == name).to_numpy()
-        )
+        own = np.ones(len(points), dtype=np.bool_) if series is None else (points[series] == name).to_numpy()
         style: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "s": 16.0, "linewidths": 0.7, "zorder": 3}
         color = PALETTE[place % len(PALETTE)]
         axes.scatter(across[own & ~front], up[own & ~front], facecolors="none", edgecolors=color, alpha=0.6, **style)
@@ -177,7 +176,7 @@ def slo_surface(
     column_names = sorted(_values(runs, rate), key=lambda name: number_of(name) or 0.0)
     points = _points(runs, names)
     parts = {"": points} if facet is None else {
-        name: points[points[facet].astype(str) == name] for name in _values(runs, facet)
+        name: points[points[facet]== name] for name in _values(runs, facet)
     }  # fmt: skip
     fields = {name: _attainments(part, rate, metric, others, runs, column_names) for name, part in parts.items()}
     num_rows = sum(len(rows) for rows, _ in fields.values())
@@ -266,15 +265,22 @@ def _points(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     done = runs[runs["status"] == DONE]
     if done.empty:
         raise HermesError("none of the runs has ended well: there is nothing to draw")
-    return mean_over_seeds(done, tuple(names)).frame
+    points = mean_over_seeds(done, tuple(names)).frame
+    return points.assign(**{name: _texts(points[name]) for name in names})
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Values of an axis as figures call them; NOTHING where a point does not have the axis."""
+    return column.astype("str").where(column.notna(), NOTHING)
 
 
 def _values(runs: pd.DataFrame, axis: str) -> list[str]:
     """Those that are there, in the order of the axis."""
     column = runs[axis]
-    there = dict.fromkeys(column.astype(str))
+    there = dict.fromkeys(_texts(column))
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return [str(value) for value in column.cat.categories if str(value) in there]
+        order = [str(value) for value in column.cat.categories]
+        return [name for name in (*order, NOTHING) if name in there]
     return sorted(there, key=lambda name: (number_of(name) is None, number_of(name) or 0.0, name))
 
 

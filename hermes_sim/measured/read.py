@@ -83,6 +83,21 @@ def read_tables(files: Sequence[Path]) -> KernelTables:
     return read_kernels(os.path.commonpath([file.parent for file in whole]), files=whole)
 
 
+def read_frame(table: pd.DataFrame, called: str = "table") -> KernelTables:
+    """Measurements of a table in the public format, as `read_tables` reads those of a file."""
+    names, log = Names(None), Log()
+    (layout,) = public_format.LAYOUTS
+    missing = sorted(layout.needed - set(table.columns))
+    if missing:
+        log.problem(called, _lacks(frozenset(map(str, table.columns))))
+        return KernelTables({}, log, 1)
+    numbers = dict(layout.numbers)
+    sound = sound_rows(table.reset_index(drop=True), called, log, numbers=numbers, whole=layout.whole, flags=())
+    source = Source(sound, called, names.of_file(Path(called)), names, log)
+    tables = {operator: finished(operator, rows, called) for operator, rows in layout.convert(source) if len(rows)}
+    return KernelTables(tables, log, 1)
+
+
 def _converted(source: Source, layout: Layout, operators: Collection[str] | None) -> dict[str, pd.DataFrame]:
     """Rows of each operator that is asked for."""
     parts: dict[str, list[pd.DataFrame]] = {}

@@ -60,5 +60,9 @@ class GivenRouting(RoutingConfig):
         given._policy = policy
         return given
 
+    @property
+    def given(self) -> PythonRouting:
+        return self._policy
+
     def router(self) -> Router:
         return as_router(deepcopy(self._policy))

@@ -26,9 +26,13 @@ from hermes_sim.scenario.names import (
 from hermes_sim.scenario.pipeline_checks import check_pipeline
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.search import SearchFile
+from hermes_sim.scenario.search_checks import check_search
 from hermes_sim.scenario.sources import KERNELS, Evidence, evidence, missing_sources, weakest, weakest_kind
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_checks import check_study
+from hermes_sim.scenario.sweep import SweepFile
+from hermes_sim.scenario.sweep_checks import check_sweep
 from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -154,6 +158,13 @@ def _check_pipeline(document: Document, problems: Problems) -> None:
     problems.add([document.problem(path, message) for path, message in check_pipeline(pipeline)])
 
 
+def _check_sweep(document: Document, problems: Problems) -> None:
+    sweep, found = validate_known(SweepFile, document)
+    problems.add(found)
+    if sweep is not None:
+        problems.add(check_sweep(sweep, document))
+
+
 def _check_study(document: Document, problems: Problems) -> None:
     study, found = validate_known(StudyFile, document)
     problems.add(found)
@@ -161,11 +172,20 @@ def _check_study(document: Document, problems: Problems) -> None:
         problems.add(check_study(study, document))
 
 
+def _check_search(document: Document, problems: Problems) -> None:
+    search, found = validate_known(SearchFile, document)
+    problems.add(found)
+    if search is not None:
+        problems.add(check_search(search, document))
+
+
 _CHECKS: Final[dict[FileKind, Callable[[Document, Problems], None]]] = {
     "cluster": _check_cluster,
     "workload": _check_workload,
     "pipeline": _check_pipeline,
+    "sweep": _check_sweep,
     "study": _check_study,
+    "search": _check_search,
 }
 
 

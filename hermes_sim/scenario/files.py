@@ -20,9 +20,11 @@ from hermes_sim.models.diffusion_model import DiffusionModel
 from hermes_sim.models.media_encoder import MediaEncoder
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, shown_path
-from hermes_sim.scenario.library import FileKind
+from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.residual_files import attach_residuals
+from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.study import StudyFile
+from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.validate import validate
 from hermes_sim.scenario.workload import Pipeline, WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
@@ -38,13 +40,17 @@ SCHEMAS: Final[dict[FileKind, type[Description]]] = {
     "pipeline": Pipeline,
     "class": ClassCoefficients,
     "residuals": Residuals,
+    "sweep": SweepFile,
     "study": StudyFile,
+    "search": SearchFile,
 }
 
 D = TypeVar("D", bound=Description)
+FileOrMapping = str | Path | Mapping[str, Any]
+"""A file's name in the library, its path, or what it would hold."""
 
 
-_read_once: ContextVar[dict[tuple[type[Description], Path], Description] | None] = ContextVar(
+_read_once: ContextVar[dict[tuple[type[Description] | type[Document], Path], Any] | None] = ContextVar(
     "_read_once", default=None
 )
 
@@ -70,18 +76,56 @@ def read_description(schema: type[D], path: Path) -> D:
     return cast(D, known[key])
 
 
-def _read(schema: type[D], path: Path) -> D:
-    if schema is ModelArchitecture and path.suffix == ".json":
-        return cast(D, _read_hugging_face_config(path))
-    document = read_yaml(path)
+def read_document(path: Path) -> Document:
+    """What the file at `path` says, unchecked and not to be changed. Raises ConfigError."""
+    known = _read_once.get()
+    if known is None:
+        return read_yaml(path)
+    key = (Document, path.absolute())
+    if key not in known:
+        known[key] = read_yaml(path)
+    return cast(Document, known[key])
+
+
+def own_document(path: Path) -> Document:
+    """The same, to be changed."""
+    read = read_document(path)
+    return Document(read.file, read.path, cast(dict[str, Any], _copied(read.data)), dict(read.origins))
+
+
+def _copied(value: Any) -> Any:
+    """Mappings and lists anew, what is in them as it is."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def validated(schema: type[D], document: Document) -> D:
+    """What a document describes; a device with the residual tables of its file. Raises ConfigError."""
     if schema is Device:
         attach_residuals(document)
     return validate(schema, document)
 
 
+def _read(schema: type[D], path: Path) -> D:
+    if schema is ModelArchitecture and path.suffix == ".json":
+        return cast(D, _read_hugging_face_config(path))
+    return validated(schema, read_yaml(path))
+
+
 def mapping_document(data: Mapping[str, Any], called: str) -> Document:
     """Document of a mapping made in Python: plain data, no lines."""
     return Document(called, None, cast(dict[str, Any], _plain(data)), {})
+
+
+def find_document(kind: FileKind, given: FileOrMapping) -> Document:
+    """Of a file by its name or path, or of what such a file would hold. Raises ConfigError."""
+    if isinstance(given, Mapping):
+        return mapping_document(given, kind)
+    try:
+        return own_document(find(kind, str(given)))
+    except NotFound as missing:
+        raise ConfigError([Problem("", None, "", str(missing))]) from None
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,9 @@ FileKind = Literal[
     "diffusion_model",
     "workload",
     "pipeline",
+    "sweep",
     "study",
+    "search",
     "class",
     "residuals",
 ]
@@ -41,11 +43,14 @@ FOLDERS: Final[dict[FileKind, str]] = {
     "diffusion_model": "workloads/diffusion_models",
     "workload": "workloads",
     "pipeline": "workloads/pipelines",
+    "sweep": "workloads/sweeps",
     "study": "workloads/studies",
+    "search": "workloads/searches",
     "class": "hardware_profiles/classes",
     "residuals": "hardware_profiles/residuals",
 }
 _SUFFIXES: Final = (".yaml", ".yml")
+_EXPLORED_KEYS: Final = frozenset({"base", "axes", "zipped", "constraints", "skip", "sampling", "by"})
 _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "cluster": frozenset({"nodes", "engines"}),
     "workload": frozenset({"traffic", "pipelines", "slo", "measure"}),
@@ -53,13 +58,15 @@ _TELLING_KEYS: Final[dict[FileKind, frozenset[str]]] = {
     "model": frozenset({"hidden_size", "num_layers", "vocab_size"}),
     "encoder": frozenset({"front_end", "transformer", "projector"}),
     "diffusion_model": frozenset({"denoiser", "text_encoders", "decoder"}),
-    "study": frozenset({"question", "axes", "findings", "figures"}),
+    "sweep": _EXPLORED_KEYS,
+    "study": _EXPLORED_KEYS | {"question", "best", "findings", "figures", "quick"},
+    "search": _EXPLORED_KEYS | {"objectives", "within", "trials", "sampler", "rungs"},
     "pipeline": frozenset({"stages"}),
     "link": frozenset({"bandwidth", "latency"}),
     "class": frozenset({"reference", "cost_model"}),
     "residuals": frozenset({"tables"}),
 }
-"""Top-level keys that only this kind of file has."""
+"""Top-level keys of this kind of file; of two kinds with as many of them the first is meant."""
 
 
 class NotFound(LookupError):
@@ -79,7 +86,8 @@ class Entry:
 
 def plural(kind: FileKind) -> str:
     """As commands and messages name all files of a kind."""
-    return {"study": "studies", "class": "classes", "residuals": "residuals"}.get(kind, f"{kind}s")
+    own = {"study": "studies", "search": "searches", "class": "classes", "residuals": "residuals"}
+    return own.get(kind, f"{kind}s")
 
 
 def library_root() -> Path:

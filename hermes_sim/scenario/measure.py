@@ -11,6 +11,8 @@ from hermes_sim.core.schema import Description
 from hermes_sim.core.units import parse_quantity
 from hermes_sim.core.words import shown
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class Margin:
@@ -18,8 +20,12 @@ class Margin:
 
     time_s: float | None = None
     requests_frac: float | None = None
+    is_automatic: bool = False
+    """Found in the results when the run is over."""
 
     def __str__(self) -> str:
+        if self.is_automatic:
+            return AUTO
         return repr(self.requests_frac) if self.time_s is None else f"{self.time_s!r} s"
 
     @classmethod
@@ -36,6 +42,15 @@ class Margin:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return cls(requests_frac=_share(float(value)))
         raise ValueError(f"needs a time ('30 s') or a share of the requests ('5 %', 0.05), got {shown(value)}")
+
+
+def _parse_warm_up(value: object) -> Margin:
+    if isinstance(value, str) and value.strip() == AUTO:
+        return Margin(is_automatic=True)
+    try:
+        return Margin.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or {AUTO}") from None
 
 
 def _number(text: str) -> float | None:
@@ -63,10 +78,22 @@ MarginField = Annotated[
 ]  # fmt: skip
 
 
+WarmUpField = Annotated[
+    InstanceOf[Margin],
+    BeforeValidator(_parse_warm_up),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({
+        "type": ["string", "number"],
+        "description": "a time, a share of the requests, or auto",
+        "examples": ["30 s", "5 %", 0.05, AUTO],
+    }),
+]  # fmt: skip
+
+
 class Measure(Description):
     """What is left out of the statistics, so that filling up and draining do not count as load."""
 
-    warm_up: MarginField = Margin(requests_frac=0.0)
-    """First requests, by time or share."""
+    warm_up: WarmUpField = Margin(requests_frac=0.0)
+    """First requests, by time or share; `auto`: until the run has settled, by MSER-5 (docs/statistics.md)."""
     cool_down: MarginField = Margin(requests_frac=0.0)
     """Last requests, by time or share."""

@@ -51,6 +51,11 @@ def parse_override(text: str) -> Override:
     return Override(text, target, path, parse_value(value, origin))
 
 
+def override_key(text: str) -> tuple[str, Any]:
+    """Key and value of `workload.traffic.num_requests=100`, as a file would state them. Raises ConfigError."""
+    return text.partition("=")[0].strip(), parse_override(text).value
+
+
 def override_of(key: str, value: Any, place: str) -> Override:
     """A key and a value that a file states; place: where, for messages. Raises ConfigError."""
     parts = _parts(key.strip())

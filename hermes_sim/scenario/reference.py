@@ -28,7 +28,7 @@ repeated key is an error.
 
 _ORDER: Final[tuple[FileKind, ...]] = (
     "cluster", "workload", "pipeline", "device", "link", "class", "residuals", "model", "encoder", "diffusion_model",
-    "study",
+    "sweep", "study", "search",
 )  # fmt: skip
 
 

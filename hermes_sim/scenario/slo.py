@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn, get_args
 
 from pydantic import BeforeValidator, Field, InstanceOf, PlainSerializer, WithJsonSchema
 
+from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.schema import Description
 from hermes_sim.core.units import parse_quantity
-from hermes_sim.core.words import shown
+from hermes_sim.core.words import did_you_mean, listed, shown
 
 Statistic = Literal["mean", "p50", "p90", "p95", "p99"]
 LatencyName = Literal["ttft", "ttfat", "tpot", "itl", "e2e"]
@@ -82,3 +84,31 @@ class Slo(Description):
         return [
             (latency, statistic, limit) for latency, limits in by_latency.items() for statistic, limit in limits.items()
         ]
+
+
+def slo_of(texts: Sequence[str]) -> Slo:
+    """Of objectives in words: 'ttft p99 2 s', 'tpot mean 50 ms', 'e2e p90 6 x'. Raises ConfigError."""
+    limits: dict[str, dict[str, LatencyLimit]] = {}
+    for text in texts:
+        words = text.replace("<=", " ").split(maxsplit=2)
+        if len(words) < 3:
+            _refuse_words(text, "needs a latency, a statistic and a limit, such as 'ttft p99 2 s'")
+        latency, statistic, limit = words
+        _require_word(text, latency, get_args(LatencyName), "latency")
+        _require_word(text, statistic, get_args(Statistic), "statistic")
+        if statistic in limits.get(latency, {}):
+            _refuse_words(text, f"{latency} {statistic} is limited twice")
+        try:
+            limits.setdefault(latency, {})[statistic] = LatencyLimit.parse(limit)
+        except ValueError as error:
+            _refuse_words(text, str(error))
+    return Slo.model_validate(limits)
+
+
+def _require_word(text: str, word: str, known: Sequence[str], kind: str) -> None:
+    if word not in known:
+        _refuse_words(text, f"{shown(word)} is not a {kind} ({listed(known)}).{did_you_mean(word, known)}")
+
+
+def _refuse_words(text: str, message: str) -> NoReturn:
+    raise ConfigError([Problem(f"--slo {shown(text)}", None, "", message)])

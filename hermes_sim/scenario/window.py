@@ -29,23 +29,28 @@ class MeasuredWindow:
         return self.end_s - self.start_s
 
 
-def measured_window(arrival_s: FloatArray, duration_s: float, measure: Measure) -> MeasuredWindow:
+def measured_window(
+    arrival_s: FloatArray, duration_s: float, measure: Measure, num_warming_up: int = 0
+) -> MeasuredWindow:
     """Warm-up: the first share of requests, or those arriving in its time from 0. Cool-down: likewise at the end.
 
     Without a cut the window is the whole run, [0, duration_s], draining included (as serving benchmarks count); a
     warm-up moves its start to the first measured arrival, a cool-down its end to the first arrival left out.
-    The time of a cool-down is counted back from the last arrival.
+    The time of a cool-down is counted back from the last arrival. num_warming_up: what `warm_up: auto` has found, as
+    long as that is not known nothing.
     """
+    is_automatic = measure.warm_up.is_automatic
+    cuts_start = num_warming_up > 0 if is_automatic else _cuts(measure.warm_up)
     order = np.argsort(arrival_s, kind="stable")
     ordered_s = arrival_s[order]
     num_arrived = int(np.isfinite(ordered_s).sum())
-    first = _num_warming_up(ordered_s[:num_arrived], measure.warm_up)
+    first = num_warming_up if is_automatic else _num_warming_up(ordered_s[:num_arrived], measure.warm_up)
     last = max(first, num_arrived - _num_cooling_down(ordered_s[:num_arrived], measure.cool_down))
     measured = np.zeros(len(arrival_s), dtype=np.bool_)
     measured[order[first:last]] = True
-    start_s = float(ordered_s[first]) if _cuts(measure.warm_up) and first < num_arrived else 0.0
+    start_s = float(ordered_s[first]) if cuts_start and first < num_arrived else 0.0
     end_s = float(ordered_s[last]) if _cuts(measure.cool_down) and last < num_arrived else duration_s
-    return MeasuredWindow(start_s, end_s, measured, whole_run=not (_cuts(measure.warm_up) or _cuts(measure.cool_down)))
+    return MeasuredWindow(start_s, end_s, measured, whole_run=not (cuts_start or _cuts(measure.cool_down)))
 
 
 def _cuts(margin: Margin) -> bool:

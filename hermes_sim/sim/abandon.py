@@ -10,7 +10,7 @@ from hermes_sim.batching.adapters import forget_adapters
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.contention import retime
 from hermes_sim.sim.settle import settle
-from hermes_sim.state.arrays import JOBS, NUM_SHARES
+from hermes_sim.state.arrays import JOBS, NOT_HELD, NUM_SHARES
 from hermes_sim.state.blocks import release
 from hermes_sim.state.queues import pop
 
@@ -97,6 +97,7 @@ def forget(state: Any, e: int) -> None:
         state.client_inside[e, client] = 0
     if state.max_adapters[e] > 0:
         forget_adapters(state, e)
+    state.line_held_by[e] = NOT_HELD
     state.num_swapped_blocks[e] = 0
     state.pending_swaps[e] = 0
     state.pending_copies[e] = 0

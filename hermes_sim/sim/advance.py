@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hermes_sim.batching.decided import carry_out
+from hermes_sim.batching.line import stand_in_line
 from hermes_sim.batching.while_waiting import take_up
 from hermes_sim.core.compiled import compiled, compiled_entry
 from hermes_sim.routing.in_loop import choose_by_number
@@ -185,6 +186,7 @@ def add_visit(state: Any, e: int, queue: int, row: int, time_s: float) -> None:
     else:
         charge_ticks(state, e)
         client_enters(state, e, row)
+        stand_in_line(state, e, row, time_s)
         if is_loaded or comes_back:
             push_in_place(state, e, queue, row)
         else:

@@ -83,8 +83,17 @@ def _are_routed_in_loop(stages: Sequence[StagePlan]) -> bool:
     return all(len(one.candidates) == 1 or any(one.router is router for router in IN_LOOP) for one in stages)
 
 
-def push_all_arrivals(lowered: Lowered, report: Callable[[], None]) -> None:
-    """Every arrival in order of time, ties in order of the requests, and what follows from it."""
+def push_all_arrivals(
+    lowered: Lowered,
+    report: Callable[[], None],
+    *,
+    at_a_time: int = ARRIVALS_AT_A_TIME,
+    pushed: Callable[[float], None] | None = None,
+) -> None:
+    """Every arrival in order of time, ties in order of the requests, and what follows from it.
+
+    at_a_time: no more than ARRIVALS_AT_A_TIME. pushed(time_s): called behind each lot, with the time of its last.
+    """
     state, requests = lowered.state, lowered.requests
     first_plans = np.cumsum([0, *(len(plan.stages) for plan in lowered.pipelines)])[:-1]
     for number, plan in enumerate(lowered.pipelines):
@@ -102,8 +111,8 @@ def push_all_arrivals(lowered: Lowered, report: Callable[[], None]) -> None:
         of_request = first_plans[lowered.request_pipeline[state.row_request[: lowered.num_visits]]]
         state.row_plan[: lowered.num_visits] = of_request + stages
         state.row_draw[: lowered.num_visits] = lowered.draws
-    for first in range(0, requests.num_requests, ARRIVALS_AT_A_TIME):
-        chosen = slice(first, min(first + ARRIVALS_AT_A_TIME, requests.num_requests))
+    for first in range(0, requests.num_requests, at_a_time):
+        chosen = slice(first, min(first + at_a_time, requests.num_requests))
         rows = lowered.first_row[chosen]
         number = len(rows)
         state.bulk_row[:number] = rows
@@ -112,5 +121,7 @@ def push_all_arrivals(lowered: Lowered, report: Callable[[], None]) -> None:
         state.bulk_draw[:number] = lowered.draws[rows]
         push_arrivals(state.handle, 0, number)
         report()
+        if pushed is not None:
+            pushed(float(requests.arrival_s[chosen.stop - 1]))
     if lowered.num_chain_rows > 0:
         hand_on_all(state.handle)

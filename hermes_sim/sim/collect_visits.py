@@ -13,7 +13,7 @@ from hermes_sim.sim.collect_speculation import draft_wait_s
 from hermes_sim.sim.collect_stages import StageRows
 from hermes_sim.sim.coordinator import Coordinator
 from hermes_sim.sim.lower import Lowered
-from hermes_sim.state.arrays import ENERGY
+from hermes_sim.state.arrays import ENERGY, HELD_BY_BATCH, HELD_BY_BUDGET, HELD_BY_KV, EngineArrays
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -71,6 +71,7 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "transfer_s": coordinator.row_transfer_s,
         "tokenize_s": tokenize_s(coordinator),
         "queue_s": np.maximum(queue_s, 0.0, out=queue_s),
+        **line_waits_s(state, number, unserved),
         "service_s": service_s,
         "compute_s": compute_s,
         "memory_s": memory_s,
@@ -80,6 +81,12 @@ def visit_table(coordinator: Coordinator, stages: Sequence[StageRows]) -> Table:
         "draft_wait_s": drafts_s,
         "energy_j": state.row_shares[:number, ENERGY],
     }
+
+
+def line_waits_s(state: EngineArrays, number: int, unserved: npt.NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """Columns of what held a visit in the line of a token engine; 0 where nothing did, and in other engines."""
+    names = {"kv_wait_s": HELD_BY_KV, "batch_wait_s": HELD_BY_BATCH, "budget_wait_s": HELD_BY_BUDGET}
+    return {name: where_served(state.row_held_s[:number, cause], unserved) for name, cause in names.items()}
 
 
 def engine_names(coordinator: Coordinator) -> npt.NDArray[Any]:

@@ -29,7 +29,7 @@ from hermes_sim.sim.hedges import hedges_of
 from hermes_sim.sim.incidents import Incidents
 from hermes_sim.sim.kv_retrieval import Retrievals
 from hermes_sim.sim.kv_stores import build_kv_stores
-from hermes_sim.sim.lower import Lowered
+from hermes_sim.sim.lower import ARRIVALS_AT_A_TIME, Lowered
 from hermes_sim.sim.patience import PatientClients
 from hermes_sim.sim.power_caps import PowerCaps
 from hermes_sim.sim.progress import PROGRESS_INTERVAL_S, Progress, ProgressReport
@@ -37,6 +37,7 @@ from hermes_sim.sim.python_policy import PythonPolicies
 from hermes_sim.sim.ranks import ARRIVAL, HAND_OFF, SCHEDULING
 from hermes_sim.sim.recall import Recall
 from hermes_sim.sim.retries import Retries
+from hermes_sim.sim.so_far import Lookout, StopWhen
 from hermes_sim.sim.speeds import Speeds
 from hermes_sim.sim.status import FINISHED, UNFINISHED
 from hermes_sim.sim.step_log import StepLog
@@ -50,8 +51,16 @@ from hermes_sim.state.arrays import GRANTED, NEED_SCHEDULE, WATCHED
 class Coordinator:
     """One run. Construct, `run()`, then read `lowered.state` and the arrays here."""
 
-    def __init__(self, lowered: Lowered, progress: Progress | None = None, *, steps: bool = False) -> None:
-        """`steps`: log every step and decision, one event per step."""
+    def __init__(
+        self,
+        lowered: Lowered,
+        progress: Progress | None = None,
+        *,
+        steps: bool = False,
+        stop_when: StopWhen | None = None,
+    ) -> None:
+        """`steps`: log every step and decision, one event per step. `stop_when`: asked now and then whether the run may
+        be left; of runs in which requests are taken back or sent again it is not."""
         self.lowered = lowered
         self.state = lowered.state
         self.handle = lowered.state.handle
@@ -86,6 +95,8 @@ class Coordinator:
         self.front_door = door_of(self)
         self._patience = PatientClients(self) if lowered.scenario.workload.any_patience else None
         self._progress = ProgressReport(progress, self._now_s, self._counts)
+        watched = stop_when is not None and lowered.requests.num_requests > 0 and not lowered.scenario.follows_requests
+        self._lookout = Lookout(self, stop_when) if watched and stop_when is not None else None
         self._policies = PythonPolicies(lowered) if lowered.state.python_policy.any() else None
         self._exact = ExactSteps(self.clock, self.handle, self._after_act) if self.is_exact else None
         self._is_laid_out = False
@@ -99,7 +110,7 @@ class Coordinator:
     # ----- the run
 
     def run(self) -> None:
-        """Until nothing is left to happen. Raises SimulationError if requests are stuck."""
+        """Until nothing is left to happen. Raises SimulationError if requests are stuck, RunStopped if asked to."""
         if self.fleet is not None:
             Incidents(self, self.fleet).start()
             PowerCaps(self).start()
@@ -107,7 +118,10 @@ class Coordinator:
                 if engine.autoscaling is not None:
                     Autoscaler(self, self.fleet, engine.name, engine.autoscaling).start()
         if self._is_laid_out:
-            push_all_arrivals(self.lowered, self._progress.report)
+            lookout = self._lookout
+            at_a_time = ARRIVALS_AT_A_TIME if lookout is None else min(lookout.every, ARRIVALS_AT_A_TIME)
+            pushed = None if lookout is None else lookout.laid_out
+            push_all_arrivals(self.lowered, self._progress.report, at_a_time=at_a_time, pushed=pushed)
         else:
             self.traffic.start()
             self.clock.run()
@@ -124,6 +138,8 @@ class Coordinator:
             self._patience.arrived(request, time_s)
         for place in lowered.pipelines[lowered.request_pipeline[request]].roots:
             self.visits.start(request, place, time_s, ARRIVAL)
+        if self._lookout is not None:
+            self._lookout.arrived()
         self._progress.report()
 
     def _is_watched(self) -> bool:

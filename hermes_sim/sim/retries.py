@@ -127,6 +127,7 @@ class Retries:
                 counts[of_all] = 0
             state.row_shares[of_all, :4] = 0.0
             state.row_preempted_s[of_all] = 0.0
+            state.row_held_s[of_all] = 0.0
             state.row_flags[of_all] &= np.uint8(WATCHED)
             state.row_slot[of_all] = state.row_next[of_all] = state.row_engine[of_all] = -1
             state.row_open_samples[row] = samples

@@ -12,6 +12,7 @@ import numpy as np
 
 from hermes_sim.batching.batch import note
 from hermes_sim.batching.decided import place_in_running
+from hermes_sim.batching.line import note_departure
 from hermes_sim.batching.preemption import drop_from_flight, num_host_blocks
 from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.settle import settle
@@ -90,6 +91,7 @@ def withdraw_waiting(state: Any, e: int, row: int) -> bool:
     """A visit that stands in line; False: it does not."""
     if not take_out(state, state.first_queue[e], row):
         return False
+    note_departure(state, e)
     forget_sequence(state, e, row)
     return True
 
@@ -136,6 +138,7 @@ def let_go(state: Any, e: int) -> None:
             take_out(state, queue, row)
             forget_sequence(state, e, row)
         row = after
+    note_departure(state, e)
     state.num_leaving[e] = 0
 
 

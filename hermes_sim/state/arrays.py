@@ -41,6 +41,12 @@ NUM_SHARES = 6
 ENERGY = 4
 ENGINE_TIME = 5
 
+# What keeps the head of a token engine's line from joining (batching/line.py).
+HELD_BY_KV, HELD_BY_BATCH, HELD_BY_BUDGET = range(3)
+NUM_HOLDS = 3
+NOT_HELD = -1
+"""Nothing, or the step in flight."""
+
 DEVICE_COLUMNS = 2
 """Columns of a demand vector for each set of devices that engines of a group share, compute and memory; after those of
 all sets, one for each link that engines of the group, or transfers beside them, share. Shares of what there is."""
@@ -249,6 +255,10 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "queue_tail": (_I8, ("queues",), -1),
     "queue_length": (_I8, ("queues",), 0),
     "queue_full_s": (_F8, ("queues",), 0.0),
+    "line_held_by": (_I8, ("engines",), NOT_HELD),
+    "line_stopped_by": (_I8, ("engines",), NOT_HELD),  # what the last admission stopped at
+    "line_since_s": (_F8, ("engines",), 0.0),  # when line_held_by became so
+    "line_held_s": (_F8, ("engines", "holds"), 0.0),  # until then, since the line was last empty
     "reserve_head": (_I8, ("engines",), -1),
     "reserve_tail": (_I8, ("engines",), -1),
     # -- lanes: steps in flight
@@ -415,6 +425,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "row_start_s": (_F8, ("rows",), np.nan),
     "row_finish_s": (_F8, ("rows",), np.nan),
     "row_shares": (_F8, ("rows", "shares"), 0.0),
+    "row_held_s": (_F8, ("rows", "holds"), 0.0),  # in line: the line's clocks when it came; then, how long it was held
     "row_preempted_s": (_F8, ("rows",), 0.0),
     "row_interrupted_s": (_F8, ("rows",), np.nan),
     "row_last_token_s": (_F8, ("rows",), np.nan),
@@ -488,6 +499,7 @@ FIXED_SIZES = {
     "units": NUM_UNIT_COLUMNS,
     "batch": BATCH_SIZE,
     "shares": NUM_SHARES,
+    "holds": NUM_HOLDS,
     "resources": DEVICE_COLUMNS,
     "device_sets": 1,
     "router_options": 3,

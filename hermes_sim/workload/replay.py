@@ -51,5 +51,11 @@ class Replay(Arrivals):
         recorded = self.trace.requests(int(rng.integers(2**32)), resolve_path)
         return before(recorded.arrival_s[~np.isnan(recorded.arrival_s)], num_requests, duration_s)
 
+    def scaled(self, factor: float) -> Self:
+        """The same arrivals in less time."""
+        if self.trace is not None:
+            return self.model_copy(update={"trace": self.trace.scaled(factor)})
+        return self.model_copy(update={"times_s": tuple(time_s / factor for time_s in self.times_s or ())})
+
     def describe(self) -> str:
         return f"arrivals of {self.trace.describe()}" if self.trace is not None else "given arrivals"

@@ -1,24 +1,26 @@
-"""Arrivals whose rate follows the time of day: an inhomogeneous Poisson process, drawn by thinning.
+"""Arrivals whose rate follows the time of day: an inhomogeneous Poisson process, drawn by a change of time.
 
-Source: P. Lewis, G. Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", Naval Research Logistics
-26 (1979).
+The k-th arrival is where the mean number of arrivals reaches the k-th of a Poisson process of rate 1, so that a higher
+rate brings the same arrivals, each earlier. Source: E. Cinlar, "Introduction to Stochastic Processes" (1975), section
+4.7.
 """
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from hermes_sim.core.schema import Fraction, Seconds
-from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before, gaps_beyond
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
 
-_FIRST_BLOCK, _LARGEST_BLOCK = 1024, 65536
+KNOTS: Final = 65536
+"""Parts of the period in each of which the rate is taken as constant, at its mean."""
 
 Point = tuple[Seconds, ArrivalRate]
 
@@ -75,24 +77,43 @@ class Diurnal(Arrivals):
         duration_s: float | None,
         resolve_path: ResolvePath,
     ) -> FloatArray:
-        highest_per_s = self._highest_rate_per_s()
-        if highest_per_s == 0.0 or num_requests == 0:
+        if self._highest_rate_per_s() == 0.0 or num_requests == 0:
             return np.zeros(0)
-        blocks: list[FloatArray] = []
-        num_kept, now_s, num_candidates = 0, 0.0, _FIRST_BLOCK
-        while (num_requests is None or num_kept < num_requests) and (duration_s is None or now_s < duration_s):
-            candidates_s = now_s + np.cumsum(rng.standard_exponential(num_candidates)) / highest_per_s
-            kept_s = candidates_s[rng.random(num_candidates) * highest_per_s < self.rates(candidates_s)]
-            blocks.append(kept_s)
-            num_kept += len(kept_s)
-            now_s = float(candidates_s[-1])
-            num_candidates = min(2 * num_candidates, _LARGEST_BLOCK)
-        return before(np.concatenate([np.zeros(0), *blocks]), num_requests, duration_s)
+        knots_s, counts = self._expected_counts()
+        if num_requests is not None:
+            gaps = rng.standard_exponential(num_requests)
+        else:
+            num_whole, rest_s = divmod(duration_s or 0.0, self.period_s)
+            total = num_whole * counts[-1] + np.interp(rest_s, knots_s, counts)
+            gaps = gaps_beyond(rng.standard_exponential, float(total))
+        days, rest = np.divmod(np.cumsum(gaps), counts[-1])
+        return before(days * self.period_s + np.interp(rest, counts, knots_s), num_requests, duration_s)
+
+    def _expected_counts(self) -> tuple[FloatArray, FloatArray]:
+        """Times of one period after the start of the run, and the mean number of arrivals until each."""
+        knots_s = np.linspace(0.0, self.period_s, KNOTS + 1)
+        if self.curve is not None:
+            corners_s = (np.array(self.curve)[:, 0] - self.start_at_s) % self.period_s
+            knots_s = np.union1d(knots_s, corners_s)
+            rates_per_s = self.rates(knots_s)
+            counts = np.cumsum(0.5 * (rates_per_s[1:] + rates_per_s[:-1]) * np.diff(knots_s))
+            return knots_s, np.concatenate([[0.0], counts])
+        turn = 2.0 * math.pi / self.period_s
+        phase = turn * (knots_s + self.start_at_s - self.peak_at_s)
+        wave_s = self.amplitude / turn * (np.sin(phase) - math.sin(phase[0]))
+        return knots_s, (self.rate_per_s or 0.0) * np.maximum.accumulate(knots_s + wave_s)
 
     def _highest_rate_per_s(self) -> float:
         if self.curve is None:
             return (self.rate_per_s or 0.0) * (1.0 + self.amplitude)
         return max(rate_per_s for _, rate_per_s in self.curve)
+
+    def scaled(self, factor: float) -> Self:
+        """Every hour's rate; the day stays as long as it is."""
+        if self.curve is None:
+            return self.model_copy(update={"rate_per_s": (self.rate_per_s or 0.0) * factor})
+        curve = tuple((time_s, rate_per_s * factor) for time_s, rate_per_s in self.curve)
+        return self.model_copy(update={"curve": curve})
 
     def describe(self) -> str:
         return f"diurnal {self.mean_rate_per_s:.4g}/s (highest {self._highest_rate_per_s():.4g}/s)"

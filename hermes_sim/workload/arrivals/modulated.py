@@ -1,5 +1,8 @@
 """Markov-modulated Poisson arrivals: a hidden state sets the rate and changes after exponential dwell times.
 
+The states are drawn apart from the arrivals, which come where the mean number of arrivals reaches those of a Poisson
+process of rate 1: a higher rate brings the same arrivals, each earlier, in the same bursts.
+
 Source: W. Fischer, K. Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbook", Performance
 Evaluation 18 (1993), section 1.
 """
@@ -9,13 +12,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from hermes_sim.core.rng import stream
 from hermes_sim.core.schema import Description, Seconds
-from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before, gaps_beyond
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
 
@@ -61,26 +66,33 @@ class Modulated(Arrivals):
         rates_per_s = np.array([state.rate_per_s for state in self.hidden_states()])
         if not rates_per_s.any() or num_requests == 0:
             return np.zeros(0)
+        path = self._hidden_path(stream(int(rng.integers(2**63)), "hidden states"), rates_per_s)
+        if num_requests is not None:
+            due = np.cumsum(rng.standard_exponential(num_requests))
+            starts_s, counts = next((s, c) for s, c in path if c[-1] > due[-1] or s[-1] > (duration_s or np.inf))
+        else:
+            starts_s, counts = next((s, c) for s, c in path if s[-1] > (duration_s or 0.0))
+            due = np.cumsum(gaps_beyond(rng.standard_exponential, float(counts[-1])))
+        return before(np.interp(due[due < counts[-1]], counts, starts_s), num_requests, duration_s)
+
+    def _hidden_path(
+        self, rng: np.random.Generator, rates_per_s: FloatArray
+    ) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Times at which the state changes, and the mean number of arrivals until each; longer and longer."""
         dwells_s = np.array([state.dwell_s for state in self.hidden_states()])
         rows = np.cumsum(self.chain(), axis=1)[:, :-1].tolist()
         state = bisect_right(np.cumsum(self.time_shares())[:-1].tolist(), rng.random())
-        blocks: list[FloatArray] = []
-        num_drawn, now_s, num_dwells = 0, 0.0, _FIRST_BLOCK
-        while (num_requests is None or num_drawn < num_requests) and (duration_s is None or now_s < duration_s):
+        lasting_s, arriving, num_dwells = np.zeros(1), np.zeros(1), _FIRST_BLOCK
+        while True:
             visited = [state]
             for draw in rng.random(num_dwells).tolist():
                 visited.append(bisect_right(rows[visited[-1]], draw))
             state = visited.pop()
-            lasting_s = rng.standard_exponential(num_dwells) * dwells_s[visited]
-            starts_s = now_s + np.concatenate([[0.0], np.cumsum(lasting_s)])
-            counts = rng.poisson(rates_per_s[visited] * lasting_s)
-            # given their number, Poisson arrivals are uniform over the dwell time
-            offsets_s = rng.random(int(counts.sum())) * np.repeat(lasting_s, counts)
-            blocks.append(np.sort(np.repeat(starts_s[:-1], counts) + offsets_s))
-            num_drawn += len(blocks[-1])
-            now_s = float(starts_s[-1])
+            drawn_s = rng.standard_exponential(num_dwells) * dwells_s[visited]
+            lasting_s = np.concatenate([lasting_s, drawn_s])
+            arriving = np.concatenate([arriving, drawn_s * rates_per_s[visited]])
+            yield np.cumsum(lasting_s), np.cumsum(arriving)
             num_dwells = min(2 * num_dwells, _LARGEST_BLOCK)
-        return before(np.concatenate([np.zeros(0), *blocks]), num_requests, duration_s)
 
 
 class Mmpp(Modulated):
@@ -111,6 +123,11 @@ class Mmpp(Modulated):
     def chain(self) -> FloatArray:
         return super().chain() if self.transitions is None else np.array(self.transitions)
 
+    def scaled(self, factor: float) -> Self:
+        """The rates of all states; bursts last as long as they do."""
+        states = tuple(state.model_copy(update={"rate_per_s": state.rate_per_s * factor}) for state in self.states)
+        return self.model_copy(update={"states": states})
+
     def describe(self) -> str:
         return f"MMPP {self.mean_rate_per_s:.4g}/s ({len(self.states)} states)"
 
@@ -129,6 +146,10 @@ class OnOff(Modulated):
         on = MmppState.model_construct(rate_per_s=self.rate_per_s, dwell_s=self.on_s)
         off = MmppState.model_construct(rate_per_s=0.0, dwell_s=self.off_s)
         return on, off
+
+    def scaled(self, factor: float) -> Self:
+        """The rate of the bursts; they last as long as they do."""
+        return self.model_copy(update={"rate_per_s": self.rate_per_s * factor})
 
     def describe(self) -> str:
         return f"on-off {self.mean_rate_per_s:.4g}/s (bursts of {self.rate_per_s:.4g}/s)"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Final
+from collections.abc import Callable
+from typing import Annotated, Final, Self
 
 import numpy as np
 from pydantic import AfterValidator
@@ -46,6 +47,13 @@ class Arrivals(Description):
         At least one of the two is given. A longer run starts with the same arrivals as a shorter one.
         """
 
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """The same law at so many times the rate; under one seed the same requests arrive, in the same order.
+
+        What is a matter of the clock (the length of a burst, a day) stays as it is.
+        """
+
     def describe(self) -> str:
         """'Poisson 4.0/s', for people."""
         return f"{type(self).__name__} {self.mean_rate_per_s:.4g}/s"
@@ -56,3 +64,17 @@ def before(times_s: FloatArray, num_requests: int | None, duration_s: float | No
     if duration_s is not None:
         times_s = times_s[: np.searchsorted(times_s, duration_s)]
     return times_s if num_requests is None else times_s[:num_requests]
+
+
+BLOCK: Final = 4096
+"""Gaps drawn at once where it is not known how many are needed."""
+
+
+def gaps_beyond(draw: Callable[[int], FloatArray], total: float) -> FloatArray:
+    """As many gaps as it takes to reach beyond a sum. draw(num): so many more of them."""
+    blocks = [draw(BLOCK)]
+    reached = blocks[0].sum()
+    while reached <= total:
+        blocks.append(draw(BLOCK))
+        reached += blocks[-1].sum()
+    return np.concatenate(blocks)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from hermes_sim.core.schema import Fraction
-from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before
+from hermes_sim.workload.arrivals.process import ArrivalRate, Arrivals, before, gaps_beyond
 from hermes_sim.workload.paths import ResolvePath
 from hermes_sim.workload.requests import FloatArray
-
-_BLOCK = 4096
-"""Gaps drawn at once when only the duration is known."""
 
 
 class Renewal(Arrivals):
@@ -43,16 +40,11 @@ class Renewal(Arrivals):
         if num_requests is not None:
             unit_gaps = self.unit_gaps(rng, num_requests)
         else:
-            unit_gaps = self._gaps_beyond(rng, (duration_s or 0.0) * self.rate_per_s)
+            unit_gaps = gaps_beyond(lambda num: self.unit_gaps(rng, num), (duration_s or 0.0) * self.rate_per_s)
         return before(np.cumsum(unit_gaps) / self.rate_per_s, num_requests, duration_s)
 
-    def _gaps_beyond(self, rng: np.random.Generator, total: float) -> FloatArray:
-        blocks = [self.unit_gaps(rng, _BLOCK)]
-        reached = blocks[0].sum()
-        while reached <= total:
-            blocks.append(self.unit_gaps(rng, _BLOCK))
-            reached += blocks[-1].sum()
-        return np.concatenate(blocks)
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(update={"rate_per_s": self.rate_per_s * factor})
 
 
 class Constant(Renewal):

@@ -73,6 +73,10 @@ class Trace(Description):
             raise TraceError(f"no trace file {str(path)!r} (traffic.trace.path). {self.published}")
         return path
 
+    def scaled(self, factor: float) -> Self:
+        """The same requests in less time, their pauses between turns too: so many times the rate."""
+        return self.model_copy(update={"time_scale": self.time_scale / factor})
+
     def describe(self) -> str:
         """'azure trace AzureLLMInferenceTrace_conv.csv', for people."""
         name = Path(self.path).name if self.path is not None else "(no path)"

@@ -9,7 +9,7 @@ import pytest
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.schema import Description
 from hermes_sim.explore.grid import grid_points, narrowed, point_scenario
-from hermes_sim.explore.plan import plan_study
+from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.scenario import files
 from hermes_sim.scenario.document import Document
 from tests.unit.explore.conftest import Box
@@ -62,12 +62,12 @@ def test_an_axis_takes_other_files(box: Box) -> None:
 def test_a_wrong_key_is_blamed_on_the_value_that_sets_it(box: Box) -> None:
     wrong = [{"name": "size", "values": [{"name": "big", "set": {"cluster.engines.llm.replica": 2}}]}]
     with pytest.raises(ConfigError, match=r"small size 'big' engines.*unknown key. Did you mean 'replicas'"):
-        plan_study(study(axes=wrong))
+        plan_sweep(study(axes=wrong))
 
 
 def test_a_wrong_point_among_good_ones_is_planned_as_a_failure(box: Box) -> None:
     one = study(axes=[{"name": "tp", "key": "cluster.engines.llm.parallel.tp", "values": [1, 3]}])
-    good, bad = plan_study(one)
+    good, bad = plan_sweep(one).runs
     assert good.problem is None
     assert bad.scenario is None
     assert bad.problem is not None
@@ -76,15 +76,15 @@ def test_a_wrong_point_among_good_ones_is_planned_as_a_failure(box: Box) -> None
 
 def test_equal_runs_have_equal_hashes_and_others_have_not(box: Box) -> None:
     one = study(replications=2)
-    first, again = ([run.key for run in plan_study(one)] for _ in range(2))
+    first, again = ([run.key for run in plan_sweep(one).runs] for _ in range(2))
     assert first == again
     assert len(set(first)) == 12
     tiers = [{"name": "p50", "slo": {"ttft": {"p50": "2 x"}}}]
-    assert not {run.key for run in plan_study(study(replications=2, tiers=tiers))} & set(first)
+    assert not {run.key for run in plan_sweep(study(replications=2, tiers=tiers)).runs} & set(first)
 
 
 def test_all_points_have_the_same_seeds(box: Box) -> None:
-    planned = plan_study(study(replications=2))
+    planned = plan_sweep(study(replications=2)).runs
     assert [run.seed for run in planned] == [1, 2] * 6
 
 
@@ -99,8 +99,8 @@ def test_a_plan_reads_each_file_once(box: Box, monkeypatch: pytest.MonkeyPatch) 
         return whole(schema, document)
 
     monkeypatch.setattr(files, "validate", counted)
-    plan_study(study())
+    plan_sweep(study())
     devices = [path for path in read if path.parent.name == "devices"]
     assert sorted(path.stem for path in devices) == ["a100_sxm_80gb", "epyc_7742"]
-    plan_study(study())
+    plan_sweep(study())
     assert len([path for path in read if path.parent.name == "devices"]) == 4

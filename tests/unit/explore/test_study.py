@@ -13,8 +13,9 @@ from hermes_sim import cli
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore import runner
 from hermes_sim.explore.figure import draw
-from hermes_sim.explore.plan import plan_study
-from hermes_sim.explore.run_table import RUNS_FILE, known_rows, read_table
+from hermes_sim.explore.kept_rows import known_rows
+from hermes_sim.explore.plan import plan_sweep
+from hermes_sim.explore.run_table import RUNS_FILE, read_table
 from hermes_sim.explore.study import load_study, run_study, save_study
 from hermes_sim.run import run_scenario
 from tests.unit.explore.conftest import Box
@@ -35,7 +36,7 @@ def test_rows_are_the_metrics_of_the_runs_whatever_the_number_of_jobs(box: Box) 
     assert alone["seed"].tolist() == [1, 2, 1, 2]
     assert set(alone["status"]) == {"done"}
     row = alone.iloc[1]
-    scenario = plan_study(one)[1].scenario
+    scenario = plan_sweep(one).runs[1].scenario
     assert scenario is not None
     summary = run_scenario(scenario).summary
     assert row["ttft_p99_s"] == summary["latency"]["ttft"]["p99_s"]

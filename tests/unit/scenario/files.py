@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hermes_sim.core.errors import ConfigError
-from hermes_sim.scenario.load import load_scenario
+from hermes_sim.scenario.load import Overrides, load_scenario
 from hermes_sim.scenario.scenario import Scenario
 
 CLUSTER = """\
@@ -66,7 +66,7 @@ class Folder:
         file.write_text(text, encoding="utf-8")
         return file
 
-    def load(self, *changes: tuple[str, str], overrides: tuple[str, ...] = ()) -> Scenario:
+    def load(self, *changes: tuple[str, str], overrides: Overrides = ()) -> Scenario:
         """Each change replaces text that one of the two files holds."""
         texts = {"cluster.yaml": CLUSTER, "workload.yaml": WORKLOAD}
         for old, new in changes:
@@ -76,7 +76,7 @@ class Folder:
             self.write(name, text)
         return load_scenario("cluster.yaml", "workload.yaml", overrides=overrides)
 
-    def problems(self, *changes: tuple[str, str], overrides: tuple[str, ...] = ()) -> list[str]:
+    def problems(self, *changes: tuple[str, str], overrides: Overrides = ()) -> list[str]:
         """What is wrong after these changes, a line each."""
         with pytest.raises(ConfigError) as caught:
             self.load(*changes, overrides=overrides)

@@ -45,6 +45,16 @@ def test_an_entry_is_put_behind_the_others(folder: Folder) -> None:
     assert scenario.cluster.availability.outages[0].engine == "llm"
 
 
+def test_a_mapping_says_the_same(folder: Folder) -> None:
+    """Values are those of a file, or descriptions; wrong ones are named by their key."""
+    listed = folder.load(overrides=("cluster.engines.llm.batching={kind: continuous}", "workload.seed=7"))
+    batching = listed.cluster.engines[0].batching
+    for given in ({"kind": "continuous"}, batching):
+        assert folder.load(overrides={"cluster.engines.llm.batching": given, "workload.seed": 7}) == listed
+    (problem,) = folder.problems(overrides={"cluster.engines.lm.replicas": 2})
+    assert problem.startswith("overrides cluster.engines.lm.replicas: engines has no entry named 'lm'")
+
+
 def test_the_last_one_wins(folder: Folder) -> None:
     assert folder.load(overrides=("workload.seed=3", "workload.seed=4")).seed == 4
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hermes_sim.core.rng import stream
 from hermes_sim.workload.traffic import ARRIVALS
 from tests.unit.workload.laws import FIXED, arrival_times, dispersion, gap_cv, requests_of
 
@@ -55,6 +57,36 @@ def test_duration(name: str) -> None:
     assert np.array_equal(by_duration, by_number[by_number < 500.0])
     assert np.array_equal(by_duration[:7], arrival_times(LAWS[name], 7, 500.0))
     assert len(arrival_times(LAWS[name], duration_s=0.0)) == 0
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_higher_rate_brings_the_same_arrivals_earlier(name: str) -> None:
+    """Common random numbers: gaps of renewals are scaled; of laws with a clock, the mean count at the arrivals is."""
+    law = ARRIVALS[name].model_validate(LAWS[name])
+    own_s, faster_s, back_s = (
+        one.times(stream(1, "arrivals"), 20_000, None, Path)
+        for one in (law, law.scaled(1.5), law.scaled(1.5).scaled(2 / 3))
+    )
+    assert law.scaled(1.5).mean_rate_per_s == pytest.approx(1.5 * RATE_PER_S)
+    assert (faster_s <= own_s).all()
+    assert (faster_s[1:] < own_s[1:]).all()
+    assert own_s == pytest.approx(back_s)
+    if name not in ("mmpp", "on_off", "diurnal"):
+        assert own_s == pytest.approx(1.5 * faster_s)
+
+
+def test_faster_bursts_are_as_long() -> None:
+    """On-off at twice the rate: twice as many arrivals in the same time on."""
+    law = ARRIVALS["on_off"].model_validate(LAWS["on_off"] | {"on_time": "100 s", "off_time": "200 s"})
+    own_s, twice_s = (one.times(stream(1, "arrivals"), None, 50_000.0, Path) for one in (law, law.scaled(2.0)))
+    silent, still_silent = (times_s[:-1][np.diff(times_s) > 20.0] for times_s in (own_s, twice_s))
+    assert len(silent) == len(still_silent) > 50
+    assert silent == pytest.approx(still_silent, abs=2.0)
+
+
+def test_replay_faster() -> None:
+    law = ARRIVALS["replay"].model_validate({"kind": "replay", "times": ["1 s", "2 s", "4 s"]})
+    assert law.scaled(2.0).times(stream(1, "arrivals"), None, None, Path).tolist() == [0.5, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(
