@@ -148,7 +148,7 @@ class Results:
 
     @property
     def plot(self) -> Plots:
-        """Figures: `.ttft()`, `.latency()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`."""
+        """Figures: `.cdf()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
         return Plots(self)
 
     @property
