@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.sweep import sweep
+    from hermes_sim.explore.sweep_results import SweepResults
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -38,6 +40,7 @@ _HOMES = {
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
     "SimulationError": "hermes_sim.core.errors",
+    "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
     "device": "hermes_sim.scenario.own_devices",
@@ -48,6 +51,7 @@ _HOMES = {
     "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
     "simulate": "hermes_sim.run",
+    "sweep": "hermes_sim.explore.sweep",
 }
 
 __all__ = [
@@ -59,6 +63,7 @@ __all__ = [
     "Results",
     "Scenario",
     "SimulationError",
+    "SweepResults",
     "TraceError",
     "__version__",
     "calibrate",
@@ -70,6 +75,7 @@ __all__ = [
     "register_routing",
     "run_scenario",
     "simulate",
+    "sweep",
 ]
 
 
