@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from hermes_sim.explore.panels import PALETTE
+from hermes_sim.analysis.picture import PALETTE
 from hermes_sim.explore.run_table import DONE
 from hermes_sim.explore.search_record import STOPPED
 from hermes_sim.explore.search_table import HALF_WIDTH
