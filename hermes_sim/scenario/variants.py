@@ -97,7 +97,7 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
         holder[path[-1]] = value
         return
     if holder.get(path[-1]) is None:
-        near = did_you_mean(path[-1], list(holder))
+        near = did_you_mean(str(path[-1]), list(holder))
         raise ValueError(f"{shown(value)} is a factor, and there is no number that it could be one of.{near}")
     holder[path[-1]] = _times(holder[path[-1]], Fraction(factor[1]))
 
