@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.described import load_described
+from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.kept_rows import journal_of, kept_rows, known_rows
 from hermes_sim.explore.plan import Plan, plan_sweep
 from hermes_sim.explore.row_cache import RowCache
@@ -18,10 +17,16 @@ from hermes_sim.explore.run_table import DONE, RUNS_FILE, AxisColumns, number_co
 from hermes_sim.explore.runner import Row, run_planned
 from hermes_sim.explore.sweep_results import SweepResults, about_sweep
 from hermes_sim.explore.workers import Workers
-from hermes_sim.scenario.files import FileOrMapping
+from hermes_sim.scenario.document import Document
+from hermes_sim.scenario.explored import Explored
+from hermes_sim.scenario.files import FileOrMapping, find_document
+from hermes_sim.scenario.library import find
 from hermes_sim.scenario.overrides import override_key
 from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.sweep_checks import check_sweep
+from hermes_sim.scenario.validate import validate
+
+E = TypeVar("E", bound=Explored)
 
 Progress = Callable[[int, int], None]
 """(rows done, rows in all)."""
@@ -58,7 +63,12 @@ def sweep(
 
 def load_sweep(what: FileOrMapping) -> SweepFile:
     """A sweep by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    return load_described("sweep", SweepFile, what, check_sweep)
+    document = find_document("sweep", what)
+    described = validate(SweepFile, document)
+    problems = check_sweep(described, document)
+    if problems:
+        raise ConfigError(problems)
+    return with_files(described, document)
 
 
 def last_words(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
@@ -151,3 +161,25 @@ def check_runs_folder(folder: Path, kind: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HermesError(f"--out {folder}: {error.strerror}") from error
+
+
+def with_files(described: E, document: Document) -> E:
+    """The file with the paths of the clusters and workloads that lie beside it."""
+    if document.path is None:
+        return described
+    base = described.base.model_copy(update=_beside(described.base.cluster, described.base.workload, document.path))
+    axes = []
+    for axis in described.axes:
+        values = [
+            value.model_copy(update=_beside(value.cluster, value.workload, document.path)) for value in axis.values
+        ]
+        axes.append(axis.model_copy(update={"values": tuple(values)}))
+    return described.model_copy(update={"base": base, "axes": tuple(axes)})
+
+
+def _beside(cluster: str | None, workload: str | None, path: Path) -> dict[str, str]:
+    found = {
+        "cluster": None if cluster is None else find("cluster", cluster, path),
+        "workload": None if workload is None else find("workload", workload, path),
+    }
+    return {kind: str(file) for kind, file in found.items() if file is not None and file.parent == path.parent}

@@ -54,7 +54,7 @@ def commands() -> Iterator[tuple[str, str]]:
 COMMANDS = sorted({command: place for place, command in commands()}.items())
 
 
-MINUTES = ("calibrate", "profile", "study", "validate")
+MINUTES = ("calibrate", "capacity", "profile", "study", "validate")
 """Commands that measure, fit and compare what was measured, or run a grid, unless told to do little."""
 
 
