@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from hermes_sim.analysis.human import count, digits, duration, in_unit, percent, time_unit
+from hermes_sim.analysis.human import count, digits, duration, percent
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.explanation import EngineState, RunExplanation
@@ -19,6 +19,8 @@ MOST_SHARES: Final = 8
 MOST_DIFFERENCES: Final = 5
 MOST_ENGINES: Final = 8
 LEAST_FRAC: Final = 0.005
+LEAST_S: Final = 1e-9
+"""Rounding leaves shorter waits than this behind."""
 PART_WORDS: Final = {
     "pause": "between stages",
     "front_end": "tokenising and sending",
@@ -169,7 +171,7 @@ def _engines(found: RunExplanation) -> Iterator[str]:
 
 
 def _wait_words(engine: EngineState) -> str:
-    waits = {name: seconds for name, seconds in engine.wait_s.items() if seconds > 0.0}
+    waits = {name: seconds for name, seconds in engine.wait_s.items() if seconds > LEAST_S}
     total_s = sum(waits.values())
     if total_s <= 0.0:
         return "-"
@@ -180,13 +182,8 @@ def _wait_words(engine: EngineState) -> str:
 def _named(parts: Mapping[str, float], total_s: float | None = None) -> str:
     """`KV memory full 480 ms · engine busy 32 ms`, the longest first."""
     known = sorted(((seconds, part) for part, seconds in parts.items() if seconds > 0.0), reverse=True)
-    unit = time_unit([seconds for seconds, _ in known])
     least_s = LEAST_FRAC * (total_s or sum(parts.values()))
-    return " · ".join(
-        f"{PART_WORDS[part]} {duration(seconds) if seconds >= 120 else in_unit(seconds, unit)}"
-        for seconds, part in known
-        if seconds >= least_s
-    )
+    return " · ".join(f"{PART_WORDS[part]} {duration(seconds)}" for seconds, part in known if seconds >= least_s)
 
 
 def _wrapped(label: str, text: str) -> list[str]:

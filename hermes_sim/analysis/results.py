@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -25,6 +25,10 @@ from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.window import MeasuredWindow
+
+if TYPE_CHECKING:
+    from hermes_sim.analysis.explanation import RunExplanation
+    from hermes_sim.analysis.explanation_request import RequestExplanation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,9 +150,17 @@ class Results:
         """The resolved scenario as a file that runs it again."""
         return dump_scenario(self.scenario)
 
+    def explain(self, request: int | None = None) -> RunExplanation | RequestExplanation:
+        """Where time goes and what limits it; of one request if its number is given. `hermes_sim.explain` measures
+        what would help, too."""
+        from hermes_sim.analysis.explanation import explain_run
+        from hermes_sim.analysis.explanation_request import explain_request
+
+        return explain_run(self) if request is None else explain_request(self, request)
+
     @property
     def plot(self) -> Plots:
-        """Figures: `.ttft()`, `.latency()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`."""
+        """Figures: `.cdf()`, `.ttft()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
         return Plots(self)
 
     @property
