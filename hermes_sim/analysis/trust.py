@@ -43,7 +43,7 @@ def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_reque
     As in `provenance_fracs`, the representative step of an engine and stage kind speaks for the visits there. Missing
     for requests without such a visit.
     """
-    engine, kind = visits["engine"].cat, visits["kind"].cat
+    engine, kind = visits["engine"].astype("category").cat, visits["kind"].astype("category").cat
     engines, kinds = ["", *map(engine_name, engine.categories)], ["", *map(str, kind.categories)]
     pairs = (engine.codes.to_numpy(np.int64) + 1) * len(kinds) + kind.codes.to_numpy(np.int64) + 1
     places, codes = np.unique(pairs, return_inverse=True)
