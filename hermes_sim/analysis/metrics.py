@@ -129,7 +129,7 @@ def stage_times(visits: pd.DataFrame) -> pd.DataFrame:
     visits: those of the measured requests. A visit that was skipped or never placed is not counted.
     """
     grouped = _by_stage(visits)
-    means = grouped[list(VISIT_PARTS)].mean()
+    means: pd.DataFrame = grouped[list(VISIT_PARTS)].mean()
     means.insert(0, "num_visits", grouped.size())
     means.insert(0, "kind", grouped["kind"].first().astype("str"))
     return means
@@ -137,7 +137,8 @@ def stage_times(visits: pd.DataFrame) -> pd.DataFrame:
 
 def mean_parts(visits: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
     """Some columns of `stage_times`."""
-    return _by_stage(visits)[list(parts)].mean()
+    means: pd.DataFrame = _by_stage(visits)[list(parts)].mean()
+    return means
 
 
 def _by_stage(visits: pd.DataFrame) -> Any:
