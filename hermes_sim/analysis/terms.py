@@ -394,7 +394,7 @@ TERMS: dict[str, Term] = _terms(
         "arrival; the latest of the three counts. A best cut in the later half of a latency, or queues that grow to "
         "the end, are no steady state: nothing is cut, and the summary says so.",
         ("warm-up", "steady state"),
-        ("warm up auto", "mser"),
+        ("warm up auto", "mser", "requests inside"),
     ),
     Term(
         "steady state",
