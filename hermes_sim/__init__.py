@@ -15,10 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_sim.analysis.comparison import Comparison, compare
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.capacity import CapacityResults, capacity
+    from hermes_sim.explore.explain import explain
     from hermes_sim.explore.search import search
     from hermes_sim.explore.search_results import SearchResults
     from hermes_sim.explore.sweep import sweep
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CapacityResults": "hermes_sim.explore.capacity",
+    "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -46,7 +51,10 @@ _HOMES = {
     "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
+    "capacity": "hermes_sim.explore.capacity",
+    "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
+    "explain": "hermes_sim.explore.explain",
     "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
@@ -59,6 +67,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapacityResults",
+    "Comparison",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -72,7 +82,10 @@ __all__ = [
     "TraceError",
     "__version__",
     "calibrate",
+    "capacity",
+    "compare",
     "device",
+    "explain",
     "kernel_times",
     "load_plugin",
     "load_scenario",

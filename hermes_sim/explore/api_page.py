@@ -38,7 +38,7 @@ def block(name: str) -> str:
 
 def _function_text(name: str, function: Any) -> str:
     paragraphs = [" ".join(one.split()) for one in inspect.cleandoc(function.__doc__ or "").split("\n\n")]
-    return "\n\n".join([f"```python\n{signature_text(name, function)}\n```", *paragraphs]) + "\n"
+    return "\n\n".join([f"```py\n{signature_text(name, function)}\n```", *paragraphs]) + "\n"
 
 
 def _class_text(thing: type) -> str:
@@ -93,17 +93,24 @@ def _plain(parameters: list[inspect.Parameter]) -> str:
 def signature_text(name: str, function: Any) -> str:
     """`name(parameters) -> result`, a parameter a line where it is long."""
     signature = inspect.signature(function)
-    text = f"{name}{signature}".replace("'", "")
+    parts: list[str] = []
+    for parameter in signature.parameters.values():
+        alone = all(one.kind is not inspect.Parameter.VAR_POSITIONAL for one in signature.parameters.values())
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in parts and alone:
+            parts.append("*")
+        parts.append(_parameter_text(parameter))
+    result = f") -> {signature.return_annotation}"
+    text = f"{name}({', '.join(parts)}{result}"
     if len(text) <= _LONGEST_LINE:
         return text
-    lines = [f"{name}("]
-    kind = None
-    for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and kind is not parameter.kind:
-            lines.append("    *,")
-        kind = parameter.kind
-        lines.append(f"    {parameter},".replace("'", ""))
-    return "\n".join([*lines, f") -> {signature.return_annotation}".replace("'", "")])
+    return "\n".join([f"{name}(", *(f"    {part}," for part in parts), result])
+
+
+def _parameter_text(parameter: inspect.Parameter) -> str:
+    kind = parameter.kind
+    stars = "*" if kind is inspect.Parameter.VAR_POSITIONAL else "**" if kind is inspect.Parameter.VAR_KEYWORD else ""
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{stars}{parameter.name}: {parameter.annotation}{default}"
 
 
 def _first_paragraph(thing: Any) -> str:

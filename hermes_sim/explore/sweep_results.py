@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from hermes_sim.explore.run_table import DONE, FAILED, FIRST_COLUMNS, RUNS_FILE,
 from hermes_sim.scenario.expression import Value, parse_expression
 from hermes_sim.scenario.study_metrics import Better, metric_of
 from hermes_sim.scenario.sweep import SweepFile
+
+if TYPE_CHECKING:
+    from hermes_sim.explore.table_plots import TablePlots
 
 HALF_WIDTH: Final = "_half_width_95"
 """Behind the name of a metric: its column with half of the 95% confidence interval over the seeds."""
@@ -72,6 +75,13 @@ class SweepResults:
         if len(num) and int(num.max()) > 1:
             parts.append(_half_widths(grouped[self.metrics].std(ddof=1), num).where(means.notna().to_numpy()))
         return pd.concat(parts, axis=1).reset_index()
+
+    @property
+    def plot(self) -> TablePlots:
+        """Figures: `.pareto()`, `.heat_map()`, `.slo_surface()`."""
+        from hermes_sim.explore.table_plots import TablePlots
+
+        return TablePlots(self.runs)
 
     def ranked(self, metric: str, where: str | None = None) -> pd.DataFrame:
         """The points by a metric, the best first; those without a value of it are left out.
@@ -125,6 +135,15 @@ class SweepResults:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_table(self.runs, path, about=about_sweep(self.sweep, self.left_out, self.num_twice))
         return path
+
+    def report_html(self, by: Sequence[str] = ()) -> str:
+        """The points as one HTML page that needs nothing else: any two metrics against each other, a table to sort.
+
+        by: metrics that it opens with.
+        """
+        from hermes_sim.explore.runs_page import runs_page
+
+        return runs_page(self, by)
 
     @classmethod
     def load(cls, folder: str | Path) -> SweepResults:

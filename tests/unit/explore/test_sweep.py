@@ -15,12 +15,15 @@ import yaml
 import hermes_sim
 from hermes_sim import cli
 from hermes_sim.core.errors import ConfigError, HermesError
+from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import RUNS_FILE, number_columns, run_table
+from hermes_sim.explore.runner import run_row
 from hermes_sim.explore.sweep import load_sweep, sweep
 from hermes_sim.explore.sweep_page import WIDTH
 from hermes_sim.explore.sweep_results import SweepResults
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.load import load_scenario
+from hermes_sim.workload.generate import generate_requests
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import RATE
 
@@ -148,14 +151,23 @@ def test_the_front_is_all_that_nothing_else_beats() -> None:
     assert found.pareto(["requests_per_s"])["a"].tolist() == [2.0]
 
 
-def test_equal_seeds_give_the_same_requests_at_every_point(box: Box) -> None:
-    """Common random numbers: a point with other hardware differs by nothing but the hardware."""
-    axis = {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1, 2]}
-    one = {**SMALL, "axes": [axis], "constraints": [], "replications": 2}
-    found = sweep(one, jobs=1)
-    assert found.runs["seed"].tolist() == [1, 2, 1, 2]
-    assert found.points["num_seeds"].tolist() == [2, 2]
-    assert len(set(found.runs["scenario"])) == 4
+def test_equal_seeds_draw_equal_requests_at_every_point(box: Box) -> None:
+    """Common random numbers: other hardware meets the same requests, twice the rate the same ones in half the time."""
+    replicas = {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1, 2]}
+    rate = {"name": "rate", "key": RATE, "values": ["2 /s", "4 /s"]}
+    plan = plan_sweep(load_sweep({**SMALL, "axes": [replicas, rate], "constraints": [], "replications": 2}))
+    drawn: dict[int, list[Any]] = {1: [], 2: []}
+    for run in plan.runs:
+        assert run.scenario is not None
+        drawn[run.scenario.seed].append(generate_requests(run.scenario.workload.traffic, run.scenario.seed))
+    for slow, fast, slow_again, fast_again in drawn.values():
+        np.testing.assert_allclose(slow.arrival_s, 2 * fast.arrival_s, rtol=1e-12)
+        np.testing.assert_array_equal(slow.arrival_s, slow_again.arrival_s)
+        np.testing.assert_array_equal(fast.arrival_s, fast_again.arrival_s)
+        for one in (fast, slow_again, fast_again):
+            np.testing.assert_array_equal(one.num_prompt_tokens, slow.num_prompt_tokens)
+            np.testing.assert_array_equal(one.num_output_tokens, slow.num_output_tokens)
+    assert (drawn[1][0].num_prompt_tokens != drawn[2][0].num_prompt_tokens).any()
 
 
 def test_overrides_win_over_the_axes(box: Box) -> None:
@@ -220,9 +232,6 @@ def test_it_is_a_public_function(box: Box) -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "workloads" / "sweeps").glob("*.yaml")), ids=str)
 def test_shipped_sweeps_can_be_planned_and_begun(path: Path) -> None:
     """Every point makes a scenario; the first and the last of them run, in little."""
-    from hermes_sim.explore.plan import plan_sweep
-    from hermes_sim.explore.runner import run_row
-
     described = load_sweep(path.stem)
     assert described.name == path.stem
     plan = plan_sweep(described, last={"workload.traffic.num_requests": 8})
