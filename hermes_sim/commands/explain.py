@@ -17,7 +17,7 @@ INTERRUPTED = 130
 def explain(
     run: Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="RUN")],
     request: Annotated[
-        int | None, typer.Option(min=0, help="One request, by its number in the requests table.", metavar="ID")
+        str | None, typer.Option(help="One request: its number in the requests table, slowest or median.", metavar="ID")
     ] = None,
     sensitivities: Annotated[
         bool | None,
