@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test test-browser lint format validate bench clean setup lock
+.PHONY: run test test-browser notebooks lint format validate bench clean setup lock
 
 run: $(READY)  ## The main job: a RAG pipeline of Llama-3-70B on one 8 x A100 node
 	$(BIN)/hermes-sim --cluster a100x8.yaml --workload rag.yaml
@@ -15,6 +15,9 @@ test: $(READY)  ## All tests; the compile cache is warmed once before the worker
 
 test-browser: $(READY)  ## The pages in headless Chromium (Debian: chromium chromium-driver); without one, reported skips
 	$(BIN)/python -m pytest -rs -m browser tests/browser
+
+notebooks: $(READY)  ## Every notebook in a kernel of its own; fails on an error or a warning
+	$(BIN)/python -m tests.docs.execute_notebooks
 
 lint: $(READY)  ## Style, types, layers
 	$(BIN)/ruff check .

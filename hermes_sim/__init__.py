@@ -15,10 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hermes_sim.analysis.comparison import Comparison, compare
     from hermes_sim.analysis.results import Results
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
+    from hermes_sim.explore.capacity import CapacityResults, capacity
     from hermes_sim.explore.explain import explain
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CapacityResults": "hermes_sim.explore.capacity",
+    "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
     "HermesError": "hermes_sim.core.errors",
@@ -41,6 +45,8 @@ _HOMES = {
     "SimulationError": "hermes_sim.core.errors",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
+    "capacity": "hermes_sim.explore.capacity",
+    "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
     "explain": "hermes_sim.explore.explain",
     "kernel_times": "hermes_sim.validation.kernel_times",
@@ -53,6 +59,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapacityResults",
+    "Comparison",
     "ConfigError",
     "Decisions",
     "HermesError",
@@ -64,6 +72,8 @@ __all__ = [
     "TraceError",
     "__version__",
     "calibrate",
+    "capacity",
+    "compare",
     "device",
     "explain",
     "kernel_times",

@@ -20,6 +20,8 @@ import typer
 from hermes_sim import __version__
 from hermes_sim.commands import profile
 from hermes_sim.commands.calibrate import calibrate
+from hermes_sim.commands.capacity import capacity
+from hermes_sim.commands.compare import compare
 from hermes_sim.commands.explain import explain
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
@@ -41,8 +43,8 @@ SECONDS_BETWEEN_UPDATES = 0.05
 OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """A start makes a quarter of a million objects that stay; to look for cycles among them again and again takes 0.3 s."""
 STEPS_SHOWN = 20
-STEPS_LEGEND = "prompts = sequences:tokens  +request:cached tokens = admitted  -request = preempted"
 KINDS = "devices|links|clusters|models|workloads|pipelines|policies|stages|presets|sweeps|studies|searches"
+STEPS_LEGEND = "prompts: sequences:tokens  +request:cached tokens: admitted  -request: preempted"
 
 app = typer.Typer(
     add_completion=False,
@@ -226,6 +228,7 @@ def _simulate(
 
 
 def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> None:
+    from hermes_sim.analysis.blocks.layout import hanging
     from hermes_sim.analysis.render import render, run_line
 
     _print_styled("\n".join([run_line(results.summary, results.wall_time_s), "", render(results.summary)]))
@@ -240,7 +243,7 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo(f"why                hermes-sim explain {folder}")
-    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
+    typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
 
 
 def _print_styled(text: str) -> None:
@@ -252,7 +255,7 @@ def _print_styled(text: str) -> None:
     from rich.text import Text
 
     styled = Text(text)
-    styled.highlight_regex(r"(?m)^[a-z][A-Za-z ]*?(?=  )", "bold")
+    styled.highlight_regex(r"(?m)^[a-z][A-Za-z0-9%() ]*?(?=  )", "bold")
     styled.highlight_regex(r"(?m)^warning", "yellow")
     styled.highlight_regex(r"\bmet(?=$|;)", "green")
     styled.highlight_regex(r"missed by [^;\n]*", "red")
@@ -352,6 +355,8 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
+app.command()(compare)
+app.command()(capacity)
 app.command()(explain)
 app.command("report")(report_of_run)
 app.command()(search)

@@ -14,6 +14,8 @@ settings.register_profile("short", deadline=None, derandomize=True, suppress_hea
 settings.register_profile("nightly", deadline=None, max_examples=500, suppress_health_check=SLOW_MACHINE)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
+os.environ["HERMES_ROW_CACHE"] = "off"  # a test runs what it says it runs, also in processes that it starts
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -42,7 +42,7 @@ def batch_means(values: FloatArray) -> Estimate:
 
     As many batches of 30, 20 and 10 as show no correlation between neighbours by von Neumann's ratio (Fishman and
     Yarberry, INFORMS Journal on Computing 9 (1997) 296-310). If even ten do, their variance is raised by
-    (1 + r) / (1 - r), r being the correlation of neighbours (Tafazzoli et al., Skart, IIE Transactions 43 (2011)
+    (1 + r) / (1 - r), r being the correlation of neighbours (Tafazzoli and Wilson, Skart, IIE Transactions 43 (2011)
     110-128), and the estimate says so. Unknown below 50 values.
     """
     if len(values) == 0:

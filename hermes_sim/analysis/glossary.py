@@ -33,10 +33,10 @@ def define(word: str) -> Term:
     return TERMS[_BY_ALIAS[key]]
 
 
-def definition_text(term: Term, width: int = 100) -> str:
+def definition_text(term: Term, width: int = 80) -> str:
     """A definition for the terminal."""
     lines = textwrap.wrap(term.definition, width - 2, initial_indent="  ", subsequent_indent="  ")
-    see = [f"  see also: {', '.join(term.see)}"] if term.see else []
+    see = textwrap.wrap(f"  see also: {', '.join(term.see)}", width, subsequent_indent="    ") if term.see else []
     return "\n".join([term.name, *lines, *see])
 
 

@@ -10,7 +10,7 @@ NOTHING = "-"
 
 SMALLEST_MAGNITUDE = -5
 
-_TIME_UNITS = (("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0))
+TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -58,7 +58,7 @@ def duration(seconds: float | None) -> str:
 def as_written(seconds: float) -> str:
     """A stated time without added digits: 2 s, 50 ms."""
     unit = time_unit([seconds])
-    return f"{seconds / dict(_TIME_UNITS)[unit]:g} {unit}"
+    return f"{seconds / TIME_UNITS[unit]:g} {unit}"
 
 
 def time_unit(values_s: Sequence[float | None]) -> str:
@@ -67,7 +67,7 @@ def time_unit(values_s: Sequence[float | None]) -> str:
     if not known:
         return "s"
     middle = known[(len(known) - 1) // 2]
-    return next((unit for unit, size in reversed(_TIME_UNITS) if middle >= 0.5 * size), "ns")
+    return next((unit for unit, size in reversed(TIME_UNITS.items()) if middle >= 0.5 * size), "ns")
 
 
 def in_unit(seconds: float | None, unit: str, significant: int = 3) -> str:
@@ -76,7 +76,7 @@ def in_unit(seconds: float | None, unit: str, significant: int = 3) -> str:
         return NOTHING
     if seconds == 0:
         return f"0 {unit}"
-    return f"{digits(seconds / dict(_TIME_UNITS)[unit], significant)} {unit}"
+    return f"{digits(seconds / TIME_UNITS[unit], significant)} {unit}"
 
 
 def with_prefix(value: float | None, unit: str) -> str:

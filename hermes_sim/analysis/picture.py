@@ -1,36 +1,175 @@
-"""An empty figure with its panels, as every picture of a run begins."""
+"""How every picture looks: one style, one table of colours, one way to a file.
+
+Colours are Okabe and Ito's (Color Universal Design), told apart with any colour vision; hatches, dashes and markers
+tell the same things apart without colour.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib.resources import as_file, files
 from io import BytesIO
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
+
+from hermes_sim.core.errors import HermesError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {
-    "queue": "#bdbdbd",
-    "transfer": "#8c6bb1",
-    "compute": "#1f77b4",
-    "memory": "#2ca02c",
-    "network": "#ff7f0e",
-    "host": "#d62728",
+STYLE_FILE: Final = "paper.mplstyle"
+
+PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#b8a800", "#8c8c8c")
+"""The yellow is darkened and black left out: pages have a dark theme too."""
+LIMIT_COLOR: Final = "#d55e00"
+"""Of what an SLO allows."""
+PART_COLORS: Final = {
+    "queue": "#9a9a9a",
+    "preempted": "#6b6b6b",
+    "transfer": "#cc79a7",
+    "compute": "#0072b2",
+    "memory": "#009e73",
+    "network": "#e69f00",
+    "host": "#d55e00",
 }
+PART_PATTERNS: Final = {
+    "queue": "/",
+    "preempted": "\\",
+    "transfer": ".",
+    "compute": "",
+    "memory": "x",
+    "network": "-",
+    "host": "+",
+}
+"""A second channel beside the colour."""
+DENSITY: Final = 4
+"""Of hatches: how often a pattern is repeated."""
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINE_STYLES: Final = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+"""So that a line is seen beneath another."""
+LINE_PT: Final = 1.2
+COLOR_MAP: Final = "cividis"
+
+Width = Literal["column", "page"] | float
+WIDTHS_IN: Final[dict[str, float]] = {"column": 3.33, "page": 7.0}
+"""Of one column and of both, in the two-column styles of ACM and IEEE."""
+
+AROUND_IN: Final = 0.55
+"""Height of the axis below and of a legend of one row."""
+
+FIXED_METADATA: Final[dict[str, dict[str, Any]]] = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}
+"""By format: equal runs give equal files."""
+
+Arguments = ParamSpec("Arguments")
+Drawn = TypeVar("Drawn")
 
 
-def panels(num: int, *, vertical: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure outside pyplot's global state, shown by notebooks as a picture."""
+def styled(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
+    """What the function draws has this style, whatever the caller's settings are; those are left as they were."""
+
+    @wraps(draw)
+    def in_style(*args: Arguments.args, **keys: Arguments.kwargs) -> Drawn:
+        import matplotlib as mpl
+
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(_style())
+            return draw(*args, **keys)
+
+    return in_style
+
+
+@cache
+def _style() -> Any:
+    import matplotlib as mpl
+
+    with as_file(files("hermes_sim.analysis") / STYLE_FILE) as path:
+        return mpl.rc_params_from_file(path, use_default_template=False)
+
+
+def picture(width: Width, height_in: float) -> Figure:
+    """An empty figure of a fixed size, outside pyplot's global state; notebooks show it, `savefig` writes it in style."""
+    return _picture_class()(figsize=(width_in(width), height_in))
+
+
+def panels(
+    width: Width, height_in: float, *, rows: int = 1, columns: int = 1, share_x: bool = True, share_y: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure with its panels, row by row, each so high; axis and legend below have room of their own."""
+    figure = picture(width, height_in * rows + AROUND_IN)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y)
+    return figure, list(grid.flat)
+
+
+def width_in(width: Width) -> float:
+    """Inches. Raises HermesError for a name that is none."""
+    if isinstance(width, str):
+        if width not in WIDTHS_IN:
+            raise HermesError(f"width {width!r}: needs {' or '.join(WIDTHS_IN)}, or inches")
+        return WIDTHS_IN[width]
+    return float(width)
+
+
+@cache
+def _picture_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class Picture(Figure):
+        @styled
+        def savefig(self, fname: Any, **keys: Any) -> None:  # type: ignore[override]
+            kind = keys.get("format") or Path(str(fname)).suffix.removeprefix(".")
+            keys.setdefault("metadata", FIXED_METADATA.get(kind))
+            super().savefig(fname, **keys)
+
         def _repr_png_(self) -> bytes:
             buffer = BytesIO()
-            self.savefig(buffer, format="png")
+            self.savefig(buffer, format="png", dpi="figure")
             return buffer.getvalue()
 
-    size = (7.0, 1.6 * num + 0.8) if vertical else (3.6 * num + 0.8, 3.2)
-    figure = Picture(figsize=size, layout="constrained", dpi=120)
-    shape = (num, 1) if vertical else (1, num)
-    grid = figure.subplots(*shape, squeeze=False, sharex=vertical, sharey=not vertical)
-    return figure, list(grid.flat)
+    return Picture
+
+
+def save_figure(drawn: Figure, path: Path, *, dpi: float | None = None) -> None:
+    """PDF, PNG or SVG by its suffix, whole or not at all. dpi: of a PNG. Raises OSError."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        drawn.savefig(partial, format=path.suffix.removeprefix("."), **({} if dpi is None else {"dpi": dpi}))
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def legend_below(figure: Figure, *, columns: int, title: str | None = None) -> None:
+    """One legend for all panels, under them; a name that several panels have stands in it once.
+
+    columns: the most side by side; rows are of about equal length.
+    """
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        num_rows = -(-len(found) // columns)
+        num_columns = -(-len(found) // num_rows)
+        names = [name for first in range(num_columns) for name in list(found)[first::num_columns]]  # row by row
+        handles = [found[name] for name in names]
+        figure.legend(handles, names, loc="outside lower center", ncols=num_columns, title=title)
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Colour and dashes of the line at this place among several."""
+    color, dashes = PALETTE[place % len(PALETTE)], LINE_STYLES[place % len(LINE_STYLES)]
+    return {"color": color, "linestyle": dashes, "linewidth": LINE_PT}
+
+
+def part_style(part: str) -> dict[str, Any]:
+    """Fill of a bar or an area: a colour, and white lines over it."""
+    hatch = PART_PATTERNS.get(part, "") * DENSITY
+    return {"facecolor": PART_COLORS.get(part, PALETTE[-1]), "edgecolor": "white", "hatch": hatch, "linewidth": 0.0}

@@ -166,7 +166,7 @@ class Results:
 
     @property
     def plot(self) -> Plots:
-        """Figures: `.ttft()`, `.latency()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`."""
+        """Figures: `.cdf()`, `.ttft()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
         return Plots(self)
 
     @property

@@ -314,8 +314,9 @@ TERMS: dict[str, Term] = _terms(
         "ITL",
         "Inter-token latency: each gap between consecutive output tokens of a request, one value per gap. Its mean is "
         "exact, over the measured requests; its percentiles come from a histogram of the gaps that ended in the "
-        "measured window (in the whole run where arrivals depend on answers: closed loops, sessions), and the summary "
-        "states the width of its bins, which bounds their error.",
+        "measured window (in the whole run where arrivals depend on answers: closed loops, sessions; from its start "
+        "where the warm-up is found afterwards), and the summary states the width of its bins, which bounds their "
+        "error.",
         ("TPOT",),
         ("inter token latency",),
     ),
@@ -382,9 +383,47 @@ TERMS: dict[str, Term] = _terms(
         "warm-up",
         "The first part of a run, while the machine fills up. It is measured unless workload.measure.warm_up cuts it "
         "off; the summary says so when it matters: when more than 5% of the requests arrived within one mean E2E of "
-        "the first arrival.",
-        ("measured window",),
+        "the first arrival. `warm_up: auto` cuts it where MSER-5 finds that the run has settled.",
+        ("measured window", "MSER-5"),
         ("cool down",),
+    ),
+    Term(
+        "MSER-5",
+        "The rule behind `warm_up: auto`: of all cuts the one behind which the mean is known best, on means of five "
+        "requests each, taken over the logarithms of TTFT and of E2E and over the number of requests inside at each "
+        "arrival; the latest of the three counts. A best cut in the later half of a latency, or queues that grow to "
+        "the end, are no steady state: nothing is cut, and the summary says so.",
+        ("warm-up", "steady state"),
+        ("warm up auto", "mser"),
+    ),
+    Term(
+        "steady state",
+        "The part of a run whose statistics do not change any more with time. Intervals from one run assume it; a "
+        "saturated run has none.",
+        ("MSER-5", "saturated", "confidence interval"),
+    ),
+    Term(
+        "confidence interval",
+        "What chance allows: an interval that holds the true value in 95 of 100 runs. Of one run: batch means, since "
+        "its requests depend on each other; of replications: Student's t over the seeds, which takes its place. Not "
+        "the error of the model against a real machine: see trust.",
+        ("batch means", "significant", "steady state", "provenance"),
+        ("confidence", "half width", "confidence 95%"),
+    ),
+    Term(
+        "batch means",
+        "The requests of a run in order of arrival, cut into 30, 20 or 10 equal batches, as many as show no "
+        "correlation between neighbours; the spread of the batches' means tells how well the mean is known. Where "
+        "even ten are correlated the run is too short to say.",
+        ("confidence interval",),
+    ),
+    Term(
+        "significant",
+        "Beyond chance: a difference as large would be seen in fewer than one of twenty comparisons of runs that do "
+        "not differ. Where several metrics or runs are compared the limit holds for all of them together (Holm). "
+        "Runs with the same requests are compared request by request, replications seed by seed.",
+        ("confidence interval",),
+        ("significance", "p value", "holm", "paired", "within chance"),
     ),
     Term(
         "saturated",
@@ -657,6 +696,6 @@ TERMS: dict[str, Term] = _terms(
         "The same scenario under other seeds. The summary gives the mean of each metric and the half-width of its 95% "
         "confidence interval by Student's t.",
         (),
-        ("confidence interval", "seeds"),
+        ("seeds",),
     ),
 )  # fmt: skip

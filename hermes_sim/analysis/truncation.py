@@ -35,7 +35,7 @@ def mser5(values: FloatArray) -> Truncation:
     Means of batches of five; MSER(d) = sum of squared deviations behind d / (n - d)**2. A cut gains by leaving out what
     is unlike the rest and loses by leaving less. A best cut in the later half is no answer: more of the run is unlike
     its end than like it.
-    Sources: White, Simulation 69 (1997) 323-334; White, Cobb and Spratt, Winter Simulation Conference 2000, 755-761;
+    Sources: White, Simulation 69 (1997) 323-334; White, Cobb and Spratt, Winter Simulation Conference 2000, 755;
     Franklin and White, ibid. 2008, 541-546.
     """
     num = len(values) // BATCH_SIZE

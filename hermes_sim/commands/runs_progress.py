@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def runs_progress(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """What is called with (runs done, runs in all); None where nothing is shown. The bar is on stderr and leaves no
-    trace."""
+def runs_progress(*, shown: bool, noun: str = "runs") -> Iterator[Callable[[int, int], None] | None]:
+    """What is called with (done, in all) of what the noun says; None where nothing is shown. The bar is on stderr and
+    leaves no trace."""
     if not shown:
         yield None
         return
@@ -23,7 +23,7 @@ def runs_progress(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]
         TimeRemainingColumn,
     )
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("runs,"), TimeElapsedColumn(), TextColumn("left"))
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(f"{noun},"), TimeElapsedColumn(), TextColumn("left"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.worker_options import Jobs, NoCache, Scheduler, SlurmOptions, cache_from, workers_from
 
 INTERRUPTED = 130
 DEFAULT_PARENT = Path("runs")
@@ -26,7 +27,10 @@ class Format(StrEnum):
 def study(
     name: Annotated[str, typer.Argument(help="Study of the library, or a study file.", metavar="NAME")],
     quick: Annotated[bool, typer.Option("--quick", help="The study's small version: a look, not a result.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
+    no_cache: NoCache = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -55,8 +59,14 @@ def study(
     if not quiet:
         typer.echo(f"{loaded.title}\n{loaded.question.strip()}\n")
     try:
-        with runs_progress(shown=not quiet and sys.stderr.isatty()) as progress:
-            results = run_study(loaded, quick=quick, jobs=jobs, former=table, keep=table, progress=progress)
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            cache_from(no_cache) as cache,
+            runs_progress(shown=not quiet and sys.stderr.isatty()) as progress,
+        ):
+            results = run_study(
+                loaded, quick=quick, workers=workers, cache=cache, former=table, keep=table, progress=progress
+            )
     except KeyboardInterrupt:
         typer.echo(f"interrupted; what is done is in {folder}: the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim import __version__
-from hermes_sim.analysis.frames import floats, run_frames
-from hermes_sim.analysis.human import percent
+from hermes_sim.analysis.frames import FloatArray, floats, run_frames
 from hermes_sim.analysis.objectives import needs_unloaded
 from hermes_sim.analysis.quantiles import fraction_of, num_values_needed
 from hermes_sim.analysis.results import Results
@@ -24,7 +23,7 @@ from hermes_sim.explore.capacity_grid import LoadLadder
 from hermes_sim.explore.capacity_row import limit_metrics
 from hermes_sim.explore.capacity_search import Tried
 from hermes_sim.explore.capacity_stop import StopRule
-from hermes_sim.explore.run_key import program_hash
+from hermes_sim.explore.run_key import run_key
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.measure import Margin, Measure
 from hermes_sim.scenario.scenario import Scenario
@@ -38,10 +37,10 @@ WARM_UP: Final = Margin(requests_frac=0.1)
 """Left out of the measurement where the workload does not say what is."""
 MOST_DOUBLINGS: Final = 4
 """Of the number of requests, for runs that pass and are too short to be trusted."""
-NUM_AT_ONCE: Final = 400
-"""Requests of the first look at a machine, all at once."""
+LEAST_BACKLOG: Final = 2000
+"""Requests that come all at once to see what the machine works off; twice those of a run, if that is more."""
 
-PASSED, FAILED, STOPPED = "passed", "failed", "stopped early"
+PASSED, FAILED, STOPPED, BACKLOG = "passed", "failed", "stopped early", "backlog"
 
 Row = dict[str, Any]
 
@@ -77,7 +76,8 @@ class Prober:
         self.num_reused = 0
         self._unloaded: pd.DataFrame | None = None
         self._references_s: dict[int, dict[str, Any]] = {}
-        self._at_once_per_s: float | None = None
+        self._served_per_s: float | None = None
+        self._any_turns = False
         self._longest_s = 1.0
 
     def _first_number(self) -> int:
@@ -89,7 +89,7 @@ class Prober:
     @property
     def num_needed(self) -> int:
         """Requests of a run from which its highest percentile is known, what is cut off included."""
-        asked = [one.statistic for one in self.objectives if one.statistic != "mean"]
+        asked: list[str] = [one.statistic for one in self.objectives if one.statistic != "mean"]
         if self._setting.criterion.attainment_frac is not None:
             asked = [f"p{100 * self._setting.criterion.attainment_frac:g}"]
         wanted = max((num_values_needed(fraction_of(name)) for name in asked if fraction_of(name) < 1.0), default=0)
@@ -99,49 +99,39 @@ class Prober:
 
     @property
     def most_rung(self) -> int | None:
-        """Clients: no more than a tenth of the requests; rates: no end."""
+        """Clients: no more than a tenth of the requests. Rates: what is worked off under a lasting backlog."""
         if self.base.unit != "clients":
-            return None
+            served_per_s = self.served_per_s()
+            return self.ladder.below(served_per_s) if self.is_bounded else None
         most = self.num_requests * 2**MOST_DOUBLINGS / 10
         return self.ladder.below(most if self.base.most_requests is None else self.base.most_requests / 10)
 
-    # ----- a guess of what the machine can do
+    # ----- what the machine can do
 
-    def at_once_per_s(self) -> float:
-        """Load at which the machine is always busy, from requests that come all at once: of those in the middle of
-        their ends, how many a second. In the load's unit."""
-        if self._at_once_per_s is None:
-            self._at_once_per_s = self._run_at_once()
-        return self._at_once_per_s
+    def served_per_s(self) -> float:
+        """Load that the machine works off under a lasting backlog, in the load's unit: requests come all at once, and
+        those in the middle of their ends are counted. What is offered beyond is never caught up with."""
+        if self._served_per_s is None:
+            self._served_per_s = self._run_backlog()
+        return self._served_per_s
 
-    def _run_at_once(self) -> float:
+    @property
+    def is_bounded(self) -> bool:
+        """Whether that is a bound: not where pauses between turns set the pace."""
+        return self.base.unit == "requests/s" and not self._any_turns
+
+    def _run_backlog(self) -> float:
         started_s = perf_counter()
-        traffic = at_load(
-            self.scenario.workload.traffic, self.base, self.base.value, min(NUM_AT_ONCE, self.num_requests)
-        )
-        requests = all_at_once(generate_requests(traffic, self.scenario.seed), NUM_AT_ONCE)
+        number = max(LEAST_BACKLOG, 2 * self.num_requests)
+        traffic = at_load(self.scenario.workload.traffic, self.base, self.base.value, number)
+        requests = all_at_once(generate_requests(traffic, self.scenario.seed), number)
+        self._any_turns = bool((requests.previous >= 0).any())
         frame = run_frames(simulate_scenario(self.scenario, requests=requests))["requests"]
-        finish_s = np.sort(floats(frame, "finish_s"))
-        finish_s = finish_s[np.isfinite(finish_s)]
-        if len(finish_s) == 0:
-            return self.base.value
-        self._longest_s = max(float(np.nanmax(floats(frame, "e2e_s"))), self._longest_s)
-        first, last = len(finish_s) // 4, max(3 * len(finish_s) // 4, 1) - 1
-        middle_s = float(finish_s[last] - finish_s[first])
-        rates = [len(finish_s) / finish_s[-1] if finish_s[-1] > 0 else 0.0]
-        if last > first and middle_s > 0.0:
-            rates.append((last - first) / middle_s)
+        self._longest_s = max(float(np.nan_to_num(floats(frame, "e2e_s")).max(initial=0.0)), self._longest_s)
         sessions_frac = float(np.mean(requests.previous < 0)) if self.base.unit == "sessions/s" else 1.0
-        per_s = max(rates) * sessions_frac
-        self.rows.append(
-            {
-                "rung": None,
-                "load": per_s,
-                "num_requests": len(frame),
-                "outcome": "at once",
-                "wall_time_s": perf_counter() - started_s,
-            }
-        )
+        per_s = sessions_frac * middle_rate_per_s(floats(frame, "finish_s"))
+        head = {"rung": None, "load": per_s, "num_requests": len(frame), "key": "", "reused": False}
+        self.rows.append({**head, "outcome": BACKLOG, "wall_time_s": perf_counter() - started_s})
         return per_s if per_s > 0.0 else self.base.value
 
     # ----- one load
@@ -180,9 +170,15 @@ class Prober:
         """The run that decided about a load."""
         return max((row for row in self.rows if row["rung"] == rung), key=lambda row: int(row["num_requests"]))
 
-    def _row(self, rung: int, number: int) -> Row:
+    def whole_row(self, rung: int) -> Row:
+        """The run that decided about a load, to its end."""
+        number = int(self.last_row(rung)["num_requests"])
+        return self._row(rung, number, whole=True)
+
+    def _row(self, rung: int, number: int, *, whole: bool = False) -> Row:
+        early_stop = self._setting.early_stop and not whole
         for row in self.rows:
-            if row["rung"] == rung and row["num_requests"] == number:
+            if row["rung"] == rung and row["num_requests"] == number and (early_stop or row["outcome"] != STOPPED):
                 return row
         value = self.ladder.value(rung)
         traffic = at_load(self.scenario.workload.traffic, self.base, value, number)
@@ -192,17 +188,17 @@ class Prober:
         key = probe_key(scenario, self._setting.criterion)
         head = {"rung": rung, "load": value, "num_requests": number, "key": key, "seed": scenario.seed}
         known = self._setting.known.get(key)
-        if known is not None and (self._setting.early_stop or known["outcome"] != STOPPED):
+        if known is not None and (early_stop or known["outcome"] != STOPPED):
             self.num_reused += 1
-            row = {**known, **head}
+            row = {**known, **head, "reused": True}
         else:
-            row = {**head, **self._run(scenario, number)}
+            row = {**head, **self._run(scenario, number, early_stop), "reused": False}
         self.rows.append(row)
         return row
 
-    def _run(self, scenario: Scenario, number: int) -> Row:
+    def _run(self, scenario: Scenario, number: int, early_stop: bool) -> Row:
         started_s = perf_counter()
-        rule = self._stop_rule(scenario, number) if self._setting.early_stop else None
+        rule = self._stop_rule(scenario, number) if early_stop else None
         try:
             tables = simulate_scenario(scenario, stop_when=rule)
         except RunStopped as stopped:
@@ -278,14 +274,15 @@ def _judged(judgement: Judgement) -> Row:
 
 def probe_key(scenario: Scenario, criterion: Criterion) -> str:
     """Hash of all that decides what becomes of a run."""
-    digest = hashlib.sha256(program_hash().encode())
-    digest.update(scenario.model_dump_json(by_alias=True).encode())
-    digest.update(repr(criterion).encode())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(f"{run_key(scenario, None, [])} {criterion}".encode()).hexdigest()[:16]
 
 
-def busy_words(row: Row) -> str:
-    """'llm[0], memory 71%, busy 99%'."""
-    return (
-        f"{row['engine']}, {row['resource']} {percent(row['resource_frac'])}, busy {percent(row['utilization_frac'])}"
-    )
+def middle_rate_per_s(finish_s: FloatArray) -> float:
+    """Ends a second, of the middle half of them, so that filling and draining do not count; of few the whole."""
+    ends_s = np.sort(finish_s[np.isfinite(finish_s)])
+    if len(ends_s) == 0 or ends_s[-1] <= 0.0:
+        return 0.0
+    first, last = len(ends_s) // 4, max(3 * len(ends_s) // 4, 1) - 1
+    middle_s = float(ends_s[last] - ends_s[first])
+    whole_per_s = len(ends_s) / float(ends_s[-1])
+    return max(whole_per_s, (last - first) / middle_s) if middle_s > 0.0 else whole_per_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -63,7 +64,7 @@ def num_devices(results: Results) -> int:
     return sum(accelerated) if accelerated else sum(number for _, number in counted)
 
 
-def _only(text: str, kinds: dict[str, str], kind: str) -> bool:
+def _only(text: str, kinds: Mapping[str, str], kind: str) -> bool:
     """'1 x epyc_7742' names devices of one kind alone."""
     named = [kinds[name] for name in kinds if name in text]
     return bool(named) and all(one == kind for one in named)

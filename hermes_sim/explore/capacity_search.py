@@ -81,18 +81,21 @@ def _down(at: Callable[[int], bool], high: int, step: int, least: int) -> tuple[
 
 
 def _between(at: Callable[[int], bool], tried: dict[int, Tried], low: int, high: int) -> tuple[int, int]:
-    """The passing and the failing rung beside each other."""
+    """The passing and the failing rung beside each other. A step that does not halve what is enclosed is followed by
+    one that does."""
     low_excess, high_excess = tried[low].excess, tried[high].excess
     kept_low = kept_high = 0  # how often in a row each end has stayed
+    halve = False
     while high - low > 1:
-        slow = max(kept_low, kept_high) > 2
-        rung = (low + high) // 2 if slow else _chosen(low, high, low_excess, high_excess)
+        width = high - low
+        rung = (low + high) // 2 if halve else _chosen(low, high, low_excess, high_excess)
         if at(rung):
             low, low_excess, kept_low, kept_high = rung, tried[rung].excess, 0, kept_high + 1
             high_excess /= 2 if kept_high > 1 else 1
         else:
             high, high_excess, kept_low, kept_high = rung, tried[rung].excess, kept_low + 1, 0
             low_excess /= 2 if kept_low > 1 else 1
+        halve = not halve and 2 * (high - low) > width + 1
     return low, high
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hermes_sim.core.errors import ConfigError, Problem
@@ -23,7 +24,7 @@ from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.sweep import SweepFile, Tier
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of a grid, or the reason why there can be none."""
 
@@ -36,7 +37,7 @@ class PlannedRun:
     """Whose unloaded requests the multiples of the tiers refer to; the scenario itself if None."""
     problem: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of scenario, tiers and program: a row of the same key has the same numbers. Empty without a scenario."""
         if self.scenario is None:

@@ -98,12 +98,3 @@ def read_about(path: Path) -> dict[str, Any]:
     except (OSError, ArrowException, json.JSONDecodeError) as error:
         raise HermesError(f"cannot read {path}: {error}") from error
     return about
-
-
-def known_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of runs that ended well, by their hash; empty without a file."""
-    if not path.is_file():
-        return {}
-    table = read_table(path)
-    done = table[table["status"] == DONE]
-    return {str(row["scenario"]): {str(name): value for name, value in row.items()} for row in done.to_dict("records")}

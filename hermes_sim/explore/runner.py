@@ -11,6 +11,7 @@ from typing import Any
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.row import run_metrics, tier_metrics
+from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_key import read_files
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
@@ -26,13 +27,15 @@ def run_planned(
     planned: Sequence[PlannedRun],
     *,
     known: Mapping[str, Row] | None = None,
+    cache: RowCache | None = None,
     jobs: int | None = None,
     workers: Workers | None = None,
     on_row: OnRow | None = None,
 ) -> list[Row]:
     """The row of every planned run, in their order.
 
-    known: rows of former runs by hash (run_table.known_rows), taken over where the hash is the same. workers: where
+    known, cache: rows of former runs by hash (kept_rows.known_rows), of this plan and of any; new ones are put into the
+    cache. workers: where
     they are run; without them `jobs` processes of this machine at once, by default as many as there are cores. The rows
     are the same for any, wall times aside.
     """
@@ -44,26 +47,30 @@ def run_planned(
             on_row(index, row)
 
     for index, run in enumerate(planned):
-        row = row_without_run(run, known or {})
+        row = row_without_run(run, known or {}, cache)
         if row is not None:
             keep(index, row)
     remaining = [index for index in range(len(planned)) if index not in rows]
     runs = [planned[index] for index in remaining]
     ours = workers_of(1 if len(runs) < 2 else jobs) if workers is None else nullcontext(workers)
     with ours as these:
-        for position, row in planned_rows(runs, these):
+        for position, row in planned_rows(runs, these, cache=cache):
             keep(remaining[position], row)
     return [rows[index] for index in range(len(planned))]
 
 
 def planned_rows(
-    planned: Iterable[PlannedRun | Wait], workers: Workers, *, known: Mapping[str, Row] | None = None
+    planned: Iterable[PlannedRun | Wait],
+    workers: Workers,
+    *,
+    known: Mapping[str, Row] | None = None,
+    cache: RowCache | None = None,
 ) -> Iterator[tuple[int, Row]]:
     """(number of the run, its row) as they come; a run that fails, or loses its workers, has a row as well.
 
     The next run is drawn only when a worker is free, and never before all rows that are there have been given: a
-    generator may decide by them, and gives WAIT where it cannot yet. Equal runs are run once. known: as for
-    run_planned.
+    generator may decide by them, and gives WAIT where it cannot yet. Equal runs are run once. known, cache:
+    as for run_planned.
     """
     source = iter(planned)
     begun: dict[int, list[tuple[int, PlannedRun]]] = {}
@@ -80,7 +87,7 @@ def planned_rows(
                     is_open = False
                     break
                 number, num_drawn = num_drawn, num_drawn + 1
-                if (row := row_without_run(run, rows)) is not None:
+                if (row := row_without_run(run, rows, cache)) is not None:
                     yield number, row
                 elif (key := run.key) in at:
                     begun[at[key]].append((number, run))
@@ -99,19 +106,25 @@ def planned_rows(
                 outcome = end.value if end.kind == "done" else _failure(_words(end.value))
                 if outcome["status"] == DONE:
                     rows[same[0][1].key] = outcome
+                    if cache is not None:
+                        cache.put(same[0][1].key, outcome)
                 for number, run in same:
                     yield number, {**_head(run), **outcome}
     finally:
         workers.abandon()
 
 
-def row_without_run(run: PlannedRun, known: Mapping[str, Row]) -> Row | None:
+def row_without_run(run: PlannedRun, known: Mapping[str, Row], cache: RowCache | None = None) -> Row | None:
     """The row of a run that cannot be, or that is known already; None if it has to be run."""
     if run.problem is not None:
         return _head(run) | _failure(run.problem)
-    if known and (key := run.key) in known:
-        return {**_head(run), **known[key], **_head(run)}
-    return None
+    if not known and cache is None:
+        return None
+    key = run.key
+    row = known.get(key)
+    if row is None and cache is not None:
+        row = cache.get(key)
+    return None if row is None else {**_head(run), **row}
 
 
 def run_row(run: PlannedRun) -> Row:

@@ -18,7 +18,7 @@ from hermes_sim.explore.grid import GridPoint, needs_scenario, point_scenario, s
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import Row, planned_rows
-from hermes_sim.explore.search_proposals import Seen, farthest, most_promising, tried_by, untried
+from hermes_sim.explore.search_proposals import Seen, candidates_of, farthest_first, most_promising_first, tried_by
 from hermes_sim.explore.search_ranking import front_of, goes_on, normalized
 from hermes_sim.explore.search_record import (
     COUNTED,
@@ -50,6 +50,8 @@ LEAST_BEGUN: Final = 4
 MOST_BEGUN: Final = 12
 """Points spread over the space before a model is fitted: a fifth of all trials, within these."""
 
+NUM_NEAR: Final = 10
+"""Best points whose neighbours are looked at."""
 MOST_FINALISTS: Final = 30
 NUM_BEST: Final = 5
 """Points that are run again where there is one objective."""
@@ -220,59 +222,67 @@ class Searching:
 
     def _new(self) -> Tried | None:
         """A point that was not tried yet and whose scenario is right; None where there are enough, or no more."""
-        num_wrong = num_misses = 0
-        while self.record.num_counted < self.search.trials:
-            if num_wrong >= MOST_WRONG:
-                raise HermesError(
-                    f"{MOST_WRONG:,} points in a row cannot be run; the last: {self.record.tried[-1].reason}"
-                )
-            chance = np.random.default_rng([self.search.seed, len(self.record.tried)])
-            optuna_draws = self.search.sampler in ("tpe", "nsga2") and num_misses < MOST_MISSES
-            before = [one.parameters for one in self.record.tried]
-            parameters = None if optuna_draws else self._proposed(chance)
-            if parameters is None and not optuna_draws:
-                return None
-            tried = self.record.add(parameters)
-            if tried_by(before, self.space)(tried.parameters):
-                self.record.end(tried, REPEATED)
-                num_misses += 1
-                continue
-            reason = self._unfit(tried)
-            if reason is None:
+        if self.record.num_counted >= self.search.trials:
+            return None
+        if self.search.sampler in ("tpe", "nsga2"):
+            for _ in range(MOST_MISSES):
+                tried = self._added(None)
+                if tried is not None:
+                    return tried
+        for num_wrong, parameters in enumerate(self._proposed()):
+            tried = self._added(parameters)
+            if tried is not None:
                 return tried
-            self.record.end(tried, INFEASIBLE, reason)
-            num_misses, num_wrong = num_misses + 1, num_wrong + 1
+            if num_wrong == MOST_WRONG:
+                raise HermesError(f"{MOST_WRONG:,} points in a row cannot be run: {self.record.tried[-1].reason}")
         return None
+
+    def _added(self, parameters: Parameters | None) -> Tried | None:
+        """The point, or one that Optuna draws; None where it was tried before or cannot be run."""
+        is_known = self._is_tried()
+        tried = self.record.add(parameters)
+        if is_known(tried.parameters):
+            self.record.end(tried, REPEATED)
+            return None
+        reason = self._unfit(tried)
+        if reason is None:
+            return tried
+        self.record.end(tried, INFEASIBLE, reason)
+        return None
+
+    def _is_tried(self) -> Callable[[Parameters], bool]:
+        return tried_by([one.parameters for one in self.record.tried], self.space)
 
     def _unfit(self, tried: Tried) -> str | None:
         """Why there is no scenario of the point."""
         point = self.space.point(tried.parameters)
-        if not self.space.fits(point):
-            return unfit_axes(self.search, point)
+        reason = unfit_axes(self.search, point)
+        if reason is not None:
+            return reason
         try:
             scenario = self.whole_scenario(tried)
         except ConfigError as error:
             problem = error.problems[0]
             return f"{problem.key}: {problem.message}" if problem.key else problem.message
-        self._scenario(tried, 0)
+        shortened(scenario, self.search.rungs[0])
         on_scenario = [one for one in self.search.constraints if needs_scenario(one)]
         return unfulfilled(on_scenario, self.search.axes, point, scenario, called=self.search.name)
 
-    def _proposed(self, chance: np.random.Generator) -> Parameters | None:
-        """By chance, by the model, or while there is little to fit one to, far from all others."""
-        all_tried = [one.parameters for one in self.record.tried]
-        near = [one.parameters for one in self._best(10)]
-        candidates = untried(self.space, tried_by(all_tried, self.space), chance, near)
-        if not candidates:
-            return None
-        if self.search.sampler != "gp":
-            return candidates[int(chance.integers(len(candidates)))]
-        seen = [one for tried in self.record.tried for one in self._seen(tried)]
+    def _proposed(self) -> list[Parameters]:
+        """Points that were not tried, the best first: by chance, by the model, or while there is little to fit one to,
+        far from all others."""
+        chance = np.random.default_rng([self.search.seed, self.record.num_counted])
+        counted = [one for one in self.record.tried if one.status in COUNTED]
+        near = [one.parameters for one in self._best(NUM_NEAR)]
+        candidates = candidates_of(self.space, self._is_tried(), chance, near)
+        if not candidates or self.search.sampler != "gp":
+            return candidates
+        seen = [one for tried in counted for one in self._seen(tried)]
         num_begun = min(MOST_BEGUN, max(LEAST_BEGUN, self.search.trials // 5))
-        if sum(one.status in COUNTED for one in self.record.tried) < num_begun or len(seen) < LEAST_BEGUN:
-            return farthest(self.space, candidates, all_tried, chance)
-        pending = [one.parameters for one in self.record.tried if one.status == RUNNING]
-        return most_promising(self.space, candidates, seen, pending, chance)
+        if len(counted) < num_begun or len(seen) < LEAST_BEGUN:
+            return farthest_first(self.space, candidates, [one.parameters for one in counted])
+        pending = [one.parameters for one in counted if one.status == RUNNING]
+        return most_promising_first(self.space, candidates, seen, pending, chance)
 
     def _seen(self, tried: Tried) -> list[Seen]:
         search = self.search

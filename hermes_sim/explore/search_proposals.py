@@ -36,12 +36,12 @@ class Seen:
     """For each limit: value / limit - 1, above 0 where it is outside; infinite where there is no value."""
 
 
-def untried(
+def candidates_of(
     space: SearchSpace, tried: Callable[[Parameters], bool], chance: np.random.Generator, near: Sequence[Parameters]
 ) -> list[Parameters]:
-    """Points that may be proposed: all that are left of a listed space, else a sample."""
+    """Points that may be proposed, in an order by chance: all that are left of a listed space, else a sample."""
     if space.listed is not None:
-        return [one for one in space.listed if not tried(one)]
+        return [one for index in chance.permutation(len(space.listed)) if not tried(one := space.listed[index])]
     found: dict[tuple[tuple[str, str], ...], Parameters] = {}
     for index in range(NUM_CANDIDATES * 4):
         one = space.changed(near[index % len(near)], chance) if near and index % 2 else space.random(chance)
@@ -53,26 +53,26 @@ def untried(
     return list(found.values())
 
 
-def farthest(space: SearchSpace, candidates: Sequence[Parameters], tried: Sequence[Parameters],
-             chance: np.random.Generator) -> Parameters:  # fmt: skip
-    """The candidate that is farthest from all that were tried; of the first, one by chance."""
-    if not tried:
-        return candidates[int(chance.integers(len(candidates)))]
-    some, others = space.features(candidates), space.features(tried)
-    distances = np.sqrt(((some[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)).min(axis=1)
-    best = np.flatnonzero(distances >= distances.max() - 1e-9)
-    return candidates[int(chance.choice(best))]
+def farthest_first(
+    space: SearchSpace, candidates: Sequence[Parameters], others: Sequence[Parameters]
+) -> list[Parameters]:
+    """The candidates by their distance from the nearest of the others."""
+    if not others:
+        return list(candidates)
+    some, rest = space.features(candidates), space.features(others)
+    distances = np.sqrt(((some[:, None, :] - rest[None, :, :]) ** 2).sum(axis=2)).min(axis=1)
+    return [candidates[index] for index in np.argsort(-distances.round(9), kind="stable")]
 
 
-def most_promising(
+def most_promising_first(
     space: SearchSpace,
     candidates: Sequence[Parameters],
     seen: Sequence[Seen],
     pending: Sequence[Parameters],
     chance: np.random.Generator,
-) -> Parameters:
-    """The candidate of which most improvement is expected with all requests, within the limits (Knowles 2006, ParEGO:
-    IEEE Trans. Evol. Comput. 10(1); the probability that each limit is kept multiplies it).
+) -> list[Parameters]:
+    """The candidates by how much improvement is expected of them with all requests, within the limits (Knowles 2006,
+    ParEGO: IEEE Trans. Evol. Comput. 10(1); the probability that each limit is kept multiplies it).
 
     The objectives are weighted anew by chance for each proposal, so that all parts of the front have their turn. How
     large a share of its requests a point was run with is one more coordinate: what short runs have told counts, as far
@@ -96,7 +96,7 @@ def most_promising(
     elif within.any():
         reference = columns[within]
     else:  # nothing keeps the limits yet: look for what does
-        return candidates[int(np.argmax(kept))]
+        return _by(kept, candidates)
     weights = chance.dirichlet(np.ones(columns.shape[1]))
     low, width = columns.min(axis=0), np.maximum(np.ptp(columns, axis=0), 1e-12)
 
@@ -109,8 +109,12 @@ def most_promising(
     gains = np.maximum(scalar(reference).min() - scalar(means + spreads * draws), 0.0).mean(axis=0)
     worth = gains * kept
     if worth.max() <= 0:
-        return candidates[int(np.argmin(scalar(means) - 3.0 * kept))]
-    return candidates[int(np.argmax(worth))]
+        return _by(kept - scalar(means), candidates)
+    return _by(worth, candidates)
+
+
+def _by(worth: Floats, candidates: Sequence[Parameters]) -> list[Parameters]:
+    return [candidates[index] for index in np.argsort(-worth, kind="stable")]
 
 
 def _features(space: SearchSpace, points: Sequence[Parameters], shares: Floats) -> Floats:

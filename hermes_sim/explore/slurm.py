@@ -67,7 +67,7 @@ class Slurm(Description):
             "local_directory": self.local_directory,
             "log_directory": self.log_directory,
             "job_name": "hermes-sim",
-            "scheduler_options": {"dashboard": False, "dashboard_address": None},
+            "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
         }
 
 

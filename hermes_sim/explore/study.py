@@ -15,8 +15,10 @@ from hermes_sim.explore.figure import draw, save_figure
 from hermes_sim.explore.findings import study_findings
 from hermes_sim.explore.page import findings_page
 from hermes_sim.explore.plan import plan_sweep, quick_version
+from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import FAILED, RUNS_FILE, save_table
 from hermes_sim.explore.sweep import Progress, run_plan, with_files
+from hermes_sim.explore.workers import Workers
 from hermes_sim.scenario.files import find_document
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_checks import check_study
@@ -58,19 +60,23 @@ def run_study(
     *,
     quick: bool = False,
     jobs: int | None = None,
+    workers: Workers | None = None,
+    cache: RowCache | None = None,
     former: Path | None = None,
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> StudyResults:
     """Runs every point of the study that `former`, a table of runs, does not know already.
 
-    quick: its small version. keep: file that the table is saved to on the way, so that an interrupted study goes on
-    from there. Raises ConfigError if no point of it can be run.
+    quick: its small version. workers, cache: as for a sweep. keep: file of the table, so that an interrupted study goes
+    on from there. Raises ConfigError if no point of it can be run.
     """
     small = quick_version(study) if quick else study
     plan = plan_sweep(small, last=study.quick.overrides if quick else None, reference_axes=study.axes)
     columns = {axis.name: axis.names for axis in small.axes}
-    runs, num_reused = run_plan(plan, columns, jobs=jobs, former=former, keep=keep, progress=progress)
+    runs, num_reused = run_plan(
+        plan, columns, jobs=jobs, workers=workers, cache=cache, former=former, keep=keep, progress=progress
+    )
     return StudyResults(small, runs, tuple(study_findings(small, runs)), num_reused)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from hermes_sim.core.errors import ConfigError, HermesError
+from hermes_sim.explore.kept_rows import journal_of, kept_rows, known_rows
 from hermes_sim.explore.plan import Plan, plan_sweep
-from hermes_sim.explore.run_table import RUNS_FILE, AxisColumns, known_rows, number_columns, run_table, save_table
+from hermes_sim.explore.row_cache import RowCache
+from hermes_sim.explore.run_table import DONE, RUNS_FILE, AxisColumns, number_columns, run_table, save_table
 from hermes_sim.explore.runner import Row, run_planned
 from hermes_sim.explore.sweep_results import SweepResults, about_sweep
 from hermes_sim.explore.workers import Workers
@@ -23,8 +25,6 @@ from hermes_sim.scenario.overrides import override_key
 from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.sweep_checks import check_sweep
 from hermes_sim.scenario.validate import validate
-
-SECONDS_BETWEEN_SAVES: Final = 2.0
 
 E = TypeVar("E", bound=Explored)
 
@@ -39,6 +39,7 @@ def sweep(
     replications: int | None = None,
     jobs: int | None = None,
     workers: Workers | None = None,
+    cache: RowCache | None = None,
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SweepResults:
@@ -46,7 +47,8 @@ def sweep(
 
     overrides: `cluster.KEY=VALUE` or `workload.KEY=VALUE` for all runs, whatever the axes say. replications: seeds of
     every point, instead of the sweep's. jobs: processes at once, by default as many as there are cores; workers: other
-    ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any.
+    ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any. cache: rows of runs of earlier
+    sweeps are taken from there, and new ones put in (explore/row_cache.py).
     folder: where the table is kept while the sweep runs; rows that it holds already are not run again, so that the same
     call goes on after an interruption. Nothing is written without it.
     Raises ConfigError with every problem of the file, and where no point of it can be run.
@@ -55,7 +57,7 @@ def sweep(
     if replications is not None:
         described = described.model_copy(update={"replications": replications})
     return run_sweep(
-        described, last=last_words(overrides), jobs=jobs, workers=workers, folder=folder, progress=progress
+        described, last=last_words(overrides), jobs=jobs, workers=workers, cache=cache, folder=folder, progress=progress
     )
 
 
@@ -80,6 +82,7 @@ def run_sweep(
     last: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     workers: Workers | None = None,
+    cache: RowCache | None = None,
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> SweepResults:
@@ -92,6 +95,7 @@ def run_sweep(
         number_columns(described.axes),
         jobs=jobs,
         workers=workers,
+        cache=cache,
         former=None if folder is None else Path(folder) / RUNS_FILE,
         keep=None if folder is None else Path(folder) / RUNS_FILE,
         about=about_sweep(described, plan.left_out, plan.num_twice),
@@ -109,6 +113,7 @@ def run_plan(
     *,
     jobs: int | None = None,
     workers: Workers | None = None,
+    cache: RowCache | None = None,
     former: Path | None = None,
     keep: Path | None = None,
     about: Mapping[str, Any] | None = None,
@@ -116,32 +121,30 @@ def run_plan(
 ) -> tuple[pd.DataFrame, int]:
     """The table of a plan's runs, and how many of them `former`, a table of runs, had already.
 
-    keep: file that the table is saved to on the way, so that an interrupted plan goes on from there. about: what it
-    says beside the table.
+    cache: rows of other sweeps' runs, read and written. keep: file of the table; while runs go on,
+    what they add is kept beside it, so that an interrupted plan goes on from there (kept_rows.py). about: what it says
+    beside the table. Raises HermesError where another process keeps its rows there.
     """
-    known = known_rows(former) if former is not None else {}
     rows: dict[int, Row] = {}
-    saved_s = time.monotonic()
+    with ExitStack() as opened:
+        kept = opened.enter_context(kept_rows(keep)) if keep is not None else None
+        known = known_rows(former) if former is not None else {}
+        num_reused = sum(run.scenario is not None and run.key in known for run in plan.runs)
 
-    def save() -> None:
-        if keep is not None and rows:
-            save_table(run_table(columns, [rows[index] for index in sorted(rows)]), keep, about=about)
+        def on_row(index: int, row: Mapping[str, Any]) -> None:
+            rows[index] = dict(row)
+            if kept is not None and row["status"] == DONE and row["scenario"] not in known:
+                kept.add(row, columns)
+            if progress is not None:
+                progress(len(rows), len(plan.runs))
 
-    def on_row(index: int, row: Mapping[str, Any]) -> None:
-        nonlocal saved_s
-        rows[index] = dict(row)
-        if time.monotonic() - saved_s > SECONDS_BETWEEN_SAVES:
-            save()
-            saved_s = time.monotonic()
-        if progress is not None:
-            progress(len(rows), len(plan.runs))
-
-    try:
-        finished = run_planned(plan.runs, known=known, jobs=jobs, workers=workers, on_row=on_row)
-    finally:
-        save()
-    num_reused = sum(run.scenario is not None and run.key in known for run in plan.runs)
-    return run_table(columns, finished), num_reused
+        try:
+            run_planned(plan.runs, known=known, cache=cache, jobs=jobs, workers=workers, on_row=on_row)
+        finally:
+            if kept is not None and keep is not None and rows:
+                save_table(run_table(columns, [rows[index] for index in sorted(rows)]), keep, about=about)
+                kept.remove()
+    return run_table(columns, [rows[index] for index in sorted(rows)]), num_reused
 
 
 def check_runs_folder(folder: Path, kind: str) -> None:
@@ -151,7 +154,8 @@ def check_runs_folder(folder: Path, kind: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise HermesError(f"--out {folder}: exists and is not a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUNS_FILE).is_file():
+    table = folder / RUNS_FILE
+    if folder.is_dir() and any(folder.iterdir()) and not (table.is_file() or journal_of(table).is_file()):
         raise HermesError(f"--out {folder}: holds something else than a {kind}; name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)

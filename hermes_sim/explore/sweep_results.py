@@ -109,6 +109,15 @@ class SweepResults:
         save_table(self.runs, path, about=about_sweep(self.sweep, self.left_out, self.num_twice))
         return path
 
+    def report_html(self, by: Sequence[str] = ()) -> str:
+        """The points as one HTML page that needs nothing else: any two metrics against each other, a table to sort.
+
+        by: metrics that it opens with.
+        """
+        from hermes_sim.explore.runs_page import runs_page
+
+        return runs_page(self, by)
+
     @classmethod
     def load(cls, folder: str | Path) -> SweepResults:
         """Of a folder that a sweep was saved to. Raises HermesError."""

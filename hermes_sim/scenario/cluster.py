@@ -267,6 +267,11 @@ class ClusterFile(Description):
     routing: SerializeAsAny[RoutingConfig] = RoutingConfig()
     routing_per_stage: dict[str, SerializeAsAny[RoutingConfig]] = Field(default_factory=dict)
     """Stage name or kind -> routing of its visits, where it differs."""
+    devices: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Devices of the library with other numbers: name -> keys of a device file, and `base`, the device that it is like
+    (the one of that name if not given). `2 x` is twice what stands there: `h100_sxm: {memory: {bandwidth: 2 x}}`."""
+    links: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The same of links."""
     availability: Availability = Availability()
     """Nothing fails if not given."""
     power_caps: tuple[PowerCap, ...] = ()

@@ -45,6 +45,16 @@ class Document:
         origins = {path[1:]: origin for path, origin in self.origins.items() if path[:1] == (key,)}
         return Document(self.file, self.path, self.data[key], origins)
 
+    def inside(self, path: KeyPath) -> Document:
+        """The mapping at a path, as a document of its own."""
+        data: Any = self.data
+        for part in path:
+            data = data[part]
+        length = len(path)
+        origins = {known[length:]: origin for known, origin in self.origins.items() if known[:length] == path}
+        origins.setdefault((), self.origin(path))
+        return Document(self.file, self.path, data, origins)
+
     def problem(self, path: KeyPath, message: str) -> Problem:
         """What is wrong at `path`."""
         return _problem(self.origin(path), path, message)

@@ -50,7 +50,7 @@ FileOrMapping = str | Path | Mapping[str, Any]
 """A file's name in the library, its path, or what it would hold."""
 
 
-_read_once: ContextVar[dict[tuple[type[Description], Path], Description] | None] = ContextVar(
+_read_once: ContextVar[dict[tuple[type[Description] | type[Document], Path], Any] | None] = ContextVar(
     "_read_once", default=None
 )
 
@@ -76,13 +76,41 @@ def read_description(schema: type[D], path: Path) -> D:
     return cast(D, known[key])
 
 
-def _read(schema: type[D], path: Path) -> D:
-    if schema is ModelArchitecture and path.suffix == ".json":
-        return cast(D, _read_hugging_face_config(path))
-    document = read_yaml(path)
+def read_document(path: Path) -> Document:
+    """What the file at `path` says, unchecked and not to be changed. Raises ConfigError."""
+    known = _read_once.get()
+    if known is None:
+        return read_yaml(path)
+    key = (Document, path.absolute())
+    if key not in known:
+        known[key] = read_yaml(path)
+    return cast(Document, known[key])
+
+
+def own_document(path: Path) -> Document:
+    """The same, to be changed."""
+    read = read_document(path)
+    return Document(read.file, read.path, cast(dict[str, Any], _copied(read.data)), dict(read.origins))
+
+
+def _copied(value: Any) -> Any:
+    """Mappings and lists anew, what is in them as it is."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def validated(schema: type[D], document: Document) -> D:
+    """What a document describes; a device with the residual tables of its file. Raises ConfigError."""
     if schema is Device:
         attach_residuals(document)
     return validate(schema, document)
+
+
+def _read(schema: type[D], path: Path) -> D:
+    if schema is ModelArchitecture and path.suffix == ".json":
+        return cast(D, _read_hugging_face_config(path))
+    return validated(schema, read_yaml(path))
 
 
 def mapping_document(data: Mapping[str, Any], called: str) -> Document:
@@ -95,7 +123,7 @@ def find_document(kind: FileKind, given: FileOrMapping) -> Document:
     if isinstance(given, Mapping):
         return mapping_document(given, kind)
     try:
-        return read_yaml(find(kind, str(given)))
+        return own_document(find(kind, str(given)))
     except NotFound as missing:
         raise ConfigError([Problem("", None, "", str(missing))]) from None
 

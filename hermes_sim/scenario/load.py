@@ -30,7 +30,7 @@ from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import WorkloadFile
 from hermes_sim.scenario.yaml_reader import read_yaml
 
-__all__ = ["dump_scenario", "load_scenario", "read_scenario"]
+__all__ = ["change_scenario", "dump_scenario", "load_scenario", "read_scenario"]
 
 SCENARIO_FILE = "scenario.yaml"
 """In the folder of a run."""
@@ -101,17 +101,56 @@ def read_scenario(
     document = read_yaml(file)
     _require_scenario(document)
     problems = Problems()
-    parsed = [override for override in (problems.of(parse_override, text) for text in overrides) if override]
+    parsed = _change(document, overrides, problems)
+    problems.add(_seed_problems(seed))
+    problems.stop()
+    scenario = validate(Scenario, document)
+    return _checked_again(scenario, document, parsed, seed, exact_steps, problems)
+
+
+def change_scenario(scenario: Scenario, overrides: Overrides, *, seed: int | None = None) -> Scenario:
+    """A resolved scenario with other values of some keys, checked again; see Scenario.with_. Raises ConfigError."""
+    problems = Problems()
+    if not overrides:
+        problems.add(_seed_problems(seed))
+        problems.stop()
+        return scenario if seed is None else scenario.model_copy(update={"seed": seed})
+    parts = {"cluster": scenario.cluster, "workload": scenario.workload}
+    document = mapping_document(parts, "scenario")
+    parsed = _change(document, overrides, problems)
+    problems.add(_seed_problems(seed))
+    problems.stop()
+    cluster, found = validate_known(ClusterFile, document.part("cluster"))
+    problems.add(found)
+    workload, found = validate_known(WorkloadFile, document.part("workload"))
+    problems.add(found)
+    problems.stop()
+    changed = scenario.model_copy(update={"cluster": cluster, "workload": workload})
+    return _checked_again(changed, document, parsed, seed, None, problems)
+
+
+def _change(document: Document, overrides: Overrides, problems: Problems) -> list[Override]:
+    """Sets values in a document with the parts `cluster` and `workload`."""
+    parsed = [override for override in _parsed(overrides, problems) if override is not None]
     inside = [replace(override, path=(override.target, *override.path)) for override in parsed]
     if inside:  # what was saved needs no more: it names no pipeline, and its trace may be gone
         problems.of(apply_overrides, document, inside)
         problems.of(expand_pipelines, document.part("workload"))
         problems.of(resolve_paths, document.part("workload"))
-    problems.add(_seed_problems(seed))
     problems.add([_late_preset(override) for override in inside if override.path[-1] == "engine_preset"])
-    problems.stop()
-    scenario = validate(Scenario, document)
-    if seed is None and any((override.target, override.path) == ("workload", ("seed",)) for override in parsed):
+    return parsed
+
+
+def _checked_again(
+    scenario: Scenario,
+    document: Document,
+    overrides: Sequence[Override],
+    seed: int | None,
+    exact_steps: bool | None,
+    problems: Problems,
+) -> Scenario:
+    """With new names resolved, and the notes of what it is by now."""
+    if seed is None and any((override.target, override.path) == ("workload", ("seed",)) for override in overrides):
         seed = scenario.workload.seed
     given = {"seed": seed, "exact_steps": exact_steps}
     scenario = scenario.model_copy(update={key: value for key, value in given.items() if value is not None})

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.schema import Description
-from hermes_sim.core.words import shown
+from hermes_sim.core.words import did_you_mean, listed, shown
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, KeyPath, shown_path
-from hermes_sim.scenario.files import read_description
+from hermes_sim.scenario.files import own_document, read_description, read_document, validated
 from hermes_sim.scenario.library import FileKind, NotFound, find
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
+from hermes_sim.scenario.variants import BASE, changed_document
 from hermes_sim.scenario.workload import WorkloadFile
-from hermes_sim.scenario.yaml_reader import read_yaml
 from hermes_sim.stages import STAGES
 
 D = TypeVar("D", bound=Description)
@@ -45,14 +46,35 @@ def resolve_cluster(
 
     own: devices that stand for names of the cluster file, whatever the library has.
     """
-    given = own or {}
+    given = dict(own or {})
+    if given and cluster.devices:
+        given = _changed_ones("device", Device, given, cluster.devices, document, problems)
     others = [named for named in _device_names(cluster) if named[0] not in given]
+    devices = {**given, **_resolve_all("device", Device, others, document, problems, cluster.devices)}
+    links = _resolve_all("link", Link, _link_names(cluster), document, problems, cluster.links)
+    problems.add(_unused(cluster, document))
     return Hardware(
-        cluster,
-        {**given, **_resolve_all("device", Device, others, document, problems)},
-        _resolve_all("link", Link, _link_names(cluster), document, problems),
+        cluster.model_copy(update={"devices": {}, "links": {}}),
+        devices,
+        links,
         _resolve_all("model", ModelArchitecture, _engine_models(cluster), document, problems),
     )
+
+
+def _unused(cluster: ClusterFile, document: Document) -> list[Problem]:
+    """Changes to what the cluster does not have: most likely another name was meant."""
+    found = []
+    kinds = (
+        ("device", cluster.devices, _device_names(cluster)),
+        ("link", cluster.links, _link_names(cluster)),
+    )
+    for kind, variants, names in kinds:
+        used = list(dict.fromkeys(name for name, _ in names))
+        for name, keys in variants.items():
+            if name not in used and BASE not in keys:
+                message = f"the cluster has no {kind} of profile {name!r} ({listed(used)}).{did_you_mean(name, used)}"
+                found.append(document.problem((f"{kind}s", name), message))
+    return found
 
 
 def device_profiles(cluster: ClusterFile) -> list[str]:
@@ -136,27 +158,62 @@ def resolve_new_names(scenario: Scenario, cluster: Document, workload: Document,
     """
 
     def of_kind(
-        kind: FileKind, schema: type[D], own: dict[str, D], names: Sequence[Named], document: Document
+        kind: FileKind,
+        schema: type[D],
+        own: dict[str, D],
+        names: Sequence[Named],
+        document: Document,
+        variants: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> dict[str, D]:
         new = [(name, path) for name, path in names if name not in own]
-        known = own | _resolve_all(kind, schema, new, document, problems)
+        known = own | _resolve_all(kind, schema, new, document, problems, variants)
         return {name: known[name] for name, _ in names if name in known}
 
     held, models = scenario.cluster, scenario.models
+    problems.add(_unused(held, cluster))
     hosted = of_kind("model", ModelArchitecture, models, _engine_models(held), cluster)
     staged = of_kind("model", ModelArchitecture, models, _stage_models(scenario.workload), workload)
+    devices = _changed_ones("device", Device, scenario.devices, held.devices, cluster, problems)
+    links = _changed_ones("link", Link, scenario.links, held.links, cluster, problems)
     resolved = {
-        "devices": of_kind("device", Device, scenario.devices, _device_names(held), cluster),
-        "links": of_kind("link", Link, scenario.links, _link_names(held), cluster),
+        "cluster": held.model_copy(update={"devices": {}, "links": {}}),
+        "devices": of_kind("device", Device, devices, _device_names(held), cluster, held.devices),
+        "links": of_kind("link", Link, links, _link_names(held), cluster, held.links),
         "models": hosted | staged,
     }
     return scenario.model_copy(update=resolved)
 
 
+def _changed_ones(
+    kind: FileKind,
+    schema: type[D],
+    own: dict[str, D],
+    variants: Mapping[str, Mapping[str, Any]],
+    cluster: Document,
+    problems: Problems,
+) -> dict[str, D]:
+    """Those of a resolved scenario, with what its cluster states anew in place of their numbers."""
+    found = {name: value for name, value in own.items() if BASE not in variants.get(name, {})}
+    for name in variants.keys() & found.keys():
+        changed = problems.of(_changed_one, kind, schema, name, found[name], cluster)
+        if changed is not None:
+            found[name] = changed
+    return found
+
+
+def _changed_one(kind: FileKind, schema: type[D], name: str, known: D, cluster: Document) -> D:
+    assert kind in ("device", "link")
+    data = known.model_dump(mode="json", by_alias=True, exclude={"residuals"})
+    if isinstance(known, Device):
+        data["residuals"] = known.residuals
+    base = Document(cluster.file, None, data, {})
+    return validated(schema, changed_document(kind, name, base, cluster.inside((f"{kind}s", name))))
+
+
 def _library_file(kind: FileKind, name: str, document: Document, path: KeyPath) -> Document:
     """The file that a name at `path` of the document stands for."""
     try:
-        return read_yaml(find(kind, name, document.path))
+        return own_document(find(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
 
@@ -178,13 +235,23 @@ def _exists(path: Path) -> bool:
 
 
 def _resolve_all(
-    kind: FileKind, schema: type[D], names: Sequence[Named], document: Document, problems: Problems
+    kind: FileKind,
+    schema: type[D],
+    names: Sequence[Named],
+    document: Document,
+    problems: Problems,
+    variants: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, D]:
-    """Name -> description, each once, in the order of first use."""
+    """Name -> description, each once, in the order of first use. variants: those that the cluster changes."""
     first_use: dict[str, KeyPath] = {}
     for name, path in names:
         first_use.setdefault(name, path)
-    found = {name: problems.of(_resolve, kind, schema, name, path, document) for name, path in first_use.items()}
+    found = {
+        name: problems.of(_resolve_variant, kind, schema, name, document)
+        if name in variants
+        else problems.of(_resolve, kind, schema, name, path, document)
+        for name, path in first_use.items()
+    }
     return {name: description for name, description in found.items() if description is not None}
 
 
@@ -193,6 +260,22 @@ def _resolve(kind: FileKind, schema: type[D], name: str, path: KeyPath, document
         return read_description(schema, find(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
+
+
+def _resolve_variant(kind: FileKind, schema: type[D], name: str, document: Document) -> D:
+    """A device or link of the library, with what the cluster states in its place."""
+    assert kind in ("device", "link")
+    path = (f"{kind}s", name)
+    keys = document.inside(path)
+    base = keys.data.get(BASE, name)
+    if not isinstance(base, str):
+        raise ConfigError([keys.problem((BASE,), f"needs the name of a {kind}, got {shown(base)}")])
+    try:
+        file = read_document(find(kind, base, document.path))
+    except NotFound as missing:
+        at = (*path, BASE) if BASE in keys.data else path
+        raise ConfigError([document.problem(at, str(missing))]) from None
+    return validated(schema, changed_document(kind, name, file, keys))
 
 
 def _device_names(cluster: ClusterFile) -> list[Named]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from hermes_sim.core.schema import Description, NonNegativeInt
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.link import Link
@@ -25,6 +28,18 @@ class Scenario(Description):
     """One event per step: slower, the same results to the last bit."""
     notes: tuple[str, ...] = ()
     """What the checks found that a reader of the results should know."""
+
+    def with_(self, overrides: Mapping[str, Any] | Sequence[str] = (), *, seed: int | None = None) -> Scenario:
+        """Another scenario: this one with other values of some keys, checked again; this one stays as it is.
+
+        overrides: `{"cluster.engines.llm.replicas": 4}`, or texts as on the command line:
+        `["workload.traffic.arrivals.rate=8 /s"]`. Any key of the cluster or the workload, whole mappings and lists too;
+        new names are looked up in the library; keys of devices and links as `cluster.devices.NAME.memory.bandwidth`,
+        a factor as `2 x`. seed: of the draws. Raises ConfigError with every problem.
+        """
+        from hermes_sim.scenario.load import change_scenario  # which makes scenarios, so that it stands above them
+
+        return change_scenario(self, overrides, seed=seed)
 
     @property
     def follows_requests(self) -> bool:

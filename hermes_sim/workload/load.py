@@ -16,6 +16,7 @@ import numpy as np
 from hermes_sim.core.errors import HermesError
 from hermes_sim.workload.generate import generate_requests
 from hermes_sim.workload.paths import ResolvePath
+from hermes_sim.workload.replay import Replay
 from hermes_sim.workload.requests import RequestTable, select_requests
 from hermes_sim.workload.traffic import Traffic
 
@@ -48,10 +49,9 @@ def offered_load(traffic: Traffic, seed: int, *, resolve_path: ResolvePath = Pat
         return OfferedLoad("requests/s", _scalable(value), number, number)
     assert traffic.arrivals is not None
     unit: LoadUnit = "requests/s" if traffic.sessions is None else "sessions/s"
-    mean_per_s = traffic.arrivals.mean_rate_per_s
-    if np.isnan(mean_per_s):
+    if isinstance(traffic.arrivals, Replay):
         return OfferedLoad(unit, _scalable(value), number, number)
-    return OfferedLoad(unit, _scalable(mean_per_s), number, None)
+    return OfferedLoad(unit, _scalable(traffic.arrivals.mean_rate_per_s), number, None)
 
 
 def recorded_rate_per_s(requests: RequestTable) -> float:

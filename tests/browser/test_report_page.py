@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -15,56 +14,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from hermes_sim.analysis.human import duration
 from hermes_sim.analysis.report.page import SECTIONS
 from hermes_sim.scenario.load import read_scenario
+from tests.browser.looking import LONGEST_WAIT_S, THEMES, WIDTHS, faint_texts, open_page, whole_picture
 
 pytestmark = pytest.mark.browser
 
-LONGEST_WAIT_S = 120
-WIDTHS = {"wide": 1280, "narrow": 380}
-THEMES = ("light", "dark")
-LEAST_CONTRAST = 4.5
-"""Of text to its background: WCAG 2.1, level AA."""
-
 DRAWN = "return [...document.querySelectorAll('figure.chart')].map(f => !!f.querySelector('svg.main-svg'))"
-TEXTS = """
-const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-const behind = (element) => {
-  for (let one = element; one; one = one.parentElement) {
-    const color = rgb(getComputedStyle(one).backgroundColor);
-    if (color.length < 4 || color[3] > 0) return color.slice(0, 3);
-  }
-  return [255, 255, 255];
-};
-const named = 'h1,h2,h3,p,td,th,small,dt,dd,li,nav a,figcaption,summary,.tile b,.tile span,svg.main-svg text';
-return [...document.querySelectorAll(named)]
-  .filter((one) => one.textContent.trim() && one.getClientRects().length)
-  .map((one) => [one.tagName + ': ' + one.textContent.trim().slice(0, 40),
-                 rgb(one instanceof SVGElement ? getComputedStyle(one).fill : getComputedStyle(one).color).slice(0, 3),
-                 behind(one.closest('.plot') || one)]);
-"""
-
-
-def show(browser: webdriver.Chrome, page: Path, *, width: int = 1280, theme: str = "light") -> None:
-    """The page from its top, every chart drawn."""
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    )
-    browser.get(page.as_uri())
-    for figure in browser.find_elements(By.CSS_SELECTOR, "figure.chart"):
-        browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", figure)
-        WebDriverWait(browser, LONGEST_WAIT_S).until(
-            lambda _, one=figure: one.find_elements(By.CSS_SELECTOR, "svg.main-svg")
-        )
-    browser.execute_script("scrollTo({top: 0, behavior: 'instant'})")
-
-
-def whole_picture(browser: webdriver.Chrome, path: Path) -> None:
-    size = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-    clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-    path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -72,7 +26,7 @@ def whole_picture(browser: webdriver.Chrome, path: Path) -> None:
 def test_it_is_drawn_whole_without_errors_or_a_network(
     chromium: webdriver.Chrome, report: Path, screenshots: Path, width: str, theme: str
 ) -> None:
-    show(chromium, report, width=WIDTHS[width], theme=theme)
+    open_page(chromium, report, width=WIDTHS[width], theme=theme)
     assert chromium.get_log("browser") == []
     assert chromium.execute_script("return performance.getEntriesByType('resource').map(one => one.name)") == []
     assert len(drawn := chromium.execute_script(DRAWN)) >= 8
@@ -86,29 +40,13 @@ def test_it_is_drawn_whole_without_errors_or_a_network(
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_text_stands_out_from_its_background(chromium: webdriver.Chrome, report: Path, theme: str) -> None:
-    show(chromium, report, theme=theme)
+    open_page(chromium, report, theme=theme)
     chromium.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    texts = chromium.execute_script(TEXTS)
-    assert len(texts) > 100
-    faint = [
-        (text, round(contrast(ink, paper), 2)) for text, ink, paper in texts if contrast(ink, paper) < LEAST_CONTRAST
-    ]
-    assert faint == []
-
-
-def contrast(one: list[float], other: list[float]) -> float:
-    """WCAG 2.1: ratio of the relative luminances."""
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def luminance(rgb: list[float]) -> float:
-    linear = [c / 12.92 if (c := part / 255) <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for part in rgb]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert faint_texts(chromium) == []
 
 
 def test_contents_lead_to_their_sections(chromium: webdriver.Chrome, report: Path) -> None:
-    show(chromium, report)
+    open_page(chromium, report)
     chromium.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
     links = chromium.find_elements(By.CSS_SELECTOR, "nav a")
     assert [link.text for link in links] == list(SECTIONS.values())
@@ -124,7 +62,7 @@ def test_contents_lead_to_their_sections(chromium: webdriver.Chrome, report: Pat
 
 
 def test_a_click_in_the_legend_hides_a_line(chromium: webdriver.Chrome, report: Path) -> None:
-    show(chromium, report)
+    open_page(chromium, report)
     figure = chromium.find_element(By.ID, "busy")
     entry = figure.find_element(By.CSS_SELECTOR, ".legendtoggle")
     chromium.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", figure)
@@ -135,7 +73,7 @@ def test_a_click_in_the_legend_hides_a_line(chromium: webdriver.Chrome, report: 
 
 
 def test_the_scenario_unfolds_and_is_that_of_the_run(chromium: webdriver.Chrome, report: Path) -> None:
-    show(chromium, report)
+    open_page(chromium, report)
     summary = chromium.find_element(By.CSS_SELECTOR, "#scenario summary")
     text = chromium.find_element(By.CSS_SELECTOR, "#scenario pre")
     assert not text.is_displayed()
@@ -148,7 +86,7 @@ def test_the_scenario_unfolds_and_is_that_of_the_run(chromium: webdriver.Chrome,
 
 
 def test_the_theme_reaches_what_is_drawn_already(chromium: webdriver.Chrome, report: Path) -> None:
-    show(chromium, report, theme="light")
+    open_page(chromium, report, theme="light")
     ink = "return getComputedStyle(document.querySelector('svg.main-svg text')).fill"
     before = chromium.execute_script(ink)
     chromium.execute_cdp_cmd(
@@ -158,7 +96,7 @@ def test_the_theme_reaches_what_is_drawn_already(chromium: webdriver.Chrome, rep
 
 
 def test_numbers_of_the_page_are_those_of_the_run(chromium: webdriver.Chrome, report: Path) -> None:
-    show(chromium, report)
+    open_page(chromium, report)
     summary = json.loads((report.parent / "summary.json").read_text(encoding="utf-8"))
     tiles = {
         tile.find_element(By.TAG_NAME, "span").text: tile.find_element(By.TAG_NAME, "b").text

@@ -11,6 +11,7 @@ import yaml
 from hermes_sim import Results, simulate
 from hermes_sim.analysis.critical_path import PARTS
 from hermes_sim.analysis.explanation import measured_path
+from hermes_sim.analysis.render import header, run_line
 from hermes_sim.scenario.visited import visited_stages
 from tests.docs.blocks import REPOSITORY
 from tests.docs.small_traces import write_trace
@@ -33,6 +34,7 @@ def check_laws(results: Results) -> None:
     assert ((others["num_drawn_images"] > 0) | (others["num_refusals"] > 0)).all()
     assert (requests["arrival_s"] < requests["finish_s"]).all()
     assert results.duration_s >= requests["finish_s"].max()
+    check_screen(results)
     totals = results.summary["energy_and_cost"]
     assert totals["device_energy_j"] > 0
     assert totals["cost_usd"] > 0
@@ -49,6 +51,13 @@ def check_paths(results: Results) -> None:
     slowest = int(requests["e2e_s"].idxmax())
     text = f"{results.explain()}\n{results.explain(slowest)}"
     assert max(len(line) for line in text.splitlines()) <= 80, text
+
+
+def check_screen(results: Results) -> None:
+    """What is printed fits eighty columns."""
+    summary = results.summary
+    printed = [header(summary["scenario"]), run_line(summary, 12.3), repr(results)]
+    assert [line for text in printed for line in text.splitlines() if len(line) > 80] == []
 
 
 def run_both_ways(cluster: str, workload: str, overrides: list[str]) -> Results:

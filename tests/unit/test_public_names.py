@@ -16,9 +16,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_public_names() -> None:
     assert hermes_sim.__all__ == [
-        "ConfigError", "Decisions", "HermesError", "PythonBatching", "PythonRouting", "Results", "Scenario",
-        "SimulationError", "TraceError", "__version__", "calibrate", "device", "explain", "kernel_times", "load_plugin",
-        "load_scenario", "register_batching", "register_routing", "run_scenario", "simulate",
+        "CapacityResults", "Comparison", "ConfigError", "Decisions", "HermesError", "PythonBatching", "PythonRouting",
+        "Results", "Scenario", "SimulationError", "TraceError", "__version__", "calibrate", "capacity", "compare",
+        "device", "explain", "kernel_times", "load_plugin", "load_scenario", "register_batching", "register_routing",
+        "run_scenario", "simulate",
     ]  # fmt: skip
     assert dir(hermes_sim) == sorted(hermes_sim.__all__)
     assert all(getattr(hermes_sim, name) is not None for name in hermes_sim.__all__)

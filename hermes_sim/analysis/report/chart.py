@@ -11,28 +11,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-COLORS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#8c8c8c")
-"""Okabe and Ito's palette, told apart with any colour vision."""
+from hermes_sim.analysis.picture import PALETTE, PART_COLORS, PART_PATTERNS
+
+COLORS: Final = PALETTE
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-PART_COLORS: Final = {
-    "queue": "#9a9a9a",
-    "preempted": "#6b6b6b",
-    "transfer": "#cc79a7",
-    "compute": "#0072b2",
-    "memory": "#009e73",
-    "network": "#e69f00",
-    "host": "#d55e00",
-}
-PART_PATTERNS: Final = {
-    "queue": "/",
-    "preempted": "\\",
-    "transfer": ".",
-    "compute": "",
-    "memory": "x",
-    "network": "-",
-    "host": "+",
-}
-"""A second channel beside the colour."""
 SIGNIFICANT_DIGITS: Final = 5
 """Of what is drawn; the tables have all of them."""
 

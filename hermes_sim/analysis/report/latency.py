@@ -10,6 +10,7 @@ import numpy as np
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.human import as_written
 from hermes_sim.analysis.metrics import RESOURCES, stage_times
+from hermes_sim.analysis.picture import LIMIT_COLOR
 from hermes_sim.analysis.report.chart import COLORS, Chart, axis, bar, numbers
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def latency_charts(results: Results) -> Iterator[Chart]:
         shapes: list[dict[str, Any]] = []
         notes: list[dict[str, Any]] = []
         for limit in limits:
-            color = {"color": COLORS[5], "dash": "dash", "width": 1.5}
+            color = {"color": LIMIT_COLOR, "dash": "dash", "width": 1.5}
             shapes.append(
                 {"type": "line", "x0": limit.bound, "x1": limit.bound, "y0": 0, "y1": 1, "yref": "paper", "line": color}
             )

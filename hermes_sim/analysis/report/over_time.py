@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from hermes_sim.analysis.frames import FloatArray, floats
+from hermes_sim.analysis.engine_lines import engine_lines
+from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.metrics import RESOURCES
 from hermes_sim.analysis.report.chart import Chart, Trace, axis, bar, numbers, styles
 from hermes_sim.analysis.report.latency import ROW_HEIGHT
@@ -24,28 +23,22 @@ QUANTITIES = {
     "mean_kv_used_frac": ("KV memory used", "share of the blocks"),
 }
 SHARES = frozenset({"utilization_frac", "mean_kv_used_frac"})
-MOST_LINES = 8
-"""With more engines, replicas of one name are drawn as their mean."""
 MOST_BARS = 24
 
 
 def timeline_charts(results: Results) -> Iterator[Chart]:
     """One chart a quantity, one line an engine; the time axis is shared."""
-    timeline = results.timeline
-    names = [str(name) for name in timeline["engine"].cat.categories]
-    groups = {name: [name] for name in names} if len(names) <= MOST_LINES else _by_engine(names)
+    lines = list(engine_lines(results.timeline))
     for place, (column, (title, unit)) in enumerate(QUANTITIES.items()):
         traces: list[Trace] = []
-        for (name, members), (color, dash) in zip(groups.items(), styles(), strict=False):
-            rows = timeline[timeline["engine"].isin(members)]
-            values = _mean(rows, column)
+        for engine, (color, dash) in zip(lines, styles(), strict=False):
+            values = engine.mean(column)
             if column == "mean_kv_used_frac" and not values.any():
                 continue
-            label = name if len(members) == 1 else f"{name} (mean of {len(members)})"
-            start_s = floats(rows[rows["engine"] == members[0]], "start_s")
             traces.append({
-                "type": "scatter", "mode": "lines", "name": label, "x": numbers(start_s), "y": numbers(values),
-                "line": {"color": color, "dash": dash, "width": 1.6, "shape": "hv"}, "showlegend": place == 0,
+                "type": "scatter", "mode": "lines", "name": engine.label, "x": numbers(engine.edges_s[:-1]),
+                "y": numbers(values), "line": {"color": color, "dash": dash, "width": 1.6, "shape": "hv"},
+                "showlegend": place == 0,
             })  # fmt: skip
         if not traces:
             continue
@@ -78,20 +71,6 @@ def busy_chart(results: Results) -> Chart | None:
     more = "" if len(rows) == len(engines) else f" The {len(rows)} busiest of {len(engines)}."
     caption = f"share of the run with a step under way, by what limited it.{more}"
     return Chart("busy", "Engines:", caption, traces, layout, height=110 + ROW_HEIGHT * len(rows))
-
-
-def _by_engine(names: list[str]) -> dict[str, list[str]]:
-    """Replicas and ranks under the name of their engine."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(re.sub(r"\[.*", "", name), []).append(name)
-    return groups
-
-
-def _mean(rows: pd.DataFrame, column: str) -> FloatArray:
-    """Over the engines of a group, interval by interval."""
-    found: FloatArray = rows.groupby("start_s", sort=True)[column].mean().to_numpy(dtype=np.float64)
-    return found
 
 
 def _window(results: Results) -> list[dict[str, object]]:

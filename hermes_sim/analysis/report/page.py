@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from hermes_sim.analysis.glossary import define
@@ -17,11 +16,11 @@ from hermes_sim.analysis.report.latency import latency_charts, stage_chart
 from hermes_sim.analysis.report.over_time import busy_chart, timeline_charts
 from hermes_sim.analysis.report.roofline import roofline_charts
 from hermes_sim.analysis.report.slowest import slowest_chart
+from hermes_sim.analysis.report.whole_page import whole_page
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
 
-FOLDER: Final = "hermes_sim.analysis.report"
 SECTIONS: Final = {
     "slo": "SLO",
     "latency": "Latency",
@@ -47,19 +46,13 @@ def report_html(results: Results) -> str:
         f'<section id="{name}"><h2>{escape(SECTIONS[name])}</h2>{content}</section>'
         for name, content in _sections(results)
     )
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>'
-        f"<style>{_file('page.css')}</style>"
-    )
     body = (
         f"<header><h1>{escape(title)}</h1><p>{escape(setting['hardware'])}</p>"
         f"<p>{escape(setting['traffic'])}, seed {setting['seed']} · {duration(summary['run']['duration_s'])} "
         f"simulated · hermes-sim {escape(summary['run']['version'])}</p></header>"
         f"{_headlines(summary)}{_findings(summary)}<nav>{links}</nav><main>{sections}</main>"
-        f"<script>{_plotly()}</script><script>{_file('page.js')}</script>"
     )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+    return whole_page(title, body)
 
 
 def _sections(results: Results) -> Iterator[tuple[str, str]]:
@@ -166,12 +159,3 @@ def _grid(charts: Iterator[Chart], kind: str = "") -> str:
 
 def _one(chart: Chart | None) -> str:
     return "" if chart is None else f'<div class="charts wide">{chart.html()}</div>'
-
-
-def _file(name: str) -> str:
-    return (files(FOLDER) / name).read_text(encoding="utf-8")
-
-
-def _plotly() -> str:
-    """The script of the installed plotly; the package itself takes a second to import and is not needed."""
-    return (files("plotly.package_data") / "plotly.min.js").read_text(encoding="utf-8")

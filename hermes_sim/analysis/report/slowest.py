@@ -8,7 +8,8 @@ import numpy as np
 
 from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.human import count
-from hermes_sim.analysis.report.chart import COLORS, PART_COLORS, PART_PATTERNS, Chart, Trace, axis, hatched, numbers
+from hermes_sim.analysis.picture import PART_COLORS, PART_PATTERNS
+from hermes_sim.analysis.report.chart import COLORS, Chart, Trace, axis, hatched, numbers
 from hermes_sim.analysis.report.latency import ROW_HEIGHT
 
 if TYPE_CHECKING:

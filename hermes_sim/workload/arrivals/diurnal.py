@@ -83,8 +83,9 @@ class Diurnal(Arrivals):
         if num_requests is not None:
             gaps = rng.standard_exponential(num_requests)
         else:
-            days, rest_s = divmod(duration_s or 0.0, self.period_s)
-            gaps = gaps_beyond(rng.standard_exponential, days * counts[-1] + np.interp(rest_s, knots_s, counts))
+            num_whole, rest_s = divmod(duration_s or 0.0, self.period_s)
+            total = num_whole * counts[-1] + np.interp(rest_s, knots_s, counts)
+            gaps = gaps_beyond(rng.standard_exponential, float(total))
         days, rest = np.divmod(np.cumsum(gaps), counts[-1])
         return before(days * self.period_s + np.interp(rest, counts, knots_s), num_requests, duration_s)
 

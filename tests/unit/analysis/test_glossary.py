@@ -52,13 +52,13 @@ def test_a_near_match_is_offered() -> None:
 
 
 def test_a_definition_fits_the_terminal() -> None:
-    assert all(len(line) <= 100 for term in TERMS.values() for line in definition_text(term).splitlines())
+    assert all(len(line) <= 80 for term in TERMS.values() for line in definition_text(term).splitlines())
 
 
 @pytest.mark.parametrize(
     "word",
     ["itl", "tpot", "e2e", "goodput", "mfu", "mbu", "visit", "stage", "engine", "step", "prefix hit", "preemption",
-     "slo", "utilization", "batch", "kv block", "unloaded", "bottleneck", "saturated"],
+     "slo", "utilization", "batch", "kv block", "unloaded", "bottleneck", "saturated", "confidence", "warm_up"],
 )  # fmt: skip
 def test_the_words_of_the_summary_are_defined(word: str) -> None:
     assert define(word).definition.endswith(".")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hermes_sim.analysis.blocks.engines import bars
 from hermes_sim.analysis.over_time import LEAST_SLICES, MOST_SLICES, over_time
-from hermes_sim.analysis.render import bars
 
 
 def timeline(num: int, engines: tuple[str, ...] = ("llm[0]",), length_s: float = 0.5) -> pd.DataFrame:

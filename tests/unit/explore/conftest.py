@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import yaml
 
 from tests import scenarios
+
+LONGEST_S = 240
+
+
+@pytest.fixture
+def ends_in_time() -> Iterator[None]:
+    """A cluster that is waited for in vain is a failed test."""
+
+    def too_late(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done after {LONGEST_S} s")
+
+    former = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(LONGEST_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, former)
 
 
 class Box:

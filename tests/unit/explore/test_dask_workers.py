@@ -10,7 +10,6 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from hermes_sim import plugins
 from hermes_sim.batching import TOKEN_POLICIES
 from hermes_sim.core.errors import HermesError
+from hermes_sim.explore import dask_workers
 from hermes_sim.explore.dask_task import load_part, unparted
 from hermes_sim.explore.dask_workers import DaskWorkers, Parts
 from hermes_sim.explore.plan import plan_sweep
@@ -32,21 +32,7 @@ from tests.unit.explore.test_workers import die_at_four, square, without_time
 
 distributed = pytest.importorskip("distributed")
 
-LONGEST_S = 240
-
-
-@pytest.fixture(autouse=True)
-def _ends_in_time() -> Iterator[None]:
-    """A cluster that waits for ever is a failed test."""
-
-    def too_late(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {LONGEST_S} s")
-
-    former = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(LONGEST_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, former)
+pytestmark = pytest.mark.usefixtures("ends_in_time")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +41,7 @@ def cluster() -> Iterator[Any]:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1, "distributed.logging.distributed": "critical"}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
         ) as made,
     ):
         yield made
@@ -144,9 +130,8 @@ def test_plug_ins_travel(
     load_plugin("one_by_one")
     try:
         sets = {"cluster.engines.llm.batching": {"kind": "one_by_one"}}
-        planned = plan_sweep(
-            study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2)
-        ).runs
+        one = study(axes=[{"name": "own", "values": [{"name": "own", "set": sets}]}], replications=2)
+        planned = plan_sweep(one).runs
         here = run_planned(planned, jobs=2)
         with workers_of(scheduler=cluster.scheduler_address) as workers:
             there = run_planned(planned, workers=workers)
@@ -167,3 +152,9 @@ def test_devices_with_their_tables_are_sent_once(box: Box) -> None:
     assert text != other_text
     assert len(text) < 0.1 * sum(map(len, found.values()))
     assert unparted(text, {hash_: load_part(part) for hash_, part in found.items()}) == first
+
+
+def test_no_scheduler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_workers, "CONNECT_S", 0.2)
+    with pytest.raises(HermesError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there"):
+        workers_of(scheduler="tcp://127.0.0.1:9")

@@ -25,7 +25,9 @@ def test_what_is_changed_and_nothing_else() -> None:
     assert chip.memory.capacity_bytes == base.memory.capacity_bytes
     assert chip.cost_model.gemm == base.cost_model.gemm
     assert chip.residuals == base.residuals
-    assert device(device(base, {"memory.bandwidth": "6.7 TB/s"}), {"power.tdp": "900 W"}, name="wide") == chip
+    assert device(base, {"memory": {"bandwidth": "2 x"}}).memory == chip.memory
+    twice = device(device(base, {"memory.bandwidth": "6.7 TB/s"}), {"power.tdp": "900 W"}, name="wide")
+    assert (twice.name, twice.memory, twice.power, twice.residuals) == ("wide", chip.memory, chip.power, chip.residuals)
 
 
 def test_changes_are_estimates_and_so_are_kernels_on_other_hardware() -> None:
@@ -82,6 +84,13 @@ def test_a_data_sheet_as_a_mapping_runs_and_runs_again() -> None:
     results = simulate(cluster, s.workload(), devices={"my_npu": sheet})
     assert results.scenario.devices["my_npu"] == device(sheet)
     assert "name: my_npu" in results.scenario_yaml
+
+
+def test_a_cluster_may_change_a_device_that_is_given() -> None:
+    chip = device("h100_sxm", {"memory.bandwidth": "1 TB/s"})
+    wider = {"cluster.devices.h100_sxm.memory.bandwidth": "2 x", "workload.traffic.num_requests": 1}
+    results = simulate("h100x8", "chat", overrides=wider, devices={"h100_sxm": chip})
+    assert results.scenario.devices["h100_sxm"].memory.bandwidth_bytes_per_s == 2e12
 
 
 def test_a_device_that_the_cluster_does_not_have() -> None:

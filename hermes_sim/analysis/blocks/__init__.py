@@ -1,0 +1,1 @@
+"""The blocks of the terminal summary, each a function from the summary to its lines."""
