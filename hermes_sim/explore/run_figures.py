@@ -148,7 +148,7 @@ def heat_map(
     color_bar(cells, [axes], found.title)
     axes.set_xlabel(title)
     axes.set_ylabel(down.replace("_", " "))
-    fit(axes)
+    fit([axes])
     return figure
 
 
@@ -193,8 +193,7 @@ def slo_surface(
     grid[-1].set_xlabel(title)
     figure.supylabel(", ".join(name.replace("_", " ") for name in others), fontsize="medium")
     legend_below(figure, columns=1)
-    for axes in grid:
-        fit(axes)
+    fit(grid)
     return figure
 
 

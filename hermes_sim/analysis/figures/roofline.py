@@ -25,7 +25,7 @@ MOST_NAMED: Final = 10
 NEAREST_NAMES: Final = (0.3, 0.12)
 """Decades along intensity and rate: of two operators nearer than that the one that takes longer is named."""
 ROOF_POINTS: Final = 80
-ROOM_FOR_NAMES: Final = 15.0
+ROOM_FOR_NAMES: Final = 25.0
 LEAST_PT: Final = 3.0
 """Diameter of a marker of no time."""
 MORE_PT: Final = 6.0
