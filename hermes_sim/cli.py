@@ -245,6 +245,8 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
+    typer.echo(f"why                hermes-sim explain {folder}")
+    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
 
 
 def _print_styled(text: str) -> None:

@@ -101,7 +101,7 @@ def _found(task: CapacityTask) -> SeedCapacity:
         found: dict[str, Any] = {"status": "hopeless", "high": prober.ladder.value(limit.high or 0)}
         found |= _hopeless(prober, limit)
     else:
-        best = prober.best_row(limit.low)
+        best = prober.limit_row(limit.low)
         found = {"low": prober.ladder.value(limit.low), "limit": best}
         if best["is_short"]:
             notes.append(f"still filling, or drifting, in a run of {best['num_requests']:,} requests")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.figures.heat import color_bar, fit, heat
+from hermes_sim.analysis.figures.heat import color_bar, fit, heat, plain_ticks
 from hermes_sim.analysis.figures.labels import place_names
 from hermes_sim.analysis.frames import FloatArray, floats
 from hermes_sim.analysis.human import NOTHING
@@ -100,6 +100,10 @@ def pareto(
     if _is_wide(up) if log is None else "y" in log:
         axes.set_yscale("log")
     axes.margins(0.08)
+    if axes.get_xscale() == "log":
+        plain_ticks(axes, "x")
+    if axes.get_yscale() == "log":
+        plain_ticks(axes, "y")
     axes.set_xlabel(f"{metrics[0].title}, {metrics[0].better} is better")
     axes.set_ylabel(f"{metrics[1].title}, {metrics[1].better} is better")
     legend_below(figure, columns=4, title=None if series is None else series.replace("_", " "))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -103,15 +103,16 @@ def short(value: float) -> str:
     return with_prefix(value, "").replace(" ", "") if abs(value) >= 1e4 else f"{value / 1e3:.1f}k"
 
 
-def plain_ticks(axes: Axes) -> None:
+def plain_ticks(axes: Axes, along: Literal["x", "y"] = "y") -> None:
     """0.2 instead of a power of ten, along a logarithmic axis; between the powers 2 and 5 where these are few."""
     from matplotlib.ticker import FuncFormatter
 
-    low, high = axes.get_ylim()
+    low, high = axes.get_xlim() if along == "x" else axes.get_ylim()
     few = high < MOST_LABELLED * low
 
     def between(value: float, _: int | None) -> str:
         return f"{value:,g}" if few and f"{value:e}"[0] in "25" else ""
 
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(between))
+    axis = axes.xaxis if along == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(FuncFormatter(between))
