@@ -21,7 +21,6 @@ TIME_WIDTH: Final = 9
 NARROW_WIDTH: Final = 8
 """Of seven parts, so that their title has room."""
 
-HELD_WORDS: Final = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
 """What holds the line of a token engine."""
 
 
