@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
     from hermes_sim.explore.capacity import CapacityResults, capacity
     from hermes_sim.explore.explain import explain
+    from hermes_sim.explore.search import search
+    from hermes_sim.explore.search_results import SearchResults
     from hermes_sim.explore.sweep import sweep
     from hermes_sim.explore.sweep_results import SweepResults
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
@@ -44,6 +46,7 @@ _HOMES = {
     "PythonRouting": "hermes_sim.routing.python_routing",
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
+    "SearchResults": "hermes_sim.explore.search_results",
     "SimulationError": "hermes_sim.core.errors",
     "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
@@ -58,6 +61,7 @@ _HOMES = {
     "register_batching": "hermes_sim.plugins",
     "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
+    "search": "hermes_sim.explore.search",
     "simulate": "hermes_sim.run",
     "sweep": "hermes_sim.explore.sweep",
 }
@@ -72,6 +76,7 @@ __all__ = [
     "PythonRouting",
     "Results",
     "Scenario",
+    "SearchResults",
     "SimulationError",
     "SweepResults",
     "TraceError",
@@ -87,6 +92,7 @@ __all__ = [
     "register_batching",
     "register_routing",
     "run_scenario",
+    "search",
     "simulate",
     "sweep",
 ]

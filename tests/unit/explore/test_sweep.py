@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,12 +16,15 @@ import yaml
 import hermes_sim
 from hermes_sim import cli
 from hermes_sim.core.errors import ConfigError, HermesError
+from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import RUNS_FILE, number_columns, run_table
-from hermes_sim.explore.sweep import load_sweep, sweep
+from hermes_sim.explore.runner import run_row
+from hermes_sim.explore.sweep import last_words, load_sweep, sweep
 from hermes_sim.explore.sweep_page import WIDTH
 from hermes_sim.explore.sweep_results import SweepResults
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.load import load_scenario
+from hermes_sim.workload.generate import generate_requests
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import RATE
 
@@ -78,17 +82,6 @@ def test_one_row_a_run_with_numbers_as_numbers(found: SweepResults) -> None:
     assert row["ttft_p99_s"] == run_scenario(same).summary["latency"]["ttft"]["p99_s"]
 
 
-def test_the_table_is_read_without_the_program(found: SweepResults, tmp_path: Path) -> None:
-    path = found.save(tmp_path / "kept")
-    plain = pd.read_parquet(path)
-    assert plain["rate"].tolist() == found.runs["rate"].tolist()
-    again = SweepResults.load(tmp_path / "kept")
-    pd.testing.assert_frame_equal(again.runs, found.runs)
-    assert again.sweep == found.sweep
-    assert again.left_out == found.left_out
-    pd.testing.assert_frame_equal(again.points, found.points)
-
-
 def made(values: dict[str, list[float]], **columns: list[float]) -> SweepResults:
     """Runs made by hand: seeds of each point of the axis `a`."""
     axes = [{"name": "a", "key": RATE, "values": [float(name) for name in values]}]
@@ -102,12 +95,35 @@ def made(values: dict[str, list[float]], **columns: list[float]) -> SweepResults
     return SweepResults(described, run_table(number_columns(described.axes), rows))
 
 
+def test_the_table_is_read_without_the_program(tmp_path: Path) -> None:
+    found = dataclasses.replace(made({"1.0": [1.0, 2.0], "2.5": [5.0, 6.0]}), left_out={"a > 9": 3}, num_twice=1)
+    path = found.save(tmp_path / "kept")
+    plain = pd.read_parquet(path)
+    assert plain["a"].tolist() == [1.0, 1.0, 2.5, 2.5]
+    assert plain["ttft_p99_s"].tolist() == [1.0, 2.0, 5.0, 6.0]
+    again = SweepResults.load(tmp_path / "kept")
+    pd.testing.assert_frame_equal(again.runs, found.runs)
+    assert (again.sweep, again.left_out, again.num_twice) == (found.sweep, found.left_out, found.num_twice)
+    pd.testing.assert_frame_equal(again.points, found.points)
+
+
 def test_points_are_means_over_seeds_with_students_interval() -> None:
     found = made({"1.0": [1.0, 2.0, 3.0], "2.0": [5.0, 5.0, 5.0]})
     first, second = found.points.to_dict("records")
     assert (first["num_seeds"], first["ttft_p99_s"]) == (3, 2.0)
     assert first["ttft_p99_s_half_width_95"] == pytest.approx(4.302652730 * 1.0 / math.sqrt(3), rel=1e-8)
     assert second["ttft_p99_s_half_width_95"] == 0.0
+
+
+def test_a_lead_is_tested_in_pairs_of_seeds() -> None:
+    """Seeds that are far apart, and a difference that is the same in all of them; then one that is not."""
+    found = made({"1.0": [1.0, 5.0, 9.0], "2.0": [1.1, 5.1, 9.11], "3.0": [9.0, 1.0, 6.0]})
+    first, second, third = (found.points.iloc[index] for index in range(3))
+    assert found.difference("ttft_p99_s", first, second).significant
+    assert found.difference("ttft_p99_s", first, second).mean == pytest.approx(0.31 / 3)
+    assert found.difference("ttft_p99_s", first, third).significant is False
+    alone = made({"1.0": [1.0], "2.0": [2.0]})
+    assert alone.difference("ttft_p99_s", alone.points.iloc[0], alone.points.iloc[1]).significant is None
 
 
 def test_a_point_of_which_a_run_failed_is_none() -> None:
@@ -137,20 +153,30 @@ def test_the_front_is_all_that_nothing_else_beats() -> None:
     assert found.pareto(["requests_per_s"])["a"].tolist() == [2.0]
 
 
-def test_equal_seeds_give_the_same_requests_at_every_point(box: Box) -> None:
-    """Common random numbers: a point with other hardware differs by nothing but the hardware."""
-    axis = {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1, 2]}
-    one = {**SMALL, "axes": [axis], "constraints": [], "replications": 2}
-    found = sweep(one, jobs=1)
-    assert found.runs["seed"].tolist() == [1, 2, 1, 2]
-    assert found.points["num_seeds"].tolist() == [2, 2]
-    assert len(set(found.runs["scenario"])) == 4
+def test_equal_seeds_draw_equal_requests_at_every_point(box: Box) -> None:
+    """Common random numbers: other hardware meets the same requests, twice the rate the same ones in half the time."""
+    replicas = {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1, 2]}
+    rate = {"name": "rate", "key": RATE, "values": ["2 /s", "4 /s"]}
+    plan = plan_sweep(load_sweep({**SMALL, "axes": [replicas, rate], "constraints": [], "replications": 2}))
+    drawn: dict[int, list[Any]] = {1: [], 2: []}
+    for run in plan.runs:
+        assert run.scenario is not None
+        drawn[run.scenario.seed].append(generate_requests(run.scenario.workload.traffic, run.scenario.seed))
+    for slow, fast, slow_again, fast_again in drawn.values():
+        np.testing.assert_allclose(slow.arrival_s, 2 * fast.arrival_s, rtol=1e-12)
+        np.testing.assert_array_equal(slow.arrival_s, slow_again.arrival_s)
+        np.testing.assert_array_equal(fast.arrival_s, fast_again.arrival_s)
+        for one in (fast, slow_again, fast_again):
+            np.testing.assert_array_equal(one.num_prompt_tokens, slow.num_prompt_tokens)
+            np.testing.assert_array_equal(one.num_output_tokens, slow.num_output_tokens)
+    assert (drawn[1][0].num_prompt_tokens != drawn[2][0].num_prompt_tokens).any()
 
 
 def test_overrides_win_over_the_axes(box: Box) -> None:
-    found = sweep(SMALL, jobs=1, overrides=["cluster.engines.llm.parallel.tp=1"], replications=2)
-    assert found.failures.empty
-    assert len(found.runs) == 2 * 16
+    for overrides in (["cluster.engines.llm.parallel.tp=1"], {"cluster.engines.llm.parallel.tp": 1}):
+        plan = plan_sweep(load_sweep(SMALL), last=last_words(overrides))
+        assert len(plan.runs) == 16
+        assert not any(run.problem for run in plan.runs)
 
 
 def command(*arguments: str) -> int:
@@ -171,8 +197,9 @@ def test_the_command_prints_the_best_points_and_why_others_failed(box: Box, caps
     assert "left out 2: rate < 8 or budget > 512 (too slow)" in out
     assert "failed 8: " in out
     assert "best by TTFT p99 where rate <= 4 (lower is better)" in out
+    assert "one seed each: small leads may be chance" in out
     assert all(len(line) <= WIDTH for line in out.splitlines())
-    assert sorted(path.name for path in Path("runs/sweep-small").iterdir()) == ["runs.csv", RUNS_FILE]
+    assert sorted(path.name for path in Path("runs/sweep-small").iterdir()) == ["report.html", "runs.csv", RUNS_FILE]
     assert command("mine.yaml", "--jobs", "1", "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert (data["num_runs"], data["num_failed"], data["num_reused"]) == (16, 8, 8)
@@ -186,7 +213,7 @@ def test_the_command_prints_the_best_points_and_why_others_failed(box: Box, caps
         (["mine.yaml", "--where", "rate <"], "--where: 'rate <' is not an expression"),
         (["mine.yaml", "--where", "rat < 3"], "--where: 'rat' is neither an axis (batching, rate, budget, tp) nor a"),
         (["mine.yml"], "no sweep 'mine.yml' here or in the library"),
-        (["mine.yaml", "--set", "rate=3"], "a key starts with 'cluster.' or 'workload.'"),
+        (["mine.yaml", "--set", "traffic.rate=3"], "a key starts with 'cluster.' or 'workload.'"),
         (["mine.yaml", "--out", "."], "holds something else than a sweep"),
     ],
 )
@@ -208,9 +235,6 @@ def test_it_is_a_public_function(box: Box) -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[3] / "workloads" / "sweeps").glob("*.yaml")), ids=str)
 def test_shipped_sweeps_can_be_planned_and_begun(path: Path) -> None:
     """Every point makes a scenario; the first and the last of them run, in little."""
-    from hermes_sim.explore.plan import plan_sweep
-    from hermes_sim.explore.runner import run_row
-
     described = load_sweep(path.stem)
     assert described.name == path.stem
     plan = plan_sweep(described, last={"workload.traffic.num_requests": 8})
