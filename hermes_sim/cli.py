@@ -23,6 +23,8 @@ from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.capacity import capacity
 from hermes_sim.commands.compare import compare
 from hermes_sim.commands.explain import explain
+from hermes_sim.commands.export import export
+from hermes_sim.commands.figures import figures
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
@@ -243,6 +245,8 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
+    typer.echo(f"why                hermes-sim explain {folder}")
+    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
 
 
 def _print_styled(text: str) -> None:
@@ -354,9 +358,11 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
-app.command()(compare)
 app.command()(capacity)
+app.command()(compare)
 app.command()(explain)
+app.command()(export)
+app.command()(figures)
 app.command("report")(report_of_run)
 app.command()(search)
 app.command()(study)

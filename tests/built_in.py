@@ -61,7 +61,7 @@ STORE = {
 RECALL = [{"name": "recall", "kind": "kv_retrieval", "stores": ["host"]}, {**s.PREFILL, "after": ["recall"]}, s.DECODE]
 SHARED_PROMPTS = {
     "arrivals": {"kind": "poisson", "rate": "1 /s"}, "num_requests": NUM_REQUESTS,
-    "lengths": {"kind": "fixed", "num_prompt_tokens": 3210, "num_output_tokens": 2},
+    "lengths": {"kind": "fixed", "num_prompt_tokens": 32, "num_output_tokens": 2},
     "prefix": {"tokens": 3200, "groups": 1, "share": 1.0},
 }  # fmt: skip
 SCAN = {**s.RETRIEVE, "index": {"kind": "flat", "num_vectors": 4e6, "dim": 768}}
@@ -76,9 +76,12 @@ CASES: dict[str, Case] = {
         "llm", "compute", "compute of llm", "compute of a100_sxm_80gb",
     ),
     "KV transfer": Case(
-        two_nodes(s.llm("first", serves=["prefill"]), s.llm("second", serves=["decode"]), uplink="ethernet_10g"),
-        workload(2000, 4, "1 /s"),
-        "links", "link", "transfers over links", "bandwidth of ethernet_10g",
+        two_nodes(
+            s.llm("first", serves=["prefill"], model="llama_2_7b"),
+            s.llm("second", serves=["decode"], model="llama_2_7b"),
+            uplink="ethernet_25g"),
+        workload(1500, 4, "0.3 /s"),
+        "links", "link", "transfers over links", "bandwidth of ethernet_25g",
     ),
     "PCI Express": Case(
         s.cluster(s.llm(model="llama_2_7b", kv_cache={"prefix_caching": False}), kv_stores=[STORE]),
@@ -87,7 +90,7 @@ CASES: dict[str, Case] = {
     ),
     "retriever": Case(
         s.cluster(s.llm(), s.workers(["embed", "retrieve"], cores=64)),
-        workload(100, 10, "1 /s", s.EMBED, SCAN, {**s.PREFILL, "after": ["retrieve"]}, s.DECODE),
+        workload(100, 10, "0.2 /s", s.EMBED, SCAN, {**s.PREFILL, "after": ["retrieve"]}, s.DECODE),
         "jobs", "memory", "memory bandwidth of jobs", "memory bandwidth of epyc_7742",
     ),
     "KV memory": Case(

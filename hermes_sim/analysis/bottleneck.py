@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hermes_sim.analysis.critical_path import HOLDS
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.metrics import RESOURCES, limiting_resource
 
@@ -28,6 +29,10 @@ class Bottleneck:
     resource: str
     """What limits that engine for most of its busy time: where the part is queue, what the queue waits for."""
     resource_frac: float
+    held_by: str | None
+    """Where the part is queue: what held the line for the longest time, kv, batch or budget (glossary: held line)."""
+    held_frac: float
+    """Of that queue."""
 
 
 def find_bottleneck(visits: pd.DataFrame, engines: pd.DataFrame) -> Bottleneck | None:
@@ -49,6 +54,7 @@ def find_bottleneck(visits: pd.DataFrame, engines: pd.DataFrame) -> Bottleneck |
         serving = engines[engines["kind"] == "llm"]
     busiest = serving.iloc[int(floats(serving, "utilization_frac").argmax())]
     resource, resource_frac = limiting_resource(busiest)
+    held_by, held_frac = _held(placed[placed["stage"] == stage]) if PARTS[part] == "queue" else (None, 0.0)
     return Bottleneck(
         stage=stage,
         part=PARTS[part],
@@ -57,4 +63,16 @@ def find_bottleneck(visits: pd.DataFrame, engines: pd.DataFrame) -> Bottleneck |
         utilization_frac=float(busiest["utilization_frac"]),
         resource=resource,
         resource_frac=resource_frac,
+        held_by=held_by,
+        held_frac=held_frac,
     )
+
+
+def _held(visits: pd.DataFrame) -> tuple[str | None, float]:
+    """What these visits waited for in line, and its share of their queue; None where nothing held them."""
+    queue_s = float(visits["queue_s"].sum() + visits["preempted_s"].sum())
+    held_s = {part: float(visits[f"{part}_s"].sum()) if f"{part}_s" in visits else 0.0 for part in HOLDS}
+    longest = max(HOLDS, key=lambda part: held_s[part])
+    if held_s[longest] <= 0.0:
+        return None, 0.0
+    return longest.removesuffix("_wait"), min(held_s[longest] / queue_s, 1.0) if queue_s > 0.0 else 0.0

@@ -144,9 +144,12 @@ def _limits(results: Results, path: pd.DataFrame, total_s: float) -> Iterator[Li
     owners = path["engine"].astype("str").map(engine_name)
     busy = _busy_shares(results)
     columns = [f"{part}_s" for part in PARTS]
-    for (owner, kind), sums in path[columns].groupby([owners, path["kind"].astype("str")]).sum().iterrows():  # type: ignore[misc]
-        spent_s = {part: float(sums[f"{part}_s"]) for part in PARTS}
-        account.add_visits(str(owner), str(kind), spent_s, busy.get(str(owner), {}))
+    sums = (
+        path[columns].assign(owner=owners, kind=path["kind"].astype("str")).groupby(["owner", "kind"], as_index=False)
+    )
+    for _, row in sums.sum().iterrows():
+        spent_s = {part: float(row[f"{part}_s"]) for part in PARTS}
+        account.add_visits(str(row["owner"]), str(row["kind"]), spent_s, busy.get(str(row["owner"]), {}))
     for (owner, resource), (spent, waited) in account.seconds.items():
         words = limit_words(results, owner, resource)
         yield Limit(owner, resource, spent / total_s, waited / total_s, words)

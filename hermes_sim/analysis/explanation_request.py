@@ -109,16 +109,10 @@ class RequestExplanation:
     __repr__ = __str__
 
 
-FACTS = {
-    "num_prompt_tokens": "prompt tokens",
-    "num_cached_tokens": "cached tokens",
-    "num_reloaded_tokens": "tokens from KV stores",
-    "num_output_tokens": "output tokens",
-    "num_passes": "passes",
-    "num_preemptions": "preemptions",
-    "num_retries": "retries",
-    "num_in_line": "most in line before it",
-}
+FACTS: Final = (
+    "num_prompt_tokens", "num_cached_tokens", "num_reloaded_tokens", "num_output_tokens", "num_passes",
+    "num_preemptions", "num_retries",
+)  # fmt: skip
 
 
 def explain_request(results: Results, request: int) -> RequestExplanation:
@@ -185,22 +179,20 @@ def _segments(results: Results, request: pd.Series[Any]) -> Iterator[Segment]:
     rows = results.requests[results.requests["request"] == number]
     early = results.scenario.cluster.kv_transfer.reserve != "after_prefill"
     path = path_to_the_end(rows, results.visits[results.visits["request"] == number], reserves_early=early)
-    last: Mapping[str, Any] = {"stage": "", "round": 0, "engine": ""}
+    stage, round_, engine = "", 0, ""
     for _, row in path.iterrows():
-        where = {"stage": str(row["stage"]), "round": int(row["round"]), "engine": str(row["engine"])}
-        before = last["engine"]
-        for what, until_s, parts in _cuts(row):
+        before = engine
+        stage, round_, engine = str(row["stage"]), int(row["round"]), str(row["engine"])
+        for what, until_s, known in _cuts(row):
             if until_s - now_s > LEAST_S:
+                parts = _filled(what, known, until_s - now_s)
                 line = _line(results, row) if what == "wait" else None
-                link = slowest_link(results, before, where["engine"]) if what == "transfer" else None
-                yield Segment(now_s, until_s, what, parts=_filled(what, parts, until_s - now_s), line=line, link=link,
-                              **where)  # fmt: skip
+                link = slowest_link(results, before, engine) if what == "transfer" else None
+                yield Segment(now_s, until_s, what, stage, round_, engine, parts, line, link)
                 now_s = until_s
-        last = where
     if end_s - now_s > LEAST_S:
-        what: What = "front end" if last["stage"] else "pause"
-        part = "front_end" if last["stage"] else "pause"
-        yield Segment(now_s, end_s, what, parts={part: end_s - now_s}, **last)
+        last: What = "front end" if stage else "pause"
+        yield Segment(now_s, end_s, last, stage, round_, engine, {REST[last]: end_s - now_s})
 
 
 def _cuts(row: pd.Series[Any]) -> Iterator[tuple[What, float, dict[str, float]]]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from hermes_sim.analysis.human import count, digits, duration, percent
 
 if TYPE_CHECKING:
     from hermes_sim.analysis.explanation import EngineState, RunExplanation
-    from hermes_sim.analysis.explanation_request import Line, RequestExplanation, Segment
+    from hermes_sim.analysis.explanation_request import Line, RequestExplanation
 
 WIDTH: Final = 80
-LANE: Final = 30
+LANE: Final = 25
 MOST_SEGMENTS: Final = 16
+MOST_WAITS: Final = 4
 MOST_SHARES: Final = 8
 MOST_DIFFERENCES: Final = 5
 MOST_ENGINES: Final = 8
@@ -38,6 +39,18 @@ PART_WORDS: Final = {
 }
 
 
+FACT_WORDS: Final = {
+    "num_prompt_tokens": "prompt tokens",
+    "num_cached_tokens": "cached tokens",
+    "num_reloaded_tokens": "tokens from KV stores",
+    "num_output_tokens": "output tokens",
+    "num_passes": "passes",
+    "num_preemptions": "preemptions",
+    "num_retries": "retries",
+    "num_in_line": "most in line before it",
+}
+
+
 def request_text(found: RequestExplanation) -> str:
     """Headline, the lane, what it waited for, and what the median request did otherwise."""
     facts = found.facts
@@ -50,7 +63,7 @@ def request_text(found: RequestExplanation) -> str:
         *_lanes(found),
         "",
         *_wrapped("its time", _named(found.parts, found.e2e_s)),
-        *_waits(found.segments),
+        *_waits(found),
         "",
         *_comparison(found),
     ]
@@ -62,31 +75,35 @@ def _lanes(found: RequestExplanation) -> Iterator[str]:
     shown = sorted(found.segments, key=lambda one: -one.length_s)[:MOST_SEGMENTS]
     rest = [one for one in found.segments if one not in shown]
     axis = f"0 {duration(found.e2e_s):>{LANE - 2}}"
-    yield f"{'stage':<16} {'':<9} {'at':>8} {'took':>8} {'share':>5}  {axis}"
+    yield f"{'stage':<14} {'':<9} {'at':>10} {'took':>10} {'share':>6}  {axis}"
     for one in found.segments:
         if one in shown:
             at_s = one.start_s - found.arrival_s
             begin = int(LANE * at_s / found.e2e_s)
             end = max(round(LANE * (at_s + one.length_s) / found.e2e_s), begin + 1)
             bar = " " * begin + ("░" if one.what != "run" else "█") * (end - begin)
+            name = _cut(one.stage + (f" {one.round}" if one.round else ""), 14)
             yield (
-                f"{_cut(one.stage + (f' {one.round}' if one.round else ''), 16):<16} {one.what:<9} {duration(at_s):>8} "
-                f"{duration(one.length_s):>8} {percent(one.length_s / found.e2e_s):>5}  {bar[:LANE]}"
+                f"{name:<14} {one.what:<9} {duration(at_s):>10} {duration(one.length_s):>10} "
+                f"{percent(one.length_s / found.e2e_s):>6}  {bar[:LANE]}"
             )
     if rest:
         rest_s = sum(one.length_s for one in rest)
-        yield f"{len(rest)} shorter ones{'':<13} {duration(rest_s):>8} {percent(rest_s / found.e2e_s):>5}"
+        yield f"{f'{len(rest)} shorter ones':<35} {duration(rest_s):>10} {percent(rest_s / found.e2e_s):>6}"
 
 
-def _waits(segments: Iterable[Segment]) -> Iterator[str]:
+def _waits(found: RequestExplanation) -> Iterator[str]:
     """What each of the longer waits and transfers was for."""
-    for one in segments:
-        if one.line is not None and one.what == "wait":
-            yield from _wrapped(f"{one.stage} waits", f"{_line_words(one.line, one.engine)}: {_named(one.parts)}")
-        if one.link is not None:
+    told = [one for one in found.segments if one.line is not None or one.link is not None]
+    longest = sorted(told, key=lambda one: -one.length_s)[:MOST_WAITS]
+    for one in (one for one in told if one in longest):
+        if one.line is not None:
+            words = f"{_line_words(one.line, one.engine)}: {_named(one.parts)}"
+            yield from _wrapped("waits", f"{one.stage} {words}")
+        elif one.link is not None:
             rate = f"{one.link.bandwidth_bytes_per_s / 1e9:.3g} GB/s"
             words = f"over {one.link.name} ({one.link.profile}, {rate}, {percent(one.link.utilization_frac)} busy)"
-            yield from _wrapped(f"{one.stage} moves", words)
+            yield from _wrapped("moves", f"{one.stage} {words}: {duration(one.length_s)}")
 
 
 def _line_words(line: Line, engine: str) -> str:
@@ -103,18 +120,17 @@ def _comparison(found: RequestExplanation) -> Iterator[str]:
         return
     more_s = found.e2e_s - found.median_e2e_s
     word = "longer" if more_s >= 0 else "shorter"
-    yield f"{duration(abs(more_s))} {word} than the median request, {found.median_request}: {duration(found.median_e2e_s)}"
+    usual = f"request {found.median_request} with {duration(found.median_e2e_s)}"
+    yield f"{duration(abs(more_s))} {word} than the median, {usual}"
     for one in found.differences[:MOST_DIFFERENCES]:
         if abs(one.more_s) >= LEAST_FRAC * abs(more_s):
-            sign = "+" if one.more_s >= 0 else "-"
-            name = f"{one.stage}, {PART_WORDS[one.part]}"
-            yield f"  {sign}{duration(abs(one.more_s)):<9} {_cut(name, 40):<40} {duration(one.own_s)}, not {duration(one.median_s)}"
-    from hermes_sim.analysis.explanation_request import FACTS
-
-    for name, words in FACTS.items():
-        own, usual = found.facts.get(name, 0.0), found.median_facts.get(name, 0.0)
-        if own != usual:
-            yield f"  {words}: {count(own)}, not {count(usual)}"
+            change = f"{'+' if one.more_s >= 0 else '-'}{duration(abs(one.more_s))}"
+            name = _cut(f"{one.stage}, {PART_WORDS[one.part]}", 34)
+            yield f"  {change:<11} {name:<34} {duration(one.own_s)}, not {duration(one.median_s)}"
+    for name, words in FACT_WORDS.items():
+        own, median = found.facts.get(name, 0.0), found.median_facts.get(name, 0.0)
+        if own != median:
+            yield f"  {words}: {count(own)}, not {count(median)}"
 
 
 def run_text(found: RunExplanation) -> str:
@@ -151,23 +167,29 @@ def _limits(found: RunExplanation) -> Iterator[str]:
         others = [f"{one.words} {percent(one.frac)}" for one in found.limits[1:4] if one.frac >= LEAST_FRAC * 2]
         if others:
             yield from _wrapped("then", " · ".join(others))
-    served, offered = found.served_per_s, found.offered_per_s
     if found.growth is None:
-        text = f"set by what arrives ({digits(served)} of {digits(offered)} requests/s served): no queue grows"
+        text = f"set by what arrives, {digits(found.offered_per_s)} requests/s: no queue grows"
     else:
-        text = f"{digits(served)} of {digits(offered)} requests/s served: the cluster is saturated"
+        served = f"{digits(found.served_per_s)} of {digits(found.offered_per_s)} requests/s"
+        text = f"saturated, {served} are served: what limits latency limits it too"
     yield from _wrapped("throughput", text)
 
 
 def _engines(found: RunExplanation) -> Iterator[str]:
-    yield f"{'engine':<16} {'busy':>6} {'limited by':>14} {'batch':>12} {'peak KV':>8}  mean wait of a request"
-    for one in found.engines[:MOST_ENGINES]:
+    yield f"{'engine':<16} {'busy':>5} {'limited by':>13} {'batch':>11} {'peak KV':>7}  wait of a request"
+    working = [one for one in found.engines if one.utilization_frac > 0.0]
+    for one in working[:MOST_ENGINES]:
         name = one.engine if one.num_replicas == 1 else f"{one.engine} x {one.num_replicas}"
         limited = f"{one.limited_by} {percent(one.limited_frac)}" if one.limited_frac else "-"
-        batch = "-" if not one.mean_batch == one.mean_batch else digits(one.mean_batch)
+        batch = digits(one.mean_batch) if one.mean_batch > 0.0 else "-"
         batch += "" if one.max_batch is None else f" of {one.max_batch}"
         kv = "-" if one.peak_kv_used_frac is None else percent(one.peak_kv_used_frac)
-        yield f"{_cut(name, 16):<16} {percent(one.utilization_frac):>6} {limited:>14} {batch:>12} {kv:>8}  {_wait_words(one)}"
+        yield (
+            f"{_cut(name, 16):<16} {percent(one.utilization_frac):>5} {limited:>13} {batch:>11} {kv:>7}  "
+            f"{_wait_words(one)}"
+        )
+    if len(working) > MOST_ENGINES:
+        yield f"and {len(working) - MOST_ENGINES} more"
 
 
 def _wait_words(engine: EngineState) -> str:

@@ -84,9 +84,12 @@ def metric_differences(first: Results, second: Results, pairing: Pairing) -> lis
     found: list[MetricDifference] = []
     for name in names:
         old, new = olds[name], news[name]
-        base, difference = pairs[name] if name in pairs else (old, _unpaired(name, old, new, estimates))
-        if old == new and pairing == "requests":
-            difference = Difference(0.0, 0.0, 1.0, 0)
+        if name in pairs:
+            base, difference = pairs[name]
+        elif old == new and pairing == "requests":
+            base, difference = old, Difference(0.0, 0.0, 1.0, 0)
+        else:
+            base, difference = old, _unpaired(name, old, new, estimates)
         found.append(MetricDifference(name, old, new, base, difference))
     return found
 

@@ -1,15 +1,15 @@
-"""`hermes-sim explain RUN`: why a saved run, or a request in it, takes its time; what would help, by running it again."""
+"""`hermes-sim explain RUN`: why a saved run, or a request in it, takes its time, and what would help."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hermes_sim.commands.runs_progress import runs_progress
 
 INTERRUPTED = 130
 
@@ -37,28 +37,9 @@ def explain(
     from hermes_sim.explore.explain import explain as explanation_of
 
     try:
-        with _progress(shown=sys.stderr.isatty() and not (quiet or as_json)) as on_done:
+        with runs_progress(shown=sys.stderr.isatty() and not (quiet or as_json)) as on_done:
             found = explanation_of(run, request, sensitivities=sensitivities, jobs=jobs, on_done=on_done)
     except KeyboardInterrupt:
         typer.echo("interrupted; `--no-sensitivities` needs no further runs", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(json.dumps(found.as_record(), indent=2, ensure_ascii=False) if as_json else str(found))
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the runs done; it leaves no trace."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(num_done: int, num_runs: int) -> None:
-            bar.update(task, completed=num_done, total=num_runs)
-
-        yield update

@@ -251,13 +251,13 @@ def is_memory(path: str) -> bool:
 
 
 def is_compute(path: str) -> bool:
-    """Peaks, and the clock that cycles are counted in."""
-    return not path.startswith(("memory.", "cost_model.", "cache.")) and path not in MEMORY_KEYS
+    """Peaks, and the clock that cycles are counted in and caches go with."""
+    return not path.startswith("cost_model.") and path not in MEMORY_KEYS
 
 
 def is_kernel_time(path: str) -> bool:
     """What a kernel takes whatever its work: launches, ramps, latencies inside it."""
-    return path.startswith("cost_model.") and path.endswith("_s") and path not in (*MEMORY_KEYS, LAUNCH)
+    return path.startswith("cost_model.") and path not in (*MEMORY_KEYS, LAUNCH)
 
 
 DEVICE_KEYS: Mapping[str, Callable[[str], bool]] = {

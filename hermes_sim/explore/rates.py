@@ -20,7 +20,7 @@ Choice = Callable[[str], bool]
 
 
 def exponent(name: str) -> int:
-    """What becomes of a number when all goes f times as fast: 1, it is a rate and grows by f; -1, a time; 0, neither."""
+    """What becomes of a number when all goes f times as fast: 1, a rate, it grows by f; -1, a time; 0, neither."""
     if name.endswith(RATE_ENDINGS):
         return 1
     return -1 if name.endswith(TIME_ENDINGS) else 0
@@ -36,7 +36,7 @@ def sped_up(description: Described, factor: float, is_chosen: Choice) -> Describ
 
 
 def _sped_up(value: Any, name: str, path: str, factor: float, is_chosen: Choice) -> Any:
-    """The changed value, or None where nothing in it changes. name: of the key that it stands under."""
+    """The changed value, or None where nothing changes. name: of the key that it stands under."""
     if isinstance(value, Description):
         changes = {}
         for key, inner in value:

@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 LATENCIES = ("e2e", "ttft", "tpot")
 THROUGHPUT = "throughput"
+REPLICAS = "replicas"
 OnDone = Callable[[int, int], None]
 """(runs done, runs in all)."""
 
@@ -81,7 +82,7 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivities:
-    """All that was tried, what helps most first."""
+    """All that was tried: single resources, what helps most first, then replicas."""
 
     target: str
     """The metric that they are ranked by: that of a missed objective, else e2e."""
@@ -95,11 +96,10 @@ class Sensitivities:
 
     @property
     def top(self) -> Sensitivity | None:
-        """What helps most; None where nothing does."""
-        helping = [
-            one for one in self.tried if self.gain(one) > 0.0 and one.effects[self.target].significant is not False
-        ]
-        return helping[0] if helping else None
+        """The resource that helps most; None where none does. A replica is more of all of them, and not among them."""
+        single = (one for one in self.tried if one.resource != REPLICAS)
+        helping = (one for one in single if self.gain(one) > 0.0 and one.effects[self.target].significant is not False)
+        return next(helping, None)
 
     def gain(self, one: Sensitivity) -> float:
         """Elasticity of the target, positive where it gets better."""
@@ -116,13 +116,15 @@ def measure_sensitivities(
     workers: Workers | None = None,
     jobs: int | None = None,
     on_done: OnDone | None = None,
+    only: Callable[[Knob], bool] | None = None,
 ) -> Sensitivities:
     """Runs the scenario again, and once for each knob that may matter, with the same requests and lengths.
 
-    found: what explain_run says of the results. workers: else `jobs` processes of this machine. Raises HermesError if
-    the scenario itself can no longer be run.
+    found: what explain_run says of the results. workers: else `jobs` processes of this machine. only: which of the
+    knobs. Raises HermesError if the scenario itself can no longer be run.
     """
     knobs, left_out = knobs_of(results, explain_run(results) if found is None else found)
+    knobs = [knob for knob in knobs if only is None or only(knob)]
     scenarios = [results.scenario, *(knob.turn(results.scenario) for knob in knobs)]
     if workers is not None:
         outcomes = _run(workers, scenarios, on_done)
@@ -138,13 +140,13 @@ def measure_sensitivities(
             failed.append(LeftOut(knob.name, outcome))
         else:
             tried.append(_sensitivity(knob, base, outcome))
-    target = target_of(results, found)
+    target = target_of(results)
     whole = Sensitivities(target, tuple(tried), tuple(left_out), tuple(failed), base.slo_met_frac)
-    ranked = tuple(sorted(tried, key=lambda one: -whole.gain(one)))
+    ranked = tuple(sorted(tried, key=lambda one: (one.resource == REPLICAS, -whole.gain(one))))
     return Sensitivities(target, ranked, tuple(left_out), tuple(failed), base.slo_met_frac)
 
 
-def target_of(results: Results, found: RunExplanation | None = None) -> str:
+def target_of(results: Results) -> str:
     """The latency of the objective that is missed most, else E2E."""
     missed = [one for one in results.summary["slo"]["objectives"] if one["met"] is False]
     missed = [one for one in missed if one["latency"] in LATENCIES]

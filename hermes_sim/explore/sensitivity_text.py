@@ -52,13 +52,10 @@ def _with_interval(effect: Effect | None) -> str:
 def _change(effect: Effect | None) -> str:
     if effect is None or math.isnan(effect.frac):
         return "-"
-    return (
-        "0"
-        if abs(effect.frac) < LEAST_FRAC
-        else f"{100.0 * effect.frac:+.2g}%"
-        if abs(effect.frac) < 9.95
-        else f"{100.0 * effect.frac:+,.0f}%"
-    )
+    if abs(effect.frac) < LEAST_FRAC:
+        return "0"
+    change = 100.0 * effect.frac
+    return f"{change:+.2g}%" if abs(change) < 99.5 else f"{change:+,.0f}%"
 
 
 def _verdict(found: Sensitivities) -> str:
@@ -72,9 +69,8 @@ def _verdict(found: Sensitivities) -> str:
 
 
 def _of_objective(found: Sensitivities, top: Sensitivity) -> str:
-    if math.isnan(found.slo_met_frac):
-        return ""
-    return f"; within the SLO {percent(top.slo_met_frac)} of requests, not {percent(found.slo_met_frac)}"
+    before, after = percent(found.slo_met_frac), percent(top.slo_met_frac)
+    return "" if before == after else f"; {after} of the requests within the SLO, not {before}"
 
 
 def _others(label: str, left_out: tuple[LeftOut, ...]) -> Iterator[str]:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from hermes_sim import Results, simulate
+from hermes_sim.analysis.critical_path import PARTS
+from hermes_sim.analysis.explanation import measured_path
 from hermes_sim.analysis.render import header, run_line
 from hermes_sim.scenario.visited import visited_stages
 from tests.docs.blocks import REPOSITORY
@@ -45,6 +47,19 @@ def check_screen(results: Results) -> None:
     assert [line for text in printed for line in text.splitlines() if len(line) > 80] == []
 
 
+def check_paths(results: Results) -> None:
+    """Every request's time is told to the last bit of rounding, none of it below zero; on a screen of 80 columns."""
+    path = measured_path(results)
+    columns = [f"{part}_s" for part in PARTS]
+    told_s = path.groupby("request")[columns].sum().sum(axis=1)
+    requests = results.measured_requests.set_index("request")
+    pd.testing.assert_series_equal(told_s, requests["e2e_s"], check_names=False, rtol=1e-9)
+    assert (path[columns].to_numpy() >= 0.0).all()
+    slowest = int(requests["e2e_s"].idxmax())
+    text = f"{results.explain()}\n{results.explain(slowest)}"
+    assert max(len(line) for line in text.splitlines()) <= 80, text
+
+
 def run_both_ways(cluster: str, workload: str, overrides: list[str]) -> Results:
     """With many steps a call, and with one event a step: the same to the last bit."""
     results = simulate(cluster, workload, overrides=overrides)
@@ -76,6 +91,7 @@ def test_workload(workload: Path, tmp_path: Path) -> None:
     results = run_both_ways(CLUSTER_OF.get(workload.stem, "a100x8"), workload.stem, [override])
     check_laws(results)
     check_books(results)
+    check_paths(results)
     stages = {one.name for pipeline in results.scenario.workload.pipelines for one in visited_stages(pipeline)}
     assert set(results.visits["stage"]) == stages
     if trace is not None and trace["format"] == "mooncake":
@@ -90,6 +106,7 @@ def test_cluster(cluster: Path) -> None:
     results = run_both_ways(cluster.stem, workload or "rag", [LIMIT] if workload else overrides)
     check_laws(results)
     check_books(results)
+    check_paths(results)
     stores = {store.name for store in results.scenario.cluster.kv_stores}
     used = set(results.visits["engine"].str.partition("[")[0]) - {""} - stores
     wanted = {engine.name for engine in results.scenario.cluster.engines}

@@ -8,6 +8,8 @@ from typing import Final
 from hermes_sim.analysis import human
 from hermes_sim.analysis.blocks.layout import RESOURCE_NAMES, Summary, labelled, table
 
+HELD_WORDS: Final = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
+
 PARTS: Final = ("queue", "compute", "memory", "network", "host", "transfer")
 DRAFT_PART: Final = "draft_wait"
 """Shown where devices of their own draft, in place of a part that no stage has."""
@@ -75,6 +77,8 @@ def bottleneck_block(summary: Summary) -> Iterator[str]:
         if found["resource_frac"] is not None:
             resource = RESOURCE_NAMES[found["resource"]]
             busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
+        if found.get("held_by") is not None:
+            busy += f"; {human.percent(found['held_frac'])} of the wait: {HELD_WORDS[found['held_by']]}"
     elif found["part"] == "transfer":
         what = f"moving the input of {found['stage']}"
     elif found["part"] == DRAFT_PART:
