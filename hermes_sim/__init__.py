@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
     from hermes_sim.explore.capacity import CapacityResults, capacity
     from hermes_sim.explore.explain import explain
+    from hermes_sim.explore.search import search
+    from hermes_sim.explore.search_results import SearchResults
+    from hermes_sim.explore.sweep import sweep
+    from hermes_sim.explore.sweep_results import SweepResults
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
     from hermes_sim.routing.python_routing import PythonRouting
     from hermes_sim.run import run_scenario, simulate
@@ -42,7 +46,9 @@ _HOMES = {
     "PythonRouting": "hermes_sim.routing.python_routing",
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
+    "SearchResults": "hermes_sim.explore.search_results",
     "SimulationError": "hermes_sim.core.errors",
+    "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
     "capacity": "hermes_sim.explore.capacity",
@@ -55,7 +61,9 @@ _HOMES = {
     "register_batching": "hermes_sim.plugins",
     "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
+    "search": "hermes_sim.explore.search",
     "simulate": "hermes_sim.run",
+    "sweep": "hermes_sim.explore.sweep",
 }
 
 __all__ = [
@@ -68,7 +76,9 @@ __all__ = [
     "PythonRouting",
     "Results",
     "Scenario",
+    "SearchResults",
     "SimulationError",
+    "SweepResults",
     "TraceError",
     "__version__",
     "calibrate",
@@ -82,7 +92,9 @@ __all__ = [
     "register_batching",
     "register_routing",
     "run_scenario",
+    "search",
     "simulate",
+    "sweep",
 ]
 
 

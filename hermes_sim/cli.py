@@ -23,6 +23,8 @@ from hermes_sim.commands.calibrate import calibrate
 from hermes_sim.commands.capacity import capacity
 from hermes_sim.commands.compare import compare
 from hermes_sim.commands.explain import explain
+from hermes_sim.commands.export import export
+from hermes_sim.commands.figures import figures
 from hermes_sim.commands.report import report as report_of_run
 from hermes_sim.commands.search import search
 from hermes_sim.commands.study import study
@@ -242,6 +244,9 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     tables = ("timeline.parquet",) if results.steps is None else ("steps.parquet", "decisions.parquet")
     pages = (*(["report.html"] if report else []), *(["trace.json.gz"] if perfetto else []))
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
+    typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
+    typer.echo(f"why                hermes-sim explain {folder}")
+    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
     typer.echo(f"why                hermes-sim explain {folder}")
     typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
 
@@ -355,9 +360,11 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
 
 
 app.command()(calibrate)
-app.command()(compare)
 app.command()(capacity)
+app.command()(compare)
 app.command()(explain)
+app.command()(export)
+app.command()(figures)
 app.command("report")(report_of_run)
 app.command()(search)
 app.command()(study)

@@ -8,16 +8,15 @@ Assumed is a run in steady state: the warm-up cut off, the load below what is se
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import numpy as np
 
-from hermes_sim.analysis.quantiles import ordered_quantile, quantile
+from hermes_sim.analysis.quantiles import ordered_quantile
 from hermes_sim.analysis.statistics import (
     CONFIDENCE,
-    Difference,
     Estimate,
     FloatArray,
-    difference_from,
     t_estimate,
     t_quantile,
     unknown,
@@ -31,9 +30,6 @@ INDEPENDENT = 1.2816
 """Von Neumann's ratio, standardised, that independent batches exceed once in ten times."""
 MOST_CORRELATION = 0.9
 """Of neighbouring batches; what is estimated above it from ten of them is not known."""
-NUM_SECTIONS = 10
-LEAST_BEYOND = 1.0
-"""Values of a section that must be expected beyond a percentile."""
 NORMAL = 1.959964
 
 
@@ -41,27 +37,36 @@ def batch_means(values: FloatArray) -> Estimate:
     """Mean of a series in order of time, with Student's interval over means of batches of neighbours.
 
     As many batches of 30, 20 and 10 as show no correlation between neighbours by von Neumann's ratio (Fishman and
-    Yarberry, INFORMS Journal on Computing 9 (1997) 296-310). If even ten do, their variance is raised by
-    (1 + r) / (1 - r), r being the correlation of neighbours (Tafazzoli and Wilson, Skart, IIE Transactions 43 (2011)
-    110-128), and the estimate says so. Unknown below 50 values.
+    Yarberry, INFORMS Journal on Computing 9 (1997) 296-310); what correlation is left in them widens the interval
+    (`correlation_factor`). If even ten batches show one, the estimate says so. Unknown below 50 values.
     """
     if len(values) == 0:
         return unknown(math.nan)
-    mean = float(values.mean())
-    means = np.empty(0)
+    mean, means, is_correlated = float(values.mean()), np.empty(0), True
     for num in NUM_BATCHES:
-        if len(values) < num * LEAST_BATCH_SIZE:
-            continue
-        means = means_of_batches(values, num)
-        if von_neumann(means) <= INDEPENDENT:
-            return t_estimate(mean, _standard_error(means), num - 1, num)
-    if len(means) == 0:
+        if is_correlated and len(values) >= num * LEAST_BATCH_SIZE:
+            means = means_of_batches(values, num)
+            is_correlated = von_neumann(means) > INDEPENDENT
+    num = len(means)
+    if num == 0:
         return unknown(mean, len(values))
+    standard_error = correlation_factor(means) * _standard_error(means)
+    return t_estimate(mean, standard_error, num - 1, num, is_correlated=is_correlated)
+
+
+def correlation_factor(means: FloatArray) -> float:
+    """How much wider than of independent batches: sqrt((1 + r) / (1 - r)), r being the correlation of neighbours.
+
+    r is estimated with its bias of -1/n for n independent batches taken out, and not below 0.
+    Source: Tafazzoli and Wilson, Skart, IIE Transactions 43 (2011) 110-128.
+    """
     centred = means - means.mean()
-    correlation = float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())
+    squares = float((centred**2).sum())
+    if squares == 0.0:
+        return 1.0
+    correlation = float((centred[1:] * centred[:-1]).sum()) / squares + 1.0 / len(means)
     correlation = min(max(correlation, 0.0), MOST_CORRELATION)
-    raised = math.sqrt((1.0 + correlation) / (1.0 - correlation))
-    return t_estimate(mean, raised * _standard_error(means), len(means) - 1, len(means), is_correlated=True)
+    return math.sqrt((1.0 + correlation) / (1.0 - correlation))
 
 
 def means_of_batches(values: FloatArray, num: int) -> FloatArray:
@@ -140,41 +145,9 @@ def binomial_ranks(num: int, fraction: float) -> tuple[int, int]:
     num + 1, where there is none on that side."""
     from scipy.special import bdtr
 
-    ranks = np.arange(num + 1)
-    cumulative = bdtr(ranks, num, fraction)
+    def num_below(share: float) -> int:
+        """Smallest count that a binomial number does not exceed with this chance."""
+        return bisect_left(range(num), share, key=lambda count: float(bdtr(count, num, fraction)))
+
     tail = (1.0 - CONFIDENCE) / 2.0
-    return int(np.searchsorted(cumulative, tail)), int(np.searchsorted(cumulative, 1.0 - tail)) + 1
-
-
-def series_difference(first: FloatArray, second: FloatArray) -> Difference:
-    """Mean of second - first over pairs in order of time that depend on their neighbours: the same requests in two
-    runs. Batch means of the differences."""
-    if len(first) != len(second):
-        raise ValueError(f"pairs need as many values on both sides, got {len(first)} and {len(second)}")
-    if np.array_equal(first, second):
-        return Difference(0.0, 0.0, 1.0, len(first))
-    found = batch_means(second - first)
-    return difference_from(Estimate(found.value, found.low, found.high, found.standard_error, found.degrees,
-                                    len(first), found.is_correlated))  # fmt: skip
-
-
-def quantile_difference(first: FloatArray, second: FloatArray, fraction: float) -> Difference:
-    """Quantile of second - that of first over the same requests in two runs, by sectioning.
-
-    Both are taken in ten sections of neighbours too; the spread of the sections' differences around that of the whole
-    series makes Student's interval. Unknown where a section has less than one value beyond the quantile.
-    Sources: Asmussen and Glynn, Stochastic Simulation, III.5a; Nakayama, ACM TOMACS 24 (2014) 19.
-    """
-    if np.array_equal(first, second):
-        return Difference(0.0, 0.0, 1.0, len(first))
-    whole = quantile(second, fraction) - quantile(first, fraction)
-    if len(first) / NUM_SECTIONS * min(fraction, 1.0 - fraction) < LEAST_BEYOND or not math.isfinite(whole):
-        return Difference(whole, math.nan, math.nan, len(first))
-    edges = np.linspace(0, len(first), NUM_SECTIONS + 1).astype(np.int64)[1:-1]
-    sections = zip(np.split(first, edges), np.split(second, edges), strict=True)
-    differences = np.array([quantile(b, fraction) - quantile(a, fraction) for a, b in sections])
-    spread = math.sqrt(float(((differences - whole) ** 2).sum()) / (NUM_SECTIONS - 1))
-    is_correlated = von_neumann(differences) > INDEPENDENT
-    estimate = t_estimate(whole, spread / math.sqrt(NUM_SECTIONS), NUM_SECTIONS - 1, len(first),
-                          is_correlated=is_correlated)  # fmt: skip
-    return difference_from(estimate)
+    return num_below(tail), num_below(1.0 - tail) + 1

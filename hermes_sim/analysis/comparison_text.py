@@ -36,9 +36,9 @@ PAIRED: Final = {
 }
 RUNS_IN_TABLE: Final = 2
 LEGEND: Final = (
-    "▲ more, ▼ less: beyond chance at 5% for the table as a whole (Holm); ?: by itself only",
-    "~: within chance; *: a short run for how slowly this swings, the interval a guess",
-    "no mark: one number a run, which only --replications can judge",
+    "▲ more, ▼ less: beyond chance, 5% for the whole table (Holm); ? by itself only",
+    "~ within chance; * a guess: the run is short for how slowly this swings",
+    "no mark: one run cannot tell, runs with --replications can",
 )
 
 
@@ -181,12 +181,7 @@ def _verdict(runs: Sequence[ComparedRun]) -> Iterator[str]:
         if verdicts and set(verdicts) == {"same"}:
             yield f"{run.letter} is the same as {base.letter}"
             continue
-        paired = PAIRED[run.pairing or "unpaired"]
-        if run.num_measured:
-            noun = "seeds" if run.pairing == "seeds" else "measured requests"
-            paired += f" ({human.count(run.num_pairs)} of {human.count(run.num_measured)} {noun})"
-        elif run.seeds != base.seeds:
-            paired += ", other seeds" if run.pairing == "unpaired" else ""
+        paired = _paired(base, run)
         tested = [one for one in verdicts if one != "unknown"]
         counts = " and ".join(f"{tested.count(word)} {word}" for word in ("better", "worse") if word in tested)
         yield from _wrapped(
@@ -197,8 +192,20 @@ def _verdict(runs: Sequence[ComparedRun]) -> Iterator[str]:
     for run in runs:
         for doubt in run.doubts:
             yield from _wrapped(f"warning    {run.letter}: {doubt}", 11)
-    for line in LEGEND:
-        yield from _wrapped(line, 0)
+    yield from LEGEND
+
+
+def _paired(base: ComparedRun, run: ComparedRun) -> str:
+    paired = PAIRED[run.pairing or "unpaired"]
+    if run.pairing == "seeds":
+        return f"{paired} ({run.num_pairs} in both)"
+    if run.pairing == "requests":
+        pairs, measured = human.count(run.num_pairs), human.count(run.num_measured)
+        finished = f"all {pairs}" if run.num_pairs == run.num_measured else f"{pairs} of {measured}, finished in both"
+        return f"{paired} ({finished})"
+    if run.pairing == "unpaired":
+        return f"{paired}, other {'seeds' if run.setting['seed'] != base.setting['seed'] else 'traffic'}"
+    return paired
 
 
 def _wrapped(text: str, hanging: int) -> list[str]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.batch_means import quantile_difference, series_difference
 from hermes_sim.analysis.confidence import finish_rates, run_estimates, token_rates
 from hermes_sim.analysis.frames import FloatArray, floats, is_finished
+from hermes_sim.analysis.paired_series import quantile_difference, series_difference
 from hermes_sim.analysis.quantiles import fraction_of
 from hermes_sim.analysis.replications import HEADLINES, headline_metrics
 from hermes_sim.analysis.statistics import (
@@ -84,9 +84,12 @@ def metric_differences(first: Results, second: Results, pairing: Pairing) -> lis
     found: list[MetricDifference] = []
     for name in names:
         old, new = olds[name], news[name]
-        base, difference = pairs[name] if name in pairs else (old, _unpaired(name, old, new, estimates))
-        if old == new and pairing == "requests":
-            difference = Difference(0.0, 0.0, 1.0, 0)
+        if name in pairs:
+            base, difference = pairs[name]
+        elif old == new and pairing == "requests":
+            base, difference = old, Difference(0.0, 0.0, 1.0, 0)
+        else:
+            base, difference = old, _unpaired(name, old, new, estimates)
         found.append(MetricDifference(name, old, new, base, difference))
     return found
 

@@ -6,7 +6,7 @@ tell the same things apart without colour.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from importlib.resources import as_file, files
 from io import BytesIO
@@ -56,6 +56,12 @@ Width = Literal["column", "page"] | float
 WIDTHS_IN: Final[dict[str, float]] = {"column": 3.33, "page": 7.0}
 """Of one column and of both, in the two-column styles of ACM and IEEE."""
 
+LEGEND_ROW_IN: Final = 0.16
+POINTS_PER_IN: Final = 72.0
+LETTER_PT: Final = 4.0
+"""Mean width of a letter of a legend."""
+HANDLE_PT: Final = 30.0
+"""Of its line or patch, with the space around."""
 AROUND_IN: Final = 0.55
 """Height of the axis below and of a legend of one row."""
 
@@ -94,7 +100,7 @@ def _style() -> Any:
 
 
 def picture(width: Width, height_in: float) -> Figure:
-    """An empty figure of a fixed size, outside pyplot's global state; notebooks show it, `savefig` writes it in style."""
+    """An empty figure of a fixed size, outside pyplot's global state; notebooks show it, `savefig` writes it so."""
     return _picture_class()(figsize=(width_in(width), height_in))
 
 
@@ -122,7 +128,7 @@ def _picture_class() -> type[Figure]:
 
     class Picture(Figure):
         @styled
-        def savefig(self, fname: Any, **keys: Any) -> None:  # type: ignore[override]
+        def savefig(self, fname: Any, **keys: Any) -> None:
             kind = keys.get("format") or Path(str(fname)).suffix.removeprefix(".")
             keys.setdefault("metadata", FIXED_METADATA.get(kind))
             super().savefig(fname, **keys)
@@ -136,30 +142,36 @@ def _picture_class() -> type[Figure]:
 
 
 def save_figure(drawn: Figure, path: Path, *, dpi: float | None = None) -> None:
-    """PDF, PNG or SVG by its suffix, whole or not at all. dpi: of a PNG. Raises OSError."""
+    """PDF, PNG or SVG by its suffix, whole or not at all. dpi: of a PNG, 300 if not given. Raises OSError."""
     partial = path.with_name(f".partial-{path.name}")
     try:
-        drawn.savefig(partial, format=path.suffix.removeprefix("."), **({} if dpi is None else {"dpi": dpi}))
+        drawn.savefig(partial, format=path.suffix.removeprefix("."), dpi=dpi)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
 
 
-def legend_below(figure: Figure, *, columns: int, title: str | None = None) -> None:
+def legend_below(figure: Figure, *, columns: int, title: str | None = None, order: Sequence[str] | None = None) -> None:
     """One legend for all panels, under them; a name that several panels have stands in it once.
 
-    columns: the most side by side; rows are of about equal length.
+    columns: the most side by side, as far as the figure is wide enough; rows are of about equal length.
+    order: of the names, as they are found if not given. The figure grows by the rows behind the first.
     """
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    if order is not None:
+        found = {name: found[name] for name in order if name in found}
     if found:
-        num_rows = -(-len(found) // columns)
+        room = int(figure.get_figwidth() * POINTS_PER_IN / (HANDLE_PT + LETTER_PT * max(map(len, found))))
+        num_rows = -(-len(found) // max(1, min(columns, room)))
         num_columns = -(-len(found) // num_rows)
         names = [name for first in range(num_columns) for name in list(found)[first::num_columns]]  # row by row
         handles = [found[name] for name in names]
+        more_rows = num_rows - 1 + (title is not None)
+        figure.set_figheight(figure.get_figheight() + LEGEND_ROW_IN * more_rows)
         figure.legend(handles, names, loc="outside lower center", ncols=num_columns, title=title)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,9 @@ from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.summary import summarize
 from hermes_sim.analysis.trust import weakest_provenances
 from hermes_sim.analysis.warm_up import WarmUp, run_window
+from hermes_sim.core.errors import HermesError
 from hermes_sim.core.tables import RunTables
+from hermes_sim.core.whole_file import write_whole
 from hermes_sim.scenario.dump import dump_scenario
 from hermes_sim.scenario.load import read_scenario
 from hermes_sim.scenario.scenario import Scenario
@@ -166,7 +169,7 @@ class Results:
 
     @property
     def plot(self) -> Plots:
-        """Figures: `.cdf()`, `.ttft()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
+        """Figures: `.cdf()`, `.timeline()`, `.engine_timeline()`, `.stages()`, `.engines()`, `.roofline()`."""
         return Plots(self)
 
     @property
@@ -214,6 +217,22 @@ class Results:
         from hermes_sim.analysis.perfetto import trace_gz
 
         return trace_gz(self, from_s, to_s)
+
+    def save_vllm_benchmark(self, path: str | Path) -> Path:
+        """Writes the run as `vllm bench serve --save-result --save-detailed` would have (analysis/vllm_export.py).
+
+        Gaps between the tokens of each request are in it where steps were recorded. Raises HermesError if the file
+        cannot be written, or if no request has output tokens.
+        """
+        from hermes_sim.analysis.vllm_export import vllm_benchmark
+
+        path = Path(path)
+        content = json.dumps(vllm_benchmark(self), allow_nan=False, ensure_ascii=False)
+        try:
+            write_whole(path, content + "\n")
+        except OSError as error:
+            raise HermesError(f"cannot write {path}: {error.strerror or error}") from error
+        return path
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:

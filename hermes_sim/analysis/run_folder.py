@@ -27,8 +27,10 @@ SUMMARY_FILE = "summary.json"
 RUN_INFO_FILE = "run_info.json"
 REPORT_FILE = "report.html"
 TRACE_FILE = "trace.json.gz"
+VLLM_FILE = "vllm_benchmark.json"
+FIGURES_FOLDER = "figures"
 FILES = frozenset(
-    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE, REPORT_FILE, TRACE_FILE}
+    {SCENARIO_FILE, SUMMARY_FILE, RUN_INFO_FILE, REPORT_FILE, TRACE_FILE, VLLM_FILE, FIGURES_FOLDER}
     | {f"{name}.parquet" for name in (*TABLES, *OPTIONAL_TABLES)}
 )
 DEFAULT_PARENT = Path("runs")

@@ -22,6 +22,7 @@ _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?(?=$| |/)")
 
 Path = tuple[str, ...]
 Missing = object()
+NOTHING: Final = (None, Missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,22 @@ def scenario_changes(first: Scenario, second: Scenario) -> list[Change]:
     """Every key in which the second differs, in the order of the files.
 
     Lists of named things (engines, nodes, stages) are compared by name. What differs in more than a few numbers of
-    one device, link or model, or in many of one engine, is one line. Titles and sources are left out.
+    one device, link or model, or in many of one engine, is one line; of things of another kind the keys that both kinds
+    have are compared. Titles and sources are left out.
     """
     old, new = (one.model_dump(mode="json", by_alias=True) for one in (first, second))
     return [change for key in old for change in _changes((key,), old[key], new[key]) if key not in LEFT_OUT]
 
 
 def _changes(path: Path, old: Any, new: Any) -> list[Change]:
-    if old == new:
+    if old == new or (old in NOTHING and new in NOTHING):
         return []
     olds, news = _parts(old), _parts(new)
     if olds is None or news is None:
         return [Change(".".join(path), value_words(old), value_words(new))]
     keys = [key for key in dict.fromkeys((*olds, *news)) if key not in LEFT_OUT]
+    if "kind" in keys and olds.get("kind") != news.get("kind"):  # the other keys are those of the kind
+        keys = [key for key in keys if key in olds and key in news]
     if path[0] in TABLES and len(path) == 1:
         return list(_table_changes(path[0], olds, news))
     found = [
@@ -84,7 +88,7 @@ def _parts(value: Any) -> Mapping[str, Any] | None:
 
 def value_words(value: Any) -> str:
     """A value in a few words: numbers without needless digits, of a thing with parts its name or kind."""
-    if value is None or value is Missing:
+    if value in NOTHING:
         return NONE
     if isinstance(value, bool):
         return str(value).lower()

@@ -18,7 +18,6 @@ def report(
     """Draw the report of a saved run or sweep: one HTML page that works from disk."""
     from hermes_sim.analysis.results import Results
     from hermes_sim.analysis.run_folder import REPORT_FILE
-
     from hermes_sim.explore.run_table import RUNS_FILE
     from hermes_sim.explore.sweep_results import SweepResults
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hermes_sim.commands.runs_progress import runs_progress
 from hermes_sim.commands.study import DEFAULT_PARENT, INTERRUPTED, Format
+from hermes_sim.commands.worker_options import Jobs, NoCache, Scheduler, SlurmOptions, cache_from, workers_from
 
 
 def search(
@@ -20,7 +21,10 @@ def search(
         list[str] | None,
         typer.Option("--set", help="Another value for any key, at every point: workload.KEY=VALUE.", metavar="K=V"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
+    no_cache: NoCache = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder; a search that it holds goes on. [default: runs/search-NAME]", metavar="FOLDER"),
@@ -47,10 +51,14 @@ def search(
     if shown:
         typer.echo("\n".join(part for part in (described.title, described.question) if part).strip() + "\n")
     try:
-        with runs_progress(shown=shown and sys.stderr.isatty()) as progress:
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            cache_from(no_cache) as cache,
+            runs_progress(shown=shown and sys.stderr.isatty()) as progress,
+        ):
             results = run_search(
-                name, trials=trials, overrides=_values(overrides or []), folder=folder, fresh=fresh, jobs=jobs,
-                progress=progress,
+                name, trials=trials, overrides=overrides or (), folder=folder, fresh=fresh, workers=workers,
+                cache=cache, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo(f"interrupted; what is done is in {folder}: the same command goes on from there", err=True)
@@ -66,10 +74,3 @@ def search(
     typer.echo(f"\nsaved {folder} ({', '.join(files)})")
     if results.best is not None:
         typer.echo(f"the best in full: hermes-sim --scenario {folder}")
-
-
-def _values(overrides: list[str]) -> dict[str, Any]:
-    """KEY=VALUE as on the command line of a run. Raises ConfigError."""
-    from hermes_sim.scenario.overrides import parse_override
-
-    return {text.partition("=")[0].strip(): parse_override(text).value for text in overrides}

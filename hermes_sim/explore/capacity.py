@@ -99,7 +99,7 @@ def capacity(
     *,
     sweep: SweepFile | FileOrMapping | None = None,
     axes: Sequence[Axis | Mapping[str, Any]] = (),
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     slo: Sequence[str] | Slo = (),
     attainment: float | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -148,13 +148,13 @@ def capacity(
         with workers_of(jobs) as own:
             _search(schedule, own, keep, progress)
     names = tuple(dict.fromkeys(name for one in chosen for name in one.point))
-    table = sorted_by(capacity_table(names, chosen, schedule.found_by_configuration()), by)
+    table = sorted_by(capacity_table(names, chosen, schedule.found_by_configuration()), by, tolerance)
     results = CapacityResults(
         table,
         probe_table(names, [one.point for one in chosen], schedule.probes),
         names,
         criterion,
-        setting_words(scenarios[0], criterion),
+        setting_words(scenarios, criterion),
     )
     if folder is not None:
         results.save(folder)
@@ -167,7 +167,7 @@ def configurations(
     *,
     sweep: SweepFile | None = None,
     axes: Sequence[Axis | Mapping[str, Any]] = (),
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     seed: int | None = None,
 ) -> list[Configuration]:
     """Every point of the axes. A point whose scenario is wrong has a problem instead; raises ConfigError if all are."""
@@ -214,8 +214,9 @@ def _promised(one: Configuration, slo: Slo) -> Configuration:
     return replace(one, scenario=one.scenario.model_copy(update={"workload": promised}))
 
 
-def setting_words(scenario: Scenario, criterion: Criterion) -> dict[str, str]:
-    """Names and objectives, for people."""
+def setting_words(scenarios: Sequence[Scenario], criterion: Criterion) -> dict[str, str]:
+    """Names and objectives, for people; objectives of the first."""
+    scenario = scenarios[0]
     limits = [
         f"{one.latency} {one.statistic} {f'{one.bound:g} x' if one.is_multiple else as_written(one.bound)}"
         + ("" if one.service_class is None else f" ({one.service_class})")
@@ -223,8 +224,8 @@ def setting_words(scenario: Scenario, criterion: Criterion) -> dict[str, str]:
     ]
     within = f" by {percent(criterion.attainment_frac)} of the requests" if criterion.attainment_frac else ""
     return {
-        "cluster": scenario.cluster.name,
-        "workload": scenario.workload.name,
+        "cluster": ", ".join(dict.fromkeys(one.cluster.name for one in scenarios)),
+        "workload": ", ".join(dict.fromkeys(one.workload.name for one in scenarios)),
         "slo": f"{', '.join(limits)}{within}" if limits else "none",
     }
 
@@ -366,6 +367,8 @@ def check_capacity_folder(folder: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,7 @@ from hermes_sim.analysis.findings import CHANCE_FACTOR, MIN_GROWTH_FRAC, queue_g
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.human import as_written, count, digits, duration, percent
 from hermes_sim.analysis.objectives import Objective, Verdict, judge, objectives_of
-from hermes_sim.analysis.results import Results
+from hermes_sim.explore.load_run import LoadRun
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.workload.load import LoadUnit
 
@@ -56,18 +56,24 @@ class Judgement:
     """Growth of the queues over the arrivals."""
 
 
-def judge_load(results: Results, criterion: Criterion, unit: LoadUnit, unloaded: pd.DataFrame | None) -> Judgement:
-    """A queue that grows to the last arrival fails whatever the latencies: those of a longer run would be worse."""
-    requests = results.requests
+def judge_load(
+    run: LoadRun, criterion: Criterion, unit: LoadUnit, unloaded: pd.DataFrame | None, *, is_doubtful: bool = False
+) -> Judgement:
+    """A queue that grows to the last arrival fails whatever the latencies: those of a longer run would be worse.
+
+    is_doubtful: under a backlog less than this load is served, so that a smaller growth is enough.
+    """
+    requests = run.requests
     num_arrived = int(np.isfinite(floats(requests, "arrival_s")).sum())
-    growth = 0.0 if unit == "clients" else queue_growth(results.visits, requests)
+    growth = 0.0 if unit == "clients" else queue_growth(run.visits, requests)
     growth_frac = growth / num_arrived if num_arrived else 0.0
-    allowed = max(MIN_GROWTH_FRAC * num_arrived, CHANCE_FACTOR * math.sqrt(num_arrived))
+    share, chance = (criterion.tolerance / 2.0, 1.0) if is_doubtful else (MIN_GROWTH_FRAC, CHANCE_FACTOR)
+    allowed = max(share * num_arrived, chance * math.sqrt(num_arrived))
     if growth > allowed:
         text = f"the queues grew by {count(growth)} of {count(num_arrived)} requests"
         return Judgement(False, SATURATION, growth, allowed, math.nan, text, growth_frac=growth_frac)
     is_short = growth_frac > criterion.tolerance or _was_filling(requests)
-    worst = _worst(results, criterion, unloaded)
+    worst = _worst(run, criterion, unloaded)
     if worst is None:
         return Judgement(True, SATURATION, growth, allowed, math.nan, "no objective", is_short, growth_frac)
     binding, observed, bound, excess, text = worst
@@ -82,18 +88,18 @@ def _was_filling(requests: pd.DataFrame) -> bool:
 
 
 def _worst(
-    results: Results, criterion: Criterion, unloaded: pd.DataFrame | None
+    run: LoadRun, criterion: Criterion, unloaded: pd.DataFrame | None
 ) -> tuple[str, float, float, float, str] | None:
     """(binding, observed, bound, excess, words); None where nothing is promised."""
-    objectives = criterion.objectives(results.scenario)
+    objectives = criterion.objectives(run.scenario)
     if not objectives:
         return None
-    measured = results.measured_requests
+    measured = run.measured_requests
     found = []
     if criterion.attainment_frac is not None:
         found.append(_attained(measured, criterion.attainment_frac))
         objectives = tuple(one for one in objectives if one.latency == "itl")
-    verdicts = [judge(one, measured, results.itl, unloaded) for one in objectives]
+    verdicts = [judge(one, measured, run.itl, unloaded) for one in objectives]
     found += [
         (objective_name(one.objective), one.observed, one.objective.bound, _log_ratio(one), verdict_words(one))
         for one in verdicts

@@ -13,16 +13,19 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim import __version__
-from hermes_sim.analysis.frames import FloatArray, floats, run_frames
+from hermes_sim.analysis import metrics
+from hermes_sim.analysis.frames import FloatArray, floats
 from hermes_sim.analysis.objectives import needs_unloaded
 from hermes_sim.analysis.quantiles import fraction_of, num_values_needed
 from hermes_sim.analysis.results import Results
 from hermes_sim.analysis.unloaded import reference_s
+from hermes_sim.core.tables import RunTables
 from hermes_sim.explore.capacity_criterion import Criterion, Judgement, judge_load
 from hermes_sim.explore.capacity_grid import LoadLadder
 from hermes_sim.explore.capacity_row import limit_metrics
 from hermes_sim.explore.capacity_search import Tried
 from hermes_sim.explore.capacity_stop import StopRule
+from hermes_sim.explore.load_run import load_run, requests_of
 from hermes_sim.explore.run_key import run_key
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.measure import Margin, Measure
@@ -37,6 +40,8 @@ WARM_UP: Final = Margin(requests_frac=0.1)
 """Left out of the measurement where the workload does not say what is."""
 MOST_DOUBLINGS: Final = 4
 """Of the number of requests, for runs that pass and are too short to be trusted."""
+LONG_FACTOR: Final = 8
+"""Times the number of requests, of a run whose load is doubtful."""
 LEAST_BACKLOG: Final = 2000
 """Requests that come all at once to see what the machine works off; twice those of a run, if that is more."""
 
@@ -76,6 +81,7 @@ class Prober:
         self.num_reused = 0
         self._unloaded: pd.DataFrame | None = None
         self._references_s: dict[int, dict[str, Any]] = {}
+        self._last_passed: tuple[Scenario, RunTables] | None = None
         self._served_per_s: float | None = None
         self._any_turns = False
         self._longest_s = 1.0
@@ -99,10 +105,9 @@ class Prober:
 
     @property
     def most_rung(self) -> int | None:
-        """Clients: no more than a tenth of the requests. Rates: what is worked off under a lasting backlog."""
+        """Clients: no more than a tenth of the requests; rates: no end."""
         if self.base.unit != "clients":
-            served_per_s = self.served_per_s()
-            return self.ladder.below(served_per_s) if self.is_bounded else None
+            return None
         most = self.num_requests * 2**MOST_DOUBLINGS / 10
         return self.ladder.below(most if self.base.most_requests is None else self.base.most_requests / 10)
 
@@ -110,15 +115,15 @@ class Prober:
 
     def served_per_s(self) -> float:
         """Load that the machine works off under a lasting backlog, in the load's unit: requests come all at once, and
-        those in the middle of their ends are counted. What is offered beyond is never caught up with."""
+        those in the middle of their ends are counted. What is offered beyond it is doubtful: most machines never catch
+        up with it."""
         if self._served_per_s is None:
             self._served_per_s = self._run_backlog()
         return self._served_per_s
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether that is a bound: not where pauses between turns set the pace."""
-        return self.base.unit == "requests/s" and not self._any_turns
+    def is_doubtful(self, value: float) -> bool:
+        """Whether a load is beyond that; never where pauses between turns set the pace of a backlog."""
+        return self.base.unit == "requests/s" and value > self.served_per_s() and not self._any_turns
 
     def _run_backlog(self) -> float:
         started_s = perf_counter()
@@ -126,7 +131,7 @@ class Prober:
         traffic = at_load(self.scenario.workload.traffic, self.base, self.base.value, number)
         requests = all_at_once(generate_requests(traffic, self.scenario.seed), number)
         self._any_turns = bool((requests.previous >= 0).any())
-        frame = run_frames(simulate_scenario(self.scenario, requests=requests))["requests"]
+        frame = requests_of(simulate_scenario(self.scenario, requests=requests))
         self._longest_s = max(float(np.nan_to_num(floats(frame, "e2e_s")).max(initial=0.0)), self._longest_s)
         sessions_frac = float(np.mean(requests.previous < 0)) if self.base.unit == "sessions/s" else 1.0
         per_s = sessions_frac * middle_rate_per_s(floats(frame, "finish_s"))
@@ -139,7 +144,10 @@ class Prober:
     def attempt(self, rung: int) -> Tried:
         """Judged on a run that is as long as it takes: one that passes while the machine was filling, or while the
         queues grew a little, is run again with twice as many requests."""
-        number = max(self.num_requests, 10 * round(self.ladder.value(rung)) if self.base.unit == "clients" else 0)
+        value = self.ladder.value(rung)
+        number = max(self.num_requests, 10 * round(value) if self.base.unit == "clients" else 0)
+        if self.is_doubtful(value):
+            number = min(LONG_FACTOR * number, self.base.most_requests or LONG_FACTOR * number)
         for doubling in range(MOST_DOUBLINGS + 1):
             row = self._row(rung, number)
             longer = 2 * number if self.base.most_requests is None else min(2 * number, self.base.most_requests)
@@ -151,7 +159,7 @@ class Prober:
             row |= {"outcome": FAILED, "binding": "saturation", "excess": math.nan}
             row["text"] = "half as many clients get as much done"
             passed = False
-        return Tried(passed, math.nan if row["excess"] is None else row["excess"])
+        return Tried(passed, float(row["excess"]))
 
     def _gains(self, rung: int, row: Row) -> bool:
         """Whether so many clients get more done than half of them."""
@@ -161,10 +169,18 @@ class Prober:
             return True
         return bool(row["requests_per_s"] > fewer["requests_per_s"] * (1.0 + self._setting.criterion.tolerance))
 
-    def best_row(self, rung: int) -> Row:
-        """The longest run at a load that passed."""
+    def limit_row(self, rung: int) -> Row:
+        """The longest run at a load that passed, with what the machine did in it."""
         rows = [row for row in self.rows if row["rung"] == rung and row["outcome"] == PASSED]
-        return max(rows, key=lambda row: int(row["num_requests"]))
+        row = max(rows, key=lambda row: int(row["num_requests"]))
+        if not row.get("engine"):
+            scenario = self._scenario_at(rung, int(row["num_requests"]))
+            if self._last_passed is None or self._last_passed[0] != scenario:
+                self._last_passed = (scenario, simulate_scenario(scenario))
+            unloaded = self._lone() if needs_unloaded(self.objectives) else None
+            results = Results.from_tables(self._last_passed[1], scenario, version=__version__, unloaded=unloaded)
+            row |= limit_metrics(results)
+        return row
 
     def last_row(self, rung: int) -> Row:
         """The run that decided about a load."""
@@ -180,23 +196,24 @@ class Prober:
         for row in self.rows:
             if row["rung"] == rung and row["num_requests"] == number and (early_stop or row["outcome"] != STOPPED):
                 return row
-        value = self.ladder.value(rung)
-        traffic = at_load(self.scenario.workload.traffic, self.base, value, number)
-        scenario = self.scenario.model_copy(
-            update={"workload": self.scenario.workload.model_copy(update={"traffic": traffic})}
-        )
+        scenario = self._scenario_at(rung, number)
         key = probe_key(scenario, self._setting.criterion)
-        head = {"rung": rung, "load": value, "num_requests": number, "key": key, "seed": scenario.seed}
+        head = {"rung": rung, "load": self.ladder.value(rung), "num_requests": number, "key": key}
         known = self._setting.known.get(key)
         if known is not None and (early_stop or known["outcome"] != STOPPED):
             self.num_reused += 1
             row = {**known, **head, "reused": True}
         else:
-            row = {**head, **self._run(scenario, number, early_stop), "reused": False}
+            row = {**head, **self._run(scenario, rung, number, early_stop), "reused": False}
         self.rows.append(row)
         return row
 
-    def _run(self, scenario: Scenario, number: int, early_stop: bool) -> Row:
+    def _scenario_at(self, rung: int, number: int) -> Scenario:
+        workload = self.scenario.workload
+        traffic = at_load(workload.traffic, self.base, self.ladder.value(rung), number)
+        return self.scenario.model_copy(update={"workload": workload.model_copy(update={"traffic": traffic})})
+
+    def _run(self, scenario: Scenario, rung: int, number: int, early_stop: bool) -> Row:
         started_s = perf_counter()
         rule = self._stop_rule(scenario, number) if early_stop else None
         try:
@@ -209,21 +226,26 @@ class Prober:
                 "text": stopped.reason,
                 "num_arrived": stopped.num_arrived,
                 "is_short": False,
-                "excess": None,
+                "excess": rule.excess,
                 "wall_time_s": perf_counter() - started_s,
             }
         unloaded = self._lone() if needs_unloaded(self.objectives) else None
-        results = Results.from_tables(tables, scenario, version=__version__, unloaded=unloaded)
+        run = load_run(tables, scenario, unloaded)
         if unloaded is not None and number not in self._references_s:
             self._references_s[number] = {
-                latency: reference_s(results.requests, unloaded, latency)
+                latency: reference_s(run.requests, unloaded, latency)
                 for latency in {one.latency for one in self.objectives if one.is_multiple and one.latency != "itl"}
             }
-        judgement = judge_load(results, self._setting.criterion, self.base.unit, unloaded)
-        row = {**_judged(judgement), "num_arrived": number}
+        doubtful = self.is_doubtful(self.ladder.value(rung))
+        judgement = judge_load(run, self._setting.criterion, self.base.unit, unloaded, is_doubtful=doubtful)
         if judgement.passed:
-            row |= limit_metrics(results)
-        return {**row, "wall_time_s": perf_counter() - started_s}
+            self._last_passed = (scenario, tables)
+        return {
+            **_judged(judgement),
+            "num_arrived": number,
+            "requests_per_s": metrics.requests_per_s(run.requests, run.window),
+            "wall_time_s": perf_counter() - started_s,
+        }
 
     def _stop_rule(self, scenario: Scenario, number: int) -> StopRule:
         workload = scenario.workload

@@ -18,7 +18,6 @@ SECONDS_PER_HOUR = 3600.0
 def limit_metrics(results: Results) -> dict[str, Any]:
     """Of the measured window; rent and power of the whole run."""
     requests, window, engines = results.requests, results.window, results.engines
-    requests_per_s = metrics.requests_per_s(requests, window)
     output_tokens_per_s = metrics.output_tokens_per_s(requests, window)
     duration_s = results.duration_s
     rent_usd_per_h = float(engines["cost_usd"].sum()) / duration_s * SECONDS_PER_HOUR
@@ -26,7 +25,6 @@ def limit_metrics(results: Results) -> dict[str, Any]:
     narrowest = narrowest_engine(results.measured_visits, engines)
     resource, resource_frac = metrics.limiting_resource(narrowest)
     return {
-        "requests_per_s": requests_per_s,
         "output_tokens_per_s": output_tokens_per_s,
         "rent_usd_per_h": rent_usd_per_h,
         "usd_per_million_output_tokens": _per(rent_usd_per_h / SECONDS_PER_HOUR * 1e6, output_tokens_per_s),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hermes_sim.analysis.human import count
 from hermes_sim.analysis.objectives import Objective
-from hermes_sim.analysis.quantiles import fraction_of
+from hermes_sim.analysis.quantiles import fraction_of, quantile
 from hermes_sim.explore.capacity_criterion import ATTAINMENT, SATURATION, objective_name
 from hermes_sim.scenario.measure import Measure
 from hermes_sim.sim.so_far import SoFar
@@ -48,6 +48,8 @@ class StopRule:
     references_s: Mapping[str, FloatArray] = field(default_factory=dict)
     binding: str = ""
     """What the reason is about, once there is one."""
+    excess: float = math.nan
+    """As of capacity_criterion.Judgement, of the requests that had arrived: how hopeless it looked."""
 
     def __call__(self, so_far: SoFar) -> str | None:
         if self.is_steady and (num_waiting := int(so_far.waits.sum())) > max(
@@ -108,12 +110,13 @@ class StopRule:
         if objective.statistic == "mean":
             if float(least.sum()) <= objective.bound * number * ROUNDING:
                 return None
-            self.binding = name
+            self.binding, self.excess = name, _log(float(least.mean()) / objective.bound)
             return f"{name}: the sum so far is beyond that of {count(number)} requests at the bound"
         num_beyond = int((least > objective.bound * ROUNDING).sum())
         if num_beyond < num_allowed_beyond(number, fraction_of(objective.statistic)) + 1:
             return None
-        self.binding = name
+        fraction = fraction_of(objective.statistic)
+        self.binding, self.excess = name, _log(quantile(least, fraction) / objective.bound)
         return f"{name}: {count(num_beyond)} of {count(number)} requests are beyond the bound"
 
     def _attained(self, so_far: SoFar, measured: BoolArray, number: int) -> str | None:
@@ -136,7 +139,8 @@ class StopRule:
         allowed = math.floor(number * (1.0 - self.attainment_frac) + 1e-9)
         if num_missed <= allowed:
             return None
-        self.binding = ATTAINMENT
+        expected = num_missed * number / max(int(measured.sum()), 1)
+        self.binding, self.excess = ATTAINMENT, math.log((expected + 1.0) / (allowed + 1.0))
         return f"{count(num_missed)} of {count(number)} requests are not good, {count(allowed)} may be"
 
 
@@ -144,6 +148,10 @@ def num_allowed_beyond(number: int, fraction: float) -> int:
     """Of so many values, how many may lie beyond a bound that their percentile (interpolated linearly between order
     statistics) keeps."""
     return number - 1 - int((number - 1) * fraction)
+
+
+def _log(ratio: float) -> float:
+    return math.log(ratio) if ratio > 0.0 and math.isfinite(ratio) else math.nan
 
 
 def _places(arrival_s: FloatArray) -> npt.NDArray[np.int64]:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pandas as pd
 
+from hermes_sim.analysis.frames import FloatArray
+from hermes_sim.analysis.statistics import LEVEL, holm, mean_of_replications, paired_difference
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.explore.capacity_probe import STOPPED, Row
@@ -39,9 +42,9 @@ TEXTS: Final = ("outcome", "binding", "text", "engine", "resource", "key")
 def capacity_table(
     axes: Sequence[str], chosen: Sequence[Configuration], found: Sequence[Sequence[SeedCapacity]]
 ) -> pd.DataFrame:
-    """Columns: the axes; `capacity` in `unit` (mean over the seeds of the highest load that is borne), `low` and `high`
-    (over all seeds: borne by all, borne by none), `half_width_95`, `spread_frac`; what binds; what the machine does
-    there; `per_usd` (load per USD/h of rent), `per_watt`, `per_device`; how many runs it took."""
+    """Columns: the axes; `capacity` in `unit` (mean over the seeds of the highest load that is sustained), `low` and
+    `high` (under all seeds, under none), `lows` (seed by seed), `half_width_95`, `spread_frac`; what binds; what the
+    machine does there; `per_usd` (load per USD/h of rent), `per_watt`, `per_device`; how many runs it took."""
     rows = [{**_axis_values(axes, one.point), **_row(one, seeds)} for one, seeds in zip(chosen, found, strict=True)]
     return pd.DataFrame(rows)
 
@@ -67,9 +70,11 @@ def _row(one: Configuration, seeds: Sequence[SeedCapacity]) -> dict[str, Any]:
         "unit": first.unit,
         "low": min(lows),
         "high": max(highs) if len(highs) == len(seeds) else math.nan,
-        "half_width_95": half_width_95(lows),
+        "lows": [float(low) for low in lows],
+        "half_width_95": mean_of_replications(np.array(lows)).half_width_95,
         "spread_frac": max(lows) / min(lows) - 1.0 if min(lows) > 0 else math.nan,
         "num_seeds": len(seeds),
+        "served_per_s": _mean([each.served_per_s for each in seeds if each.served_per_s is not None]),
         "binding": _most([each.binding for each in seeds]),
         "text": first.text,
         "at_limit": str(first.limit.get("text", "")),
@@ -85,17 +90,6 @@ def _row(one: Configuration, seeds: Sequence[SeedCapacity]) -> dict[str, Any]:
         "wall_time_s": sum(float(row["wall_time_s"]) for row in probes if not row["reused"]),
         "notes": "; ".join(dict.fromkeys(note for each in seeds for note in each.notes)),
     }
-
-
-def half_width_95(values: Sequence[float]) -> float:
-    """Of the mean of independent values, Student's t; NaN of one."""
-    from scipy.special import stdtrit
-
-    if len(values) < 2:
-        return math.nan
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return float(stdtrit(len(values) - 1, 0.975)) * math.sqrt(variance / len(values))
 
 
 def probe_table(axes: Sequence[str], points: Sequence[Mapping[str, str]], probes: Sequence[Row]) -> pd.DataFrame:
@@ -120,11 +114,35 @@ def require_sort(by: str) -> None:
         raise ConfigError([Problem("by", None, "", f"{by!r} is none of {listed(SORTS)}.{did_you_mean(by, SORTS)}")])
 
 
-def sorted_by(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The best first, those that failed last."""
+def sorted_by(table: pd.DataFrame, by: str, tolerance: float) -> pd.DataFrame:
+    """The best first, those that failed last. Column `below_best`: whether a row is worse than the first by more than
+    chance and tolerance allow (1, 0, NaN where nothing can be said)."""
     if by not in table:
         return table
-    return table.sort_values(by, ascending=SORTS[by], kind="stable", na_position="last").reset_index(drop=True)
+    table = table.sort_values(by, ascending=SORTS[by], kind="stable", na_position="last").reset_index(drop=True)
+    return table.assign(below_best=_below_best(table, by, tolerance))
+
+
+def _below_best(table: pd.DataFrame, by: str, tolerance: float) -> list[float]:
+    """By logarithms of the capacities, or of what the column makes of them, paired by seed; several rows after Holm."""
+    logs = [_logs(row, by) for _, row in table.iterrows()]
+    first = logs[0]
+    pairs = [None if one is None or first is None or len(one) != len(first) else (first, one) for one in logs]
+    found = [None if pair is None else paired_difference(*pair) for pair in pairs]
+    raised = holm([math.nan if one is None or place == 0 else one.p_value for place, one in enumerate(found)])
+    return [
+        math.nan if one is None or math.isnan(p) else float(p < LEVEL and abs(one.mean) > math.log1p(tolerance))
+        for one, p in zip(found, raised, strict=True)
+    ]
+
+
+def _logs(row: pd.Series, by: str) -> FloatArray | None:
+    """[num_seeds]; None where some seed bears nothing."""
+    lows = row["lows"]
+    if not isinstance(lows, list) or len(lows) < 2 or min(lows) <= 0.0:
+        return None
+    logs = np.log(np.array(lows) / row["capacity"])
+    return np.asarray(math.log(row[by]) + (-logs if SORTS[by] else logs))
 
 
 def _most(names: Sequence[str]) -> str:

@@ -50,9 +50,13 @@ def _one(row: pd.Series, tolerance: float) -> list[str]:
         ("per dollar", f"{digits(row['per_usd'])} {row['unit']} per $/h ({usd(row['rent_usd_per_h'])}/h)"),
         ("per watt", f"{digits(row['per_watt'] * 1e3)} {row['unit']} per kW ({with_prefix(row['power_w'], 'W')})"),
         ("per device", f"{digits(row['per_device'])} {row['unit']} ({count(row['num_devices'])} devices)"),
+        (
+            "in a backlog",
+            "" if math.isnan(row["served_per_s"]) else f"{digits(row['served_per_s'])} {row['unit']} served",
+        ),
         ("runs", runs_words(row)),
-    ]  # fmt: skip
-    text = [line for label, words in lines for line in _line(label, words)]
+    ]
+    text = [line for label, words in lines if words for line in _line(label, words)]
     return text + [line for note in _notes(row) for line in _line("note", note)]
 
 
@@ -135,6 +139,7 @@ def _several(results: CapacityResults) -> list[str]:
     table = results.table
     borne = table[table["status"].isin(["done", "open", "hopeless"]) & (table["capacity"] > 0)]
     lines = [] if borne.empty else _aligned(results.axes, borne)
+    lines += _told_apart(results.axes, borne)
     for _, row in table[~table.index.isin(borne.index)].iterrows():
         where = _point(results.axes, row)
         lines += _wrapped(f"{where}: {'failed' if row['status'] == 'failed' else 'none'}: {row['text']}", "")
@@ -143,6 +148,17 @@ def _several(results: CapacityResults) -> list[str]:
     whole = table.fillna({"num_runs": 0, "num_stopped_early": 0, "num_reused": 0, "wall_time_s": 0.0})
     totals = {name: float(whole[name].sum()) for name in ("num_runs", "num_stopped_early", "num_reused", "wall_time_s")}
     return [*lines, *_wrapped(runs_words(totals), "runs ")]
+
+
+def _told_apart(axes: Sequence[str], rows: pd.DataFrame) -> list[str]:
+    """Which configurations may be as good as the first."""
+    if len(rows) < 2 or rows["below_best"].iloc[1:].isna().all():
+        return [] if len(rows) < 2 else _wrapped("one seed: what is chance is not known", "")
+    same = [_point(axes, row) for _, row in rows.iloc[1:].iterrows() if row["below_best"] == 0.0]
+    seeds = f"{count(rows['num_seeds'].iloc[0])} seeds, 95%"
+    if not same:
+        return _wrapped(f"the first is ahead of all others ({seeds})", "")
+    return _wrapped(f"not told apart from the first ({seeds}): {'; '.join(same)}", "")
 
 
 def _aligned(axes: Sequence[str], rows: pd.DataFrame) -> list[str]:

@@ -95,6 +95,17 @@ class KeptRows:
 @contextmanager
 def kept_rows(table: Path) -> Iterator[KeptRows]:
     """Inside, this process alone writes beside the table. Raises HermesError where another one does; OSError."""
+    with held(table):
+        kept = KeptRows(table)
+        try:
+            yield kept
+        finally:
+            kept.close()
+
+
+@contextmanager
+def held(table: Path) -> Iterator[None]:
+    """Inside, no other process that holds the file too gets past this. Raises HermesError where another one does."""
     lock = table.with_name(f".{table.name}.lock")
     place = lock.absolute()
     if place in _locked:
@@ -102,11 +113,7 @@ def kept_rows(table: Path) -> Iterator[KeptRows]:
     file = _lock(lock, table)
     _locked.add(place)
     try:
-        kept = KeptRows(table)
-        try:
-            yield kept
-        finally:
-            kept.close()
+        yield
     finally:
         _locked.discard(place)
         lock.unlink(missing_ok=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.human import digits
+from hermes_sim.analysis.figures.heat import color_bar, heat, plain_ticks
+from hermes_sim.analysis.picture import DENSITY, MARKERS, PALETTE, PART_PATTERNS, line_style
 from hermes_sim.explore.points import Points
 from hermes_sim.explore.words import metric_named
 from hermes_sim.scenario.axis import Axis
@@ -21,14 +22,8 @@ from hermes_sim.scenario.sweep import TIER
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Told apart by all readers (Okabe and Ito, Color Universal Design)."""
-MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINE_STYLES: Final = ("-", "--", "-.", ":")
-"""So that a line is seen beneath another."""
-COLOR_MAP: Final = "cividis"
-MOST_LABELLED: Final = 300.0
-"""A logarithmic axis over a larger factor has its powers of ten labelled alone."""
+HATCHES: Final = tuple(PART_PATTERNS[part] * DENSITY for part in ("compute", "queue", "memory", "network", "transfer"))
+"""Of bars side by side."""
 LONGEST_NAMES: Final = 40
 """Letters along an axis; names that are longer together are written aslant."""
 
@@ -86,8 +81,7 @@ def lines(panel: Panel, axes: Axes, _: Sequence[Panel]) -> None:
             continue
         axes.plot(
             [positions[name] for name in kept], [values[name] for name in kept], label=label,
-            color=PALETTE[index % len(PALETTE)], marker=MARKERS[index % len(MARKERS)], markersize=4,
-            linestyle=LINE_STYLES[index % len(LINE_STYLES)], linewidth=1.4,
+            marker=MARKERS[index % len(MARKERS)], **line_style(index),
         )  # fmt: skip
     if "x" in panel.figure.log and numeric and min(positions.values()) > 0:
         axes.set_xscale("log")
@@ -103,10 +97,12 @@ def bars(panel: Panel, axes: Axes, _: Sequence[Panel]) -> None:
     for index, (label, values) in enumerate(series):
         at = np.arange(len(names)) - 0.4 + (index + 0.5) * width
         heights = np.array([values.get(name, np.nan) for name in names], dtype=float)
-        axes.bar(at, np.nan_to_num(heights), width * 0.92, color=PALETTE[index % len(PALETTE)], label=label)
+        color = PALETTE[index % len(PALETTE)]
+        fill: dict[str, Any] = {"facecolor": color, "edgecolor": "white", "hatch": HATCHES[index % len(HATCHES)]}
+        axes.bar(at, np.nan_to_num(heights), width * 0.92, label=label, **fill)
         for place in at[np.isnan(heights)]:
             at_bottom = axes.get_xaxis_transform()
-            axes.text(place, 0.01, "none", transform=at_bottom, rotation=90, fontsize="xx-small", ha="center")
+            axes.text(place, 0.01, "none", transform=at_bottom, rotation=90, fontsize=6, ha="center")
     axes.set_xticks(range(len(names)), [_shown(name) for name in names])
     if sum(map(len, names)) > LONGEST_NAMES:
         for tick in axes.get_xticklabels():
@@ -116,29 +112,15 @@ def bars(panel: Panel, axes: Axes, _: Sequence[Panel]) -> None:
 
 def heat_map(panel: Panel, axes: Axes, column: Sequence[Panel]) -> None:
     """One scale of colours for the panels of a column; the numbers stand in the cells."""
-    from matplotlib.colors import LogNorm, Normalize
-
     names, series = panel.names(panel.figure.x), panel.series()
     values = np.array([[own.get(name, np.nan) for name in names] for _, own in series], dtype=float)
     known = np.concatenate([own.to_numpy(dtype=float) for other in column for _, own in other.series()])
-    scale = LogNorm if "y" in panel.figure.log and len(known) and known.min() > 0 else Normalize
-    norm = scale(vmin=known.min(), vmax=known.max()) if len(known) else Normalize()
-    picture = axes.imshow(values, cmap=COLOR_MAP, norm=norm, aspect="auto", origin="lower")
-    dark = np.ma.filled(np.ma.asarray(norm(np.ma.masked_invalid(values))) < 0.5, False)
-    for row, place in np.ndindex(*values.shape):
-        color = "white" if dark[row, place] else "black"
-        text = digits(float(values[row, place]), 2)
-        axes.annotate(text, (place, row), color=color, fontsize="x-small", ha="center", va="center")
-    axes.set_xticks(range(len(names)), [_shown(name) for name in names])
-    axes.set_yticks(range(len(series)), [_shown(label) for label, _ in series])
-    axes.set_xlabel(axis_title(panel.study, panel.figure.x), fontsize="small")
+    shown = [_shown(name) for name in names], [_shown(label) for label, _ in series]
+    cells = heat(axes, values, *shown, known=known, log="y" in panel.figure.log)
+    color_bar(cells, [axes], panel.metric.title)
+    axes.set_xlabel(axis_title(panel.study, panel.figure.x))
     if panel.figure.series is not None:
-        axes.set_ylabel(axis_title(panel.study, panel.figure.series), fontsize="small")
-    bar = axes.figure.colorbar(picture, ax=axes)
-    bar.set_label(panel.metric.title, fontsize="small")
-    bar.ax.tick_params(which="both", labelsize="x-small")
-    if scale is LogNorm:
-        _plain_ticks(bar.ax)
+        axes.set_ylabel(axis_title(panel.study, panel.figure.series))
 
 
 Draw = Callable[[Panel, "Axes", Sequence[Panel]], None]
@@ -158,27 +140,11 @@ def _positions(panel: Panel) -> dict[str, float]:
 def _label(panel: Panel, axes: Axes) -> None:
     if "y" in panel.figure.log:
         axes.set_yscale("log")
-        _plain_ticks(axes)
+        plain_ticks(axes)
     else:
         axes.yaxis.set_major_formatter("{x:,g}")
-    axes.set_xlabel(axis_title(panel.study, panel.figure.x), fontsize="small")
-    axes.set_ylabel(panel.metric.title, fontsize="small")
-    axes.grid(alpha=0.3, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """0.2 instead of a power of ten; between the powers 2 and 5 where these are few."""
-    from matplotlib.ticker import FuncFormatter
-
-    low, high = axes.get_ylim()
-    few = high < MOST_LABELLED * low
-
-    def between(value: float, _: int | None) -> str:
-        return f"{value:,g}" if few and f"{value:e}"[0] in "25" else ""
-
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(between))
+    axes.set_xlabel(axis_title(panel.study, panel.figure.x))
+    axes.set_ylabel(panel.metric.title)
 
 
 def _shown(name: str) -> str:

@@ -40,7 +40,7 @@ class Points:
 def points_of(study: StudyFile, runs: pd.DataFrame, table: Table, *, tiers: bool) -> Points:
     """The points of a table of runs (explore/run_table.py). tiers: a row for every tier, with that tier's metrics."""
     axes = tuple(axis.name for axis in study.axes)
-    points = _means(runs[runs["status"] == DONE], axes)
+    points = mean_over_seeds(runs[runs["status"] == DONE], axes)
     if study.tiers and (tiers or table == "best"):
         points = _per_tier(points, [tier.name for tier in study.tiers])
     return points if table == "runs" else _best(study, points)
@@ -67,10 +67,10 @@ def at_the_end(study: StudyFile, runs: pd.DataFrame) -> tuple[int, int]:
     return int(ends.sum()), len(best)
 
 
-def _means(runs: pd.DataFrame, axes: tuple[str, ...]) -> Points:
-    """Over the seeds; a metric that some seed does not have is NaN. meets@TIER: 1 only where every seed meets it."""
+def mean_over_seeds(runs: pd.DataFrame, axes: tuple[str, ...]) -> Points:
+    """A row a point; a metric that some seed does not have is NaN. meets@TIER: 1 only where every seed meets it."""
     metrics = [name for name in runs.columns if name not in axes and name not in FIRST_COLUMNS]
-    grouped = runs.groupby(list(axes), observed=True, sort=True)
+    grouped = runs.groupby(list(axes), observed=True, sort=True, dropna=False)
     means = grouped[metrics].mean()
     judged = [name for name in metrics if name.startswith(f"{MEETS}@")]
     means[judged] = grouped[judged].min()

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import draw, save_figure
+from hermes_sim.explore.figure import draw
 from hermes_sim.explore.findings import study_findings
 from hermes_sim.explore.page import run_words
 from hermes_sim.explore.run_table import RUNS_FILE, read_table
 from hermes_sim.explore.study import load_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+SCREEN_DPI = 150
 _BLOCK = re.compile(r"(<!-- findings of (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -43,7 +45,7 @@ def publish(folder: Path, docs: Path = DOCS) -> list[str]:
             continue
         study, runs = load_study(name), read_table(table)
         picture = docs / "images" / f"study-{name}.png"
-        save_figure(draw(study, study.figures[0], runs), picture)
+        save_figure(draw(study, study.figures[0], runs), picture, dpi=SCREEN_DPI)
         findings = [f"- {finding}" for finding in study_findings(study, runs)]
         lines = [run_words(study, runs), "", *findings, "", f"![{study.title}](images/{picture.name})"]
         page = with_findings(page, name, lines)

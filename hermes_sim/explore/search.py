@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.core.errors import ConfigError, HermesError, Problem
-from hermes_sim.explore.beside import with_files_beside
 from hermes_sim.explore.grid import GridPoint, needs_scenario, point_scenario, skipped, unfulfilled
+from hermes_sim.explore.kept_rows import held
 from hermes_sim.explore.plan import PlannedRun
+from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import Row, planned_rows
 from hermes_sim.explore.search_proposals import Seen, candidates_of, farthest_first, most_promising_first, tried_by
@@ -33,14 +34,13 @@ from hermes_sim.explore.search_results import SearchResults
 from hermes_sim.explore.search_space import Parameters, SearchSpace
 from hermes_sim.explore.search_table import front_table, trials_table
 from hermes_sim.explore.search_trial import excess_of, excesses_of, judged, losses_of, shortened
+from hermes_sim.explore.sweep import last_words, with_files
 from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
-from hermes_sim.scenario.files import files_read_once, mapping_document
-from hermes_sim.scenario.library import NotFound, find
+from hermes_sim.scenario.files import FileOrMapping, files_read_once, find_document
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.search import SearchFile
 from hermes_sim.scenario.search_checks import check_search
 from hermes_sim.scenario.validate import validate
-from hermes_sim.scenario.yaml_reader import read_yaml
 
 MOST_MISSES: Final = 20
 """Draws of Optuna's sampler in a row that are of no use, before a point is taken by chance."""
@@ -64,59 +64,57 @@ Progress = Callable[[int, int], None]
 
 
 def search(
-    file: str | Path | Mapping[str, Any],
+    what: FileOrMapping,
     *,
     trials: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     folder: str | Path | None = None,
     fresh: bool = False,
     jobs: int | None = None,
     workers: Workers | None = None,
+    cache: RowCache | None = None,
     progress: Progress | None = None,
 ) -> SearchResults:
     """The best of a space of deployments by one metric, or the front by several.
 
-    file: a search file, its name in the library, or what it would hold. trials: instead of the file's number of points.
-    overrides: keys of cluster and workload that are set last, at every point. folder: where the search is kept while it
-    goes on; what it holds of the same search is not run again, unless `fresh`. workers: where the runs are; without
-    them `jobs` processes of this machine, by default as many as there are cores. With one the search is the same for
-    the same seed; with several it depends on who is ready first. Raises ConfigError; HermesError where the folder holds
-    another search.
+    what: a search file, its name in the library, or what it would hold. trials: instead of the file's number of points.
+    overrides: `{"workload.KEY": value}`, or `workload.KEY=VALUE` as on the command line, set last at every point.
+    folder: where the search is kept while it goes on; what it holds of the same search is not run again, unless
+    `fresh`. jobs: processes at once, by default as many as there are cores; workers: other ones, such as a Dask
+    cluster's. With one at a time the search is the same for the same seed; with several it depends on who is ready
+    first. cache: rows of earlier runs are taken from there, and new ones put in.
+    Raises ConfigError; HermesError where the folder holds another search, or another process writes there.
     """
-    described = _amended(load_search(file), trials)
-    space = SearchSpace(described.axes, partial(_fits, described))
-    about = dict(overrides or {})
-    journal = None if folder is None else _journal(Path(folder), fresh=fresh)
-    record = SearchRecord(described, space, journal, about)
-    num_former = record.num_counted
-    searching = Searching(described, space, record, about, progress)
-    ours = workers_of(jobs) if workers is None else nullcontext(workers)
-    with files_read_once(), ours as these:
-        searching.run(these)
-        finalists = searching.finalists()
-        rows = searching.run_again(finalists, these)
-        front = front_table(described, space, finalists, rows)
+    described = _amended(load_search(what), trials)
+    journal = None if folder is None else _journal(Path(folder))
+    with nullcontext() if journal is None else held(journal), files_read_once():
+        if journal is not None and fresh:
+            journal.unlink(missing_ok=True)
+        space = SearchSpace(described.axes, partial(_fits, described))
+        last = last_words(overrides)
+        record = SearchRecord(described, space, journal, last)
+        num_former = record.num_counted
+        searching = Searching(described, space, record, last, progress, cache)
+        with workers_of(jobs) if workers is None else nullcontext(workers) as these:
+            searching.run(these)
+            finalists = searching.finalists()
+            front = front_table(described, space, finalists, searching.run_again(finalists, these))
         best = _best_scenario(searching, finalists, front)
-    num_left_out = None if space.listed is None or space.num_points is None else space.num_points - len(space.listed)
+    num_left_out = None
+    if space.listed is not None and space.num_points is not None:
+        num_left_out = space.num_points - len(space.listed)
     table = trials_table(described, space, record.tried)
     return SearchResults(described, table, front, best, num_left_out, space.num_points, num_former)
 
 
-def load_search(file: str | Path | Mapping[str, Any]) -> SearchFile:
+def load_search(what: FileOrMapping) -> SearchFile:
     """A search by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    if isinstance(file, Mapping):
-        document, path = mapping_document(file, "search"), None
-    else:
-        try:
-            path = find("search", str(file))
-        except NotFound as missing:
-            raise ConfigError([Problem("", None, "", str(missing))]) from None
-        document = read_yaml(path)
+    document = find_document("search", what)
     described = validate(SearchFile, document)
     problems = check_search(described, document)
     if problems:
         raise ConfigError(problems)
-    return described if path is None else with_files_beside(described, path)
+    return with_files(described, document)
 
 
 def _amended(described: SearchFile, trials: int | None) -> SearchFile:
@@ -127,7 +125,7 @@ def _amended(described: SearchFile, trials: int | None) -> SearchFile:
     return described.model_copy(update={"trials": trials})
 
 
-def _journal(folder: Path, *, fresh: bool) -> Path:
+def _journal(folder: Path) -> Path:
     """File of the trials in the folder of a search. Raises HermesError where that cannot be."""
     if folder.exists() and not folder.is_dir():
         raise HermesError(f"{folder}: exists and is not a folder")
@@ -136,8 +134,6 @@ def _journal(folder: Path, *, fresh: bool) -> Path:
         raise HermesError(f"{folder}: holds something else than a search; name a new folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            journal.unlink(missing_ok=True)
     except OSError as error:
         raise HermesError(f"{folder}: {error.strerror}") from error
     return journal
@@ -170,12 +166,18 @@ class Searching:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Set last, whatever the axes say."""
     progress: Progress | None = None
+    cache: RowCache | None = None
+    _runs: dict[int, Tried] = field(default_factory=dict)
+    """Runs under way, by their number."""
+    _next: list[Tried] = field(default_factory=list)
+    """Points whose last run has ended, or that have had none."""
+    _whole: dict[int, Scenario] = field(default_factory=dict)
+    """Scenarios of points under way."""
 
     def run(self, workers: Workers) -> None:
         """Until as many points were tried as the file says, or all."""
-        self._runs: dict[int, Tried] = {}
-        self._next = [one for one in self.record.tried if one.status == RUNNING]
-        for number, row in planned_rows(self._planned(), workers):
+        self._next += [one for one in self.record.tried if one.status == RUNNING]
+        for number, row in planned_rows(self._planned(), workers, cache=self.cache):
             tried = self._runs.pop(number)
             self.record.keep_row(tried, judged(self.search, row))
             self._next.append(tried)
@@ -205,6 +207,7 @@ class Searching:
             if status == RUNNING:
                 return tried
             self.record.end(tried, status, str(tried.rows[-1]["error"]))
+            self._whole.pop(tried.number, None)
         return None
 
     def _status(self, tried: Tried) -> str:
@@ -303,22 +306,17 @@ class Searching:
         return [done[index] for index in [*front, *rest][:num]]
 
     def _run_of(self, tried: Tried) -> PlannedRun:
-        scenario = self._scenario(tried, len(tried.rows))
+        """On the next rung."""
+        scenario = shortened(self.whole_scenario(tried), self.search.rungs[len(tried.rows)])
         return PlannedRun(self.space.point(tried.parameters), scenario.seed, scenario)
-
-    def _scenario(self, tried: Tried, rung: int) -> Scenario:
-        """Of a point on a rung. Raises ConfigError."""
-        whole = self.whole_scenario(tried)
-        shorter = shortened(whole, self.search.rungs[rung])
-        return self._made(tried, shorter) if shorter else whole
 
     def whole_scenario(self, tried: Tried) -> Scenario:
         """Of a point with all its requests. Raises ConfigError."""
-        return self._made(tried, {})
-
-    def _made(self, tried: Tried, shorter: Mapping[str, Any]) -> Scenario:
-        search, point = self.search, self.space.point(tried.parameters)
-        return point_scenario(search.base, search.axes, point, called=search.name, last={**self.overrides, **shorter})
+        if tried.number not in self._whole:
+            search, point = self.search, self.space.point(tried.parameters)
+            scenario = point_scenario(search.base, search.axes, point, called=search.name, last=self.overrides)
+            self._whole[tried.number] = scenario
+        return self._whole[tried.number]
 
     def _tell(self) -> None:
         if self.progress is not None:
@@ -343,7 +341,7 @@ class Searching:
                 runs.append(PlannedRun(point, seed, whole.model_copy(update={"seed": seed})))
         known = self.record.rows_again
         rows: dict[int, Row] = {}
-        for number, row in planned_rows(runs, workers, known=known):
+        for number, row in planned_rows(runs, workers, known=known, cache=self.cache):
             rows[number] = row
             if row["scenario"] not in known:
                 self.record.keep_row_again(row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from hermes_sim.explore.panels import PALETTE
+from hermes_sim.analysis.picture import PALETTE, legend_below, picture, styled
 from hermes_sim.explore.run_table import DONE
 from hermes_sim.explore.search_record import STOPPED
 from hermes_sim.explore.search_table import HALF_WIDTH
@@ -20,23 +20,20 @@ if TYPE_CHECKING:
 
 PANEL_SIZE: Final = (4.2, 3.2)
 """Inches."""
-DPI: Final = 150
 MOST_ACROSS: Final = 3
 LOG_FROM: Final = 20.0
 """An axis whose values lie over a larger factor is logarithmic."""
 GREY: Final = "#8a8a8a"
 
 
+@styled
 def draw_front(search: SearchFile, trials: pd.DataFrame, front: pd.DataFrame) -> Figure:
     """A matplotlib figure. Of a single objective: what was measured, in the order of trials, and the best so far."""
-    from matplotlib.figure import Figure
-
     metrics = [one.metric for one in search.objectives]
     pairs: list[tuple[str, str]] = list(combinations(metrics, 2)) or [("trial", metrics[0])]
     across = min(len(pairs), MOST_ACROSS)
     down = -(-len(pairs) // across)
-    size = (PANEL_SIZE[0] * across + 0.4, PANEL_SIZE[1] * down + 0.7)
-    drawn = Figure(figsize=size, layout="constrained", dpi=DPI)
+    drawn = picture(PANEL_SIZE[0] * across + 0.4, PANEL_SIZE[1] * down + 0.7)
     grid = drawn.subplots(down, across, squeeze=False).flat
     for axes, (x, y) in zip(grid, pairs, strict=False):
         _points(search, axes, trials, x, y)
@@ -47,8 +44,7 @@ def draw_front(search: SearchFile, trials: pd.DataFrame, front: pd.DataFrame) ->
         _label(axes, x, y)
     for axes in grid:
         axes.set_axis_off()
-    handles, labels = drawn.axes[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=2 * across, frameon=False, fontsize="small")
+    legend_below(drawn, columns=2 * across)
     return drawn
 
 
@@ -56,7 +52,7 @@ def _points(search: SearchFile, axes: Any, trials: pd.DataFrame, x: str, y: str)
     """Whole runs filled, those outside the limits crossed, short ones hollow."""
     done, stopped = trials["status"] == DONE, trials["status"] == STOPPED
     kinds = [
-        (stopped, "short runs", {"marker": "o", "facecolors": "none", "edgecolors": GREY, "linewidths": 0.6, "s": 14}),
+        (stopped, "short runs", {"marker": "o", "facecolors": "none", "edgecolors": GREY, "linewidths": 0.6, "s": 12}),
         (done & ~(trials["excess"] > 0), "whole runs", {"marker": "o", "color": PALETTE[5], "s": 18}),
         (done & (trials["excess"] > 0), "outside the limits", {"marker": "x", "color": GREY, "s": 18, "linewidths": 1}),
     ]
@@ -104,7 +100,4 @@ def _label(axes: Any, x: str, y: str) -> None:
             getattr(axes, f"set_{side}scale")("log")
         else:
             axis.set_major_formatter("{x:,g}")
-        axis.set_label_text("trial" if name == "trial" else metric_named(name).title, fontsize="small")
-    axes.tick_params(which="both", labelsize="small")
-    axes.grid(alpha=0.3, linewidth=0.6)
-    axes.set_axisbelow(True)
+        axis.set_label_text("trial" if name == "trial" else metric_named(name).title)

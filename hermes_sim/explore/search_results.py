@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import pandas as pd
 
+from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import save_figure
 from hermes_sim.explore.run_table import save_table
 from hermes_sim.explore.search_figure import draw_front
 from hermes_sim.scenario.dump import dump_scenario, dump_yaml
@@ -67,9 +67,7 @@ class SearchResults:
         drawn = draw_front(self.search, self.trials, self.front)
         for suffix in formats:
             path = folder / f"{FIGURE_NAME}.{suffix}"
-            partial = path.with_name(f".partial-{path.name}")
-            save_figure(drawn, partial)
-            partial.replace(path)
+            save_figure(drawn, path)
             names.append(path.name)
         return names
 

@@ -113,13 +113,17 @@ class SearchSpace:
 
     def features(self, points: Sequence[Parameters]) -> npt.NDArray[np.float64]:
         """Coordinates [num_points, num_features]: numbers between 0 and 1, other values one column each."""
-        rows = [[value for axis in self.axes for value in _features(axis, one.get(axis.name))] for one in points]
+        rows = [[value for scale in self._scales for value in scale.features(one)] for one in points]
         return np.array(rows, dtype=np.float64).reshape(len(points), len(self.groups))
+
+    @cached_property
+    def _scales(self) -> list[_Scale]:
+        return [_scale_of(axis) for axis in self.axes]
 
     @cached_property
     def groups(self) -> npt.NDArray[np.int64]:
         """Of each feature: its axis."""
-        widths = [1 if axis.is_numeric else len(axis.names) for axis in self.axes]
+        widths = [len(scale.names) or 1 for scale in self._scales]
         return np.repeat(np.arange(len(self.axes)), widths)
 
 
@@ -145,12 +149,29 @@ def _name(axis: Axis, parameter: Parameter) -> str:
     return axis.range.text(axis.range.number_at(float(parameter)))
 
 
-def _features(axis: Axis, parameter: Parameter | None) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where the values of an axis stand."""
+
+    axis: str
+    names: tuple[str, ...] = ()
+    """Of values that are no numbers."""
+    places: tuple[float, ...] = ()
+    """Of listed numbers."""
+
+    def features(self, parameters: Parameters) -> list[float]:
+        parameter = parameters.get(self.axis)
+        if self.names:
+            return [math.sqrt(0.5) if name == parameter else 0.0 for name in self.names]  # two values are 1 apart
+        if parameter is None:
+            return [ABSENT]
+        return [self.places[int(parameter)] if self.places else float(parameter)]
+
+
+def _scale_of(axis: Axis) -> _Scale:
     if not axis.is_numeric:
-        return [math.sqrt(0.5) if name == parameter else 0.0 for name in axis.names]  # two values are 1 apart
-    if parameter is None:
-        return [ABSENT]
-    return [float(parameter) if _is_open(axis) else _places(axis)[int(parameter)]]
+        return _Scale(axis.name, names=axis.names)
+    return _Scale(axis.name, places=() if _is_open(axis) else tuple(_places(axis)))
 
 
 def _places(axis: Axis) -> list[float]:

@@ -80,7 +80,7 @@ def front_table(
     columns: dict[str, Any] = {"trial": [one.number for one in finalists]}
     columns |= axis_columns(search.axes, [space.point(one.parameters) for one in finalists])
     columns["num_seeds"] = [len(own) for own in done]
-    losses = np.array([losses_of(search, row) for row in means]).reshape(len(means), -1)
+    losses = np.array([losses_of(search, row) for row in means]).reshape(len(means), len(search.objectives))
     excess = np.array([excess_of(search, row) for row in means], dtype=float)
     front = front_of(losses, excess)
     on_front = np.isin(np.arange(len(finalists)), front)

@@ -50,16 +50,24 @@ def excess_of(search: SearchFile, row: Mapping[str, Any]) -> float:
     return sum(max(0.0, one) for one in excesses_of(search, row))
 
 
-def shortened(scenario: Scenario, share: float) -> dict[str, Any]:
-    """Keys to set so that a scenario has that share of its requests, at the same rate. Raises ConfigError."""
+def shortened(scenario: Scenario, share: float) -> Scenario:
+    """The scenario with that share of its requests, at the same rate. Raises ConfigError where it states no number."""
     if share == 1.0:
-        return {}
+        return scenario
     traffic = scenario.workload.traffic
-    num = traffic.trace.limit if traffic.trace is not None else traffic.num_requests
-    key = "workload.traffic.trace.limit" if traffic.trace is not None else "workload.traffic.num_requests"
-    if num is not None:
-        return {key: max(min(num, LEAST_REQUESTS), math.ceil(num * share))}
-    if traffic.duration_s is not None and traffic.trace is None:
-        return {"workload.traffic.duration": f"{traffic.duration_s * share!r} s"}
-    message = f"short runs need a number of requests to take a share of: set {key}, or leave out rungs"
-    raise ConfigError([Problem("", None, "", message)])
+    if traffic.trace is not None and traffic.trace.limit is not None:
+        trace = traffic.trace.model_copy(update={"limit": _part(traffic.trace.limit, share)})
+        traffic = traffic.model_copy(update={"trace": trace})
+    elif traffic.num_requests is not None:
+        traffic = traffic.model_copy(update={"num_requests": _part(traffic.num_requests, share)})
+    elif traffic.duration_s is not None:
+        traffic = traffic.model_copy(update={"duration_s": traffic.duration_s * share})
+    else:
+        key = "trace.limit" if traffic.trace is not None else "num_requests"
+        message = f"short runs take a share of the requests: set workload.traffic.{key}, or leave out rungs"
+        raise ConfigError([Problem("", None, "", message)])
+    return scenario.model_copy(update={"workload": scenario.workload.model_copy(update={"traffic": traffic})})
+
+
+def _part(num_requests: int, share: float) -> int:
+    return max(min(num_requests, LEAST_REQUESTS), math.ceil(num_requests * share))

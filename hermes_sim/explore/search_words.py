@@ -50,7 +50,7 @@ def front_lines(results: SearchResults) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*heads, *units, *rows, strict=True)]
     lines = [_aligned(cells, widths) for cells in (*heads, *units) if any(cells)]
     for cells, row in zip(rows, shown.to_dict("records"), strict=True):
-        lines += _beside(_aligned(cells, widths), sum(widths) + 2 * len(widths), _point(search, row))
+        lines += _beside(_aligned(cells, widths), sum(widths) + 2 * len(widths), point_of_row(search, row))
     num_seeds = int(shown["num_seeds"].max())
     what = "best" if single else "knee of the front"
     notes = [f"* {what}; means of {counted(num_seeds, 'run')} with other seeds, 95% intervals"]
@@ -108,7 +108,7 @@ def _none_within(results: SearchResults) -> list[str]:
         f"{metric_named(metric).label} {value_words(metric, float(row[metric]))} ({_limit_words(metric, limit)})"
         for metric, limit in results.search.limits.items()
     )
-    text = f"No point keeps the limits. Nearest: {limits} with {_point(results.search, dict(row))}"
+    text = f"No point keeps the limits. Nearest: {limits} with {point_of_row(results.search, dict(row))}"
     return wrap(text, WIDTH)
 
 
@@ -146,7 +146,7 @@ def _interval(row: dict[Any, Any], metric: str) -> str:
     return f"{text} ± {half:,.{decimals}f}"
 
 
-def _point(search: SearchFile, row: dict[Any, Any]) -> str:
+def point_of_row(search: SearchFile, row: dict[Any, Any]) -> str:
     """`tp 4, batching chunked`."""
     parts = []
     for axis in search.axes:

@@ -9,9 +9,10 @@ from typing import Final
 
 import pandas as pd
 
+from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import draw, save_figure
+from hermes_sim.explore.figure import draw
 from hermes_sim.explore.findings import study_findings
 from hermes_sim.explore.page import findings_page
 from hermes_sim.explore.plan import plan_sweep, quick_version
@@ -87,9 +88,7 @@ def save_study(results: StudyResults, folder: Path, formats: Sequence[str] = ("p
         drawn = draw(results.study, figure, results.runs)
         for suffix in formats:
             path = folder / f"{figure.name}.{suffix}"
-            partial = path.with_name(f".partial-{path.name}")
-            save_figure(drawn, partial)
-            partial.replace(path)
+            save_figure(drawn, path)
             pictures.append(path)
     save_table(results.runs, folder / RUNS_FILE)
     names = [path.name for path in pictures if path.suffix == f".{formats[0]}"]

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 def sweep(
     what: FileOrMapping | SweepFile,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     replications: int | None = None,
     jobs: int | None = None,
     workers: Workers | None = None,
@@ -45,10 +45,10 @@ def sweep(
 ) -> SweepResults:
     """Runs every point of a sweep: a name of the library, a path, or a mapping with what the file would hold.
 
-    overrides: `cluster.KEY=VALUE` or `workload.KEY=VALUE` for all runs, whatever the axes say. replications: seeds of
-    every point, instead of the sweep's. jobs: processes at once, by default as many as there are cores; workers: other
-    ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any. cache: rows of runs of earlier
-    sweeps are taken from there, and new ones put in (explore/row_cache.py).
+    overrides: `{"workload.KEY": value}`, or `workload.KEY=VALUE` as on the command line, for all runs, whatever the
+    axes say. replications: seeds of every point, instead of the sweep's. jobs: processes at once, by default as many as
+    there are cores; workers: other ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any.
+    cache: rows of runs of earlier sweeps are taken from there, and new ones put in (explore/row_cache.py).
     folder: where the table is kept while the sweep runs; rows that it holds already are not run again, so that the same
     call goes on after an interruption. Nothing is written without it.
     Raises ConfigError with every problem of the file, and where no point of it can be run.
@@ -71,9 +71,9 @@ def load_sweep(what: FileOrMapping) -> SweepFile:
     return with_files(described, document)
 
 
-def last_words(overrides: Sequence[str]) -> dict[str, Any]:
-    """Keys and values of texts such as `workload.traffic.num_requests=100`. Raises ConfigError."""
-    return dict(override_key(text) for text in overrides)
+def last_words(overrides: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+    """Keys and values, also of texts such as `workload.traffic.num_requests=100`. Raises ConfigError."""
+    return dict(overrides) if isinstance(overrides, Mapping) else dict(override_key(text) for text in overrides)
 
 
 def run_sweep(

@@ -131,12 +131,31 @@ def best_lines(results: SweepResults, by: Sequence[str], top: int, where: str | 
         if metric not in results.metrics:
             lines += ["", f"no run has {metric}"]
             continue
-        ranked = results.ranked(metric, where).head(top)
+        every = results.ranked(metric, where)
+        ranked = every.head(top)
         found = metric_named(metric.partition("@")[0])
         among = f" where {where}" if where else ""
         lines += ["", *_wrapped(f"best by {found.label}{among} ({found.better} is better)", indent="  ")]
         lines += _table(results, ranked, metric, [other for other in by if other != metric]) or ["  no point has one"]
+        if len(every) > 1 and results.sweep.replications > 1:
+            lines.append(f"  {_lead_words(results, metric, every)}")
+    if results.sweep.replications == 1:
+        lines += ["", "one seed each: small leads may be chance (--replications 3)"]
     return lines
+
+
+def _lead_words(results: SweepResults, metric: str, ranked: pd.DataFrame) -> str:
+    """Whether the first point is ahead of the next by more than chance, and for how many that cannot be said."""
+    behind = 0
+    for index in range(1, len(ranked)):
+        if results.difference(metric, ranked.iloc[0], ranked.iloc[index]).significant:
+            break
+        behind += 1
+    if not behind:
+        return "ahead of the next by more than chance (pairs of equal seeds, 95%)"
+    if behind == len(ranked) - 1:
+        return "not ahead of any by more than chance (pairs of equal seeds, 95%)"
+    return f"not ahead of the next {behind:,} by more than chance (pairs of equal seeds, 95%)"
 
 
 def _table(results: SweepResults, ranked: pd.DataFrame, metric: str, others: Sequence[str]) -> list[str]:

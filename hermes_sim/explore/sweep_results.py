@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hermes_sim.analysis.statistics import Difference, paired_difference, t_quantile
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.explore.run_table import DONE, FAILED, FIRST_COLUMNS, RUNS_FILE, read_about, read_table, save_table
 from hermes_sim.scenario.expression import Value, parse_expression
 from hermes_sim.scenario.study_metrics import Better, metric_of
 from hermes_sim.scenario.sweep import SweepFile
+
+if TYPE_CHECKING:
+    from hermes_sim.explore.table_plots import TablePlots
 
 HALF_WIDTH: Final = "_half_width_95"
 """Behind the name of a metric: its column with half of the 95% confidence interval over the seeds."""
@@ -72,6 +76,13 @@ class SweepResults:
             parts.append(_half_widths(grouped[self.metrics].std(ddof=1), num).where(means.notna().to_numpy()))
         return pd.concat(parts, axis=1).reset_index()
 
+    @property
+    def plot(self) -> TablePlots:
+        """Figures: `.pareto()`, `.heat_map()`, `.slo_surface()`."""
+        from hermes_sim.explore.table_plots import TablePlots
+
+        return TablePlots(self.runs)
+
     def ranked(self, metric: str, where: str | None = None) -> pd.DataFrame:
         """The points by a metric, the best first; those without a value of it are left out.
 
@@ -89,6 +100,22 @@ class SweepResults:
         if ranked.empty:
             raise HermesError(f"no point has a value of {metric}" + (f" where {where}" if where else ""))
         return ranked.iloc[0]
+
+    def difference(self, metric: str, first: pd.Series, second: pd.Series) -> Difference:
+        """A metric of the second point minus that of the first, both rows of `points` or `ranked`, with what chance
+        allows: paired by seed, since equal seeds drew equal requests. Nothing can be said of one seed.
+        """
+        self._better(metric)
+        ours, theirs = (self._by_seed(metric, point) for point in (first, second))
+        seeds = ours.index.intersection(theirs.index)
+        return paired_difference(*(one.loc[seeds].to_numpy(dtype="float64") for one in (ours, theirs)))
+
+    def _by_seed(self, metric: str, point: pd.Series) -> pd.Series:
+        there = np.ones(len(self.runs), dtype=bool)
+        for axis in self.axes:
+            column, value = self.runs[axis], point[axis]
+            there &= (column.isna() if pd.isna(value) else column.eq(value).fillna(False)).to_numpy(dtype=bool)
+        return self.runs[there].set_index("seed")[metric]
 
     def pareto(self, metrics: Sequence[str], where: str | None = None) -> pd.DataFrame:
         """The points of which no other is at least as good in all these metrics and better in one, by the first metric.
@@ -173,10 +200,7 @@ def _lookup(row: Mapping[Any, Any]) -> Any:
 
 
 def _half_widths(deviations: pd.DataFrame, num: pd.Series) -> pd.DataFrame:
-    from scipy.special import stdtrit
-
-    degrees = np.maximum(num.to_numpy(dtype="float64") - 1.0, 1.0)
-    factors = np.where(num > 1, stdtrit(degrees, 0.975) / np.sqrt(num), math.nan)
+    factors = [t_quantile(one - 1) / math.sqrt(one) if one > 1 else math.nan for one in num]
     return deviations.mul(factors, axis=0).add_suffix(HALF_WIDTH)
 
 

@@ -25,11 +25,12 @@ def attribute_docs(model: type[BaseModel]) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, Description) and base is not Description:
-            docs |= _own_docs(base)
+            docs |= own_docs(base)
     return docs
 
 
-def _own_docs(model: type[BaseModel]) -> dict[str, str]:
+def own_docs(model: type) -> dict[str, str]:
+    """The same of one class, whatever its base."""
     try:
         source = inspect.getsource(model)
     except (OSError, TypeError):  # made at run time, or in a notebook

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any, Final, Literal
 
 from hermes_sim.core.errors import ConfigError
-from hermes_sim.core.words import shown
+from hermes_sim.core.words import did_you_mean, shown
 from hermes_sim.scenario.document import Document, KeyPath, key_text
 
 BASE: Final = "base"
@@ -97,7 +97,8 @@ def _put(data: dict[str, Any], path: KeyPath, value: Any) -> None:
         holder[path[-1]] = value
         return
     if holder.get(path[-1]) is None:
-        raise ValueError(f"{shown(value)} is a factor, and there is no number that it could be one of")
+        near = did_you_mean(str(path[-1]), list(holder))
+        raise ValueError(f"{shown(value)} is a factor, and there is no number that it could be one of.{near}")
     holder[path[-1]] = _times(holder[path[-1]], Fraction(factor[1]))
 
 

@@ -5,6 +5,7 @@ Fails on an error, and on anything a cell writes to stderr: a warning that a rea
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from tests.docs.blocks import REPOSITORY
 
 SECONDS_PER_CELL = 600
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def execute(notebook: Path) -> list[str]:
@@ -32,7 +34,7 @@ def execute(notebook: Path) -> list[str]:
         try:
             client.execute(cleanup_kc=True)
         except CellExecutionError as error:
-            return [str(error)]
+            return [COLOURS.sub("", str(error))]
     outputs = (output for cell in content.cells for output in cell.get("outputs", []))
     return [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 

@@ -61,8 +61,7 @@ def named(prefix: str) -> Path:
 
 def test_there_are_notebooks() -> None:
     numbers = [path.stem.partition("_")[0] for path in NOTEBOOKS]
-    assert numbers == ["01", "04", "05", "06", "07", "08"]
-    assert len(NOTEBOOKS) == 6
+    assert numbers == [f"{number:02}" for number in range(1, 9)]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -109,6 +108,35 @@ def test_first_run(no_screen: None) -> None:
     assert 5 < table.loc[8192, "ITL p99 (ms)"] / table.loc[256, "ITL p99 (ms)"] < 20
     assert table["goodput (requests/s)"].idxmax() in (512, 2048)
     assert Path("runs/budget-512/requests.parquet").is_file()
+
+
+@NO_SCREEN
+def test_design_space(no_screen: None) -> None:
+    """Which design is best turns with the rate; one alone keeps the objectives at the highest."""
+    names = run_cells(named("02"))
+    found, best, designs = names["found"], names["best"], names["designs"]
+    assert set(found.failures["tp"].astype(int)) == {1}, "a mistake of ours"
+    assert found.failures["error"].str.contains("does not fit").all()
+    assert set(best["gpu"]) == {"H100"}
+    assert [int(best.loc[rate, "tp"]) for rate in (2, 6, 12)] == [8, 8, 4]
+    assert int(best.loc[12, "budget"]) == 512
+    assert len(designs[2]) > len(designs[6]) > len(designs[12]) == 1
+    assert len(names["fitting"]) == 12
+    widest = found.points.query("gpu == 'H100' and rate == 12").set_index(["tp", "budget"])["slo_met_frac"]
+    assert (widest.xs(512, level="budget") >= widest.xs(4096, level="budget") - 0.1).all()
+    assert found.runs["seed"].dropna().nunique() == 1, "the same requests"
+
+
+@NO_SCREEN
+def test_paper_figures(no_screen: None) -> None:
+    """Chunks shorten the longest gaps; a file is the same when it is drawn again."""
+    names = run_cells(named("03"))
+    assert len(set(names["digests"])) == 1
+    assert names["itl_ms"]["chunked"] < 0.5 * names["itl_ms"]["whole"]
+    pdf = Path("first.pdf").read_bytes()
+    assert b"/Subtype /Type3" not in pdf, "TrueType fonts"
+    requests = [names[run].requests[["arrival_s", "num_prompt_tokens"]] for run in ("chunked", "whole")]
+    assert requests[0].equals(requests[1]), "the same requests"
 
 
 @NO_SCREEN

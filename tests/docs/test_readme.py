@@ -23,8 +23,8 @@ from tests.docs.small_traces import write_azure
 from tests.unit.models.config_examples import LLAMA_3_70B
 
 README = REPOSITORY / "README.md"
-TESTED_APART = ("extending.md", "writing-a-policy.md")
-"""Pages whose blocks build on each other: each has a test file of its own."""
+TESTED_APART = ("extending.md", "python-api.md", "sweeps.md", "writing-a-policy.md")
+"""Pages whose blocks are more than run, or build on each other: each has a test file of its own."""
 
 PYTHON_BLOCKS = [block for page in PAGES if page.name not in TESTED_APART for block in blocks(page, "python")]
 
@@ -54,7 +54,7 @@ def commands() -> Iterator[tuple[str, str]]:
 COMMANDS = sorted({command: place for place, command in commands()}.items())
 
 
-MINUTES = ("calibrate", "profile", "study", "validate")
+MINUTES = ("calibrate", "capacity", "profile", "study", "validate")
 """Commands that measure, fit and compare what was measured, or run a grid, unless told to do little."""
 
 

@@ -17,9 +17,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def test_public_names() -> None:
     assert hermes_sim.__all__ == [
         "CapacityResults", "Comparison", "ConfigError", "Decisions", "HermesError", "PythonBatching", "PythonRouting",
-        "Results", "Scenario", "SimulationError", "TraceError", "__version__", "calibrate", "capacity", "compare",
-        "device", "explain", "kernel_times", "load_plugin", "load_scenario", "register_batching", "register_routing",
-        "run_scenario", "simulate",
+        "Results", "Scenario", "SearchResults", "SimulationError", "SweepResults", "TraceError", "__version__",
+        "calibrate", "capacity", "compare", "device", "explain", "kernel_times", "load_plugin", "load_scenario",
+        "register_batching", "register_routing", "run_scenario", "search", "simulate", "sweep",
     ]  # fmt: skip
     assert dir(hermes_sim) == sorted(hermes_sim.__all__)
     assert all(getattr(hermes_sim, name) is not None for name in hermes_sim.__all__)

@@ -8,6 +8,8 @@ from typing import Final
 from hermes_sim.analysis import human
 from hermes_sim.analysis.blocks.layout import RESOURCE_NAMES, Summary, labelled, table
 
+HELD_WORDS: Final = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
+"""What holds the line of a token engine."""
 PARTS: Final = ("queue", "compute", "memory", "network", "host", "transfer")
 DRAFT_PART: Final = "draft_wait"
 """Shown where devices of their own draft, in place of a part that no stage has."""
@@ -18,9 +20,6 @@ VISITS_WIDTH: Final = 8
 TIME_WIDTH: Final = 9
 NARROW_WIDTH: Final = 8
 """Of seven parts, so that their title has room."""
-
-HELD_WORDS: Final = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
-"""What holds the line of a token engine."""
 
 
 def ttft_block(summary: Summary) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -34,9 +34,7 @@ HEIGHT_IN: Final = 1.7
 
 
 @styled
-def cdf(
-    results: Results | Mapping[str, Results], *latencies: str, width: Width = "page", log: bool = False
-) -> Figure:
+def cdf(results: Results | Mapping[str, Results], *latencies: str, width: Width = "page", log: bool = False) -> Figure:
     """Share of the measured, finished requests within a latency: ttft, tpot and e2e, or those named.
 
     results: one run with the limits of its SLO, or several by name, a curve for each. log: of the times.
@@ -102,7 +100,7 @@ def _limits(axes: Axes, title: str, limits: Sequence[Objective], farthest: float
     slowest = farthest
     for limit, style in zip(limits, cycle(LIMIT_STYLES), strict=False):
         label = f"{title} {limit.statistic} ≤ {as_written(limit.bound)}"
-        line = {"color": LIMIT_COLOR, "linestyle": style, "linewidth": 1.0}
+        line: dict[str, Any] = {"color": LIMIT_COLOR, "linestyle": style, "linewidth": 1.0}
         if limit.bound / scale <= FARTHEST_LIMIT * slowest:
             axes.axvline(limit.bound / scale, label=label, **line)
             farthest = max(farthest, limit.bound / scale)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from hermes_sim.analysis.figures.labels import place_names
+from hermes_sim.analysis.figures.labels import along, place_names
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.human import with_prefix
 from hermes_sim.analysis.picture import MARKERS, PALETTE, Width, legend_below, picture, styled, width_in
@@ -24,7 +24,7 @@ MOST_NAMED: Final = 10
 """Operators named, those that take longest, as far as there is room."""
 NEAREST_NAMES: Final = (0.3, 0.12)
 """Decades along intensity and rate: of two operators nearer than that the one that takes longer is named."""
-ROOF_POINTS: Final = 80
+ROOM_FOR_NAMES: Final = 25.0
 LEAST_PT: Final = 3.0
 """Diameter of a marker of no time."""
 MORE_PT: Final = 6.0
@@ -35,7 +35,7 @@ DECADES_ABOVE: Final = 0.6
 
 @styled
 def roofline(results: Results, engine: str | None = None, *, width: Width = "column") -> Figure:
-    """What each operator reached of its devices' peaks, by its arithmetic intensity; a marker's area grows with its time.
+    """What each operator reached of its devices' peaks, by arithmetic intensity; a marker's area grows with its time.
 
     engine: its name; the first one that computes if not given. Raises HermesError if there is none.
     """
@@ -53,7 +53,7 @@ def roofline(results: Results, engine: str | None = None, *, width: Width = "col
 
 
 def _draw(axes: Axes, one: Roofline) -> None:
-    low, high = one.limits
+    low, high = _limits(one)
     highest = max(one.peaks_flops_per_s.values())
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -66,7 +66,7 @@ def _draw(axes: Axes, one: Roofline) -> None:
             color=PALETTE[place % len(PALETTE)], marker=MARKERS[place % len(MARKERS)], linewidths=0.4,
             edgecolors="white", zorder=3,
         )  # fmt: skip
-    roof = {"color": "black", "linewidth": 1.0, "zorder": 2}
+    roof: dict[str, Any] = {"color": "black", "linewidth": 1.0, "zorder": 2}
     axes.plot([low, one.ridge], [low * one.bandwidth_bytes_per_s, highest], **roof)
     for peak, style in zip(reversed(one.peaks_flops_per_s.values()), ("-", "--", ":"), strict=False):
         axes.plot([peak / one.bandwidth_bytes_per_s, high], [peak, peak], linestyle=style, **roof)
@@ -77,12 +77,18 @@ def _draw(axes: Axes, one: Roofline) -> None:
     axes.set_ylabel("reached (FLOP/s)")
 
 
+def _limits(one: Roofline) -> tuple[float, float]:
+    """Intensities that are drawn: behind the ridge there is room for the names of the roofs."""
+    low, high = one.limits
+    return low, max(high, ROOM_FOR_NAMES * one.ridge)
+
+
 def _names(axes: Axes, one: Roofline) -> None:
     """Of the roofs, then of the operators that take longest."""
     figure = axes.figure.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
-    low, high = one.limits
+    low, high = _limits(one)
     for dtype, peak in one.peaks_flops_per_s.items():
         text = f"{dtype} {with_prefix(peak, 'FLOP/s')}"
         axes.annotate(text, (high, peak), (-2, 1.5), textcoords="offset points", ha="right", va="bottom", fontsize=6.5)
@@ -98,15 +104,8 @@ def _names(axes: Axes, one: Roofline) -> None:
     operators = one.operators["operator"].astype(str).tolist()
     named = longest_apart(one, MOST_NAMED, NEAREST_NAMES)
     names = [(*points[place], operators[place].replace("_", " ")) for place in named]
-    place_names(axes, names, [*points, *_roof_points(one)])
-
-
-def _roof_points(one: Roofline) -> list[tuple[float, float]]:
-    """Along the roofs, close enough that no name passes between them."""
-    low, high = one.limits
-    slope = np.geomspace(low, one.ridge, ROOF_POINTS)
-    points = list(zip(slope.tolist(), (slope * one.bandwidth_bytes_per_s).tolist(), strict=True))
+    bandwidth, highest = one.bandwidth_bytes_per_s, max(one.peaks_flops_per_s.values())
+    roofs = along(axes, [(low, low * bandwidth), (one.ridge, highest)])
     for peak in one.peaks_flops_per_s.values():
-        flat = np.geomspace(peak / one.bandwidth_bytes_per_s, high, ROOF_POINTS)
-        points += [(x, peak) for x in flat.tolist()]
-    return points
+        roofs += along(axes, [(peak / bandwidth, peak), (high, peak)])
+    place_names(axes, names, [*points, *roofs])

@@ -62,6 +62,7 @@ def test_a_run_and_itself_are_the_same(run: Results) -> None:
     assert (table["difference"] == 0.0).all()
     assert comparison.runs[1].changes == ()
     assert repr(comparison).endswith("A and B are the same")
+    assert comparison._repr_html_() == f"<pre>{comparison!r}</pre>"
 
 
 def test_a_small_difference_shows_where_requests_are_paired(run: Results) -> None:
@@ -151,6 +152,17 @@ def test_changes_are_keys_with_both_values() -> None:
     assert Change("seed", "1", "7") in scenario_changes(first, first.model_copy(update={"seed": 7}))
 
 
+def test_another_kind_is_its_name_and_the_keys_of_both() -> None:
+    batching = {"kind": "prefill_first", "max_num_seqs": 64}
+    found = {
+        change.key.rpartition(".")[2]: change
+        for change in scenario_changes(scenario_of(), scenario_of(batching=batching))
+    }
+    assert found["kind"] == Change("cluster.engines.llm.batching.kind", "chunked_prefill", "prefill_first")
+    assert found["max_num_seqs"].new == "64"
+    assert all(change.old != "-" for change in found.values())
+
+
 def test_another_model_and_another_engine_are_a_line_each() -> None:
     found = scenario_changes(scenario_of(), scenario_of(model="llama_3_70b", placement={"gpu": 4}, parallel={"tp": 4}))
     assert found == [
@@ -189,7 +201,7 @@ def test_the_text_fits_eighty_columns_and_says_what_is_wrong(run: Results, table
         text = repr(compare(*runs, names=[long, *"bcd"][: len(runs)]))
         assert max(map(len, text.splitlines())) <= 80
         assert "warning    B: rejected: 100 of 1,200 requests" in text
-        assert "(1,100 of 1,200 measured requests)" in text
+        assert "(1,100 of 1,200, finished in both)" in " ".join(text.split())
 
 
 def test_refused(run: Results) -> None:
