@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: run test test-browser notebooks lint format validate bench clean setup lock
+.PHONY: run test test-browser notebooks docs lint format validate bench clean setup lock
 
 run: $(READY)  ## The main job: a RAG pipeline of Llama-3-70B on one 8 x A100 node
 	$(BIN)/hermes-sim --cluster a100x8.yaml --workload rag.yaml
@@ -18,6 +18,9 @@ test-browser: $(READY)  ## The pages in headless Chromium (Debian: chromium chro
 
 notebooks: $(READY)  ## Every notebook in a kernel of its own; fails on an error or a warning
 	$(BIN)/python -m tests.docs.execute_notebooks
+
+docs: $(READY)  ## The pages as a site in site/, which opens from the disk; fails on a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 lint: $(READY)  ## Style, types, layers
 	$(BIN)/ruff check .

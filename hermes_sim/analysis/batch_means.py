@@ -12,13 +12,11 @@ from bisect import bisect_left
 
 import numpy as np
 
-from hermes_sim.analysis.quantiles import ordered_quantile, quantile
+from hermes_sim.analysis.quantiles import ordered_quantile
 from hermes_sim.analysis.statistics import (
     CONFIDENCE,
-    Difference,
     Estimate,
     FloatArray,
-    difference_from,
     t_estimate,
     t_quantile,
     unknown,
@@ -32,9 +30,6 @@ INDEPENDENT = 1.2816
 """Von Neumann's ratio, standardised, that independent batches exceed once in ten times."""
 MOST_CORRELATION = 0.9
 """Of neighbouring batches; what is estimated above it from ten of them is not known."""
-NUM_SECTIONS = 10
-LEAST_BEYOND = 1.0
-"""Values of a section that must be expected beyond a percentile."""
 NORMAL = 1.959964
 
 
@@ -152,42 +147,7 @@ def binomial_ranks(num: int, fraction: float) -> tuple[int, int]:
 
     def num_below(share: float) -> int:
         """Smallest count that a binomial number does not exceed with this chance."""
-        return bisect_left(range(num), share, key=lambda count: bdtr(count, num, fraction))
+        return bisect_left(range(num), share, key=lambda count: float(bdtr(count, num, fraction)))
 
     tail = (1.0 - CONFIDENCE) / 2.0
     return num_below(tail), num_below(1.0 - tail) + 1
-
-
-def series_difference(first: FloatArray, second: FloatArray) -> Difference:
-    """Mean of second - first over pairs in order of time that depend on their neighbours: the same requests in two
-    runs. Batch means of the differences."""
-    if len(first) != len(second):
-        raise ValueError(f"pairs need as many values on both sides, got {len(first)} and {len(second)}")
-    if np.array_equal(first, second):
-        return Difference(0.0, 0.0, 1.0, len(first))
-    found = batch_means(second - first)
-    return difference_from(Estimate(found.value, found.low, found.high, found.standard_error, found.degrees,
-                                    len(first), found.is_correlated))  # fmt: skip
-
-
-def quantile_difference(first: FloatArray, second: FloatArray, fraction: float) -> Difference:
-    """Quantile of second - that of first over the same requests in two runs, by sectioning.
-
-    Both are taken in ten sections of neighbours too; the spread of the sections' differences around that of the whole
-    series makes Student's interval. Unknown where a section has less than one value beyond the quantile.
-    Sources: Asmussen and Glynn, Stochastic Simulation, III.5a; Nakayama, ACM TOMACS 24 (2014) 19.
-    """
-    if np.array_equal(first, second):
-        return Difference(0.0, 0.0, 1.0, len(first))
-    whole = quantile(second, fraction) - quantile(first, fraction)
-    if len(first) / NUM_SECTIONS * min(fraction, 1.0 - fraction) < LEAST_BEYOND or not math.isfinite(whole):
-        return Difference(whole, math.nan, math.nan, len(first))
-    edges = np.linspace(0, len(first), NUM_SECTIONS + 1).astype(np.int64)[1:-1]
-    sections = zip(np.split(first, edges), np.split(second, edges), strict=True)
-    differences = np.array([quantile(b, fraction) - quantile(a, fraction) for a, b in sections])
-    spread = math.sqrt(float(((differences - whole) ** 2).sum()) / (NUM_SECTIONS - 1))
-    spread *= correlation_factor(differences)
-    is_correlated = von_neumann(differences) > INDEPENDENT
-    estimate = t_estimate(whole, spread / math.sqrt(NUM_SECTIONS), NUM_SECTIONS - 1, len(first),
-                          is_correlated=is_correlated)  # fmt: skip
-    return difference_from(estimate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -129,6 +130,10 @@ class Comparison:
 
     def __repr__(self) -> str:
         return comparison_text(self.runs)
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, in letters of equal width."""
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def _plain(value: Any) -> Any:

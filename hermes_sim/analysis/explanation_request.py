@@ -140,6 +140,22 @@ def explain_request(results: Results, request: int) -> RequestExplanation:
     )
 
 
+def chosen_request(results: Results, request: str) -> int:
+    """Number of a request: as written, or that of the `slowest` or the `median` one of those measured, by E2E.
+
+    Raises HermesError for anything else.
+    """
+    if request.isdecimal():
+        return int(request)
+    finished = results.measured_requests[is_finished(results.measured_requests)]
+    if request not in ("slowest", "median") or finished.empty:
+        what = "no measured request finished" if finished.empty else "a number, or slowest, or median"
+        raise HermesError(f"request '{request}': {what}")
+    if request == "median":
+        return int(_median_row(results)["request"])
+    return int(finished["request"].to_numpy()[floats(finished, "e2e_s").argmax()])
+
+
 def _finished_row(results: Results, request: int) -> pd.Series[Any]:
     rows = results.requests[results.requests["request"] == request]
     if rows.empty:

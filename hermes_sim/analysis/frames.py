@@ -25,11 +25,11 @@ def data_frame(table: Table, schema: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame({name: _column(table[name], dtype) for name, dtype in schema.items()})
 
 
-def _column(values: npt.NDArray[np.generic], dtype: str) -> pd.Series:
+def _column(values: npt.NDArray[np.generic], dtype: str) -> npt.NDArray[np.generic] | pd.Categorical:
     if dtype != "category":
-        return pd.Series(np.asarray(values, dtype=dtype))
+        return np.asarray(values, dtype=dtype)
     codes, categories = pd.factorize(np.asarray(values, dtype=object))
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype="str")))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(categories, dtype="str"))
 
 
 def run_frames(tables: RunTables) -> dict[str, pd.DataFrame]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.batch_means import quantile_difference, series_difference
 from hermes_sim.analysis.confidence import finish_rates, run_estimates, token_rates
 from hermes_sim.analysis.frames import FloatArray, floats, is_finished
+from hermes_sim.analysis.paired_series import quantile_difference, series_difference
 from hermes_sim.analysis.quantiles import fraction_of
 from hermes_sim.analysis.replications import HEADLINES, headline_metrics
 from hermes_sim.analysis.statistics import (

@@ -6,6 +6,8 @@ All of them are pure functions of the result tables. NaN stands for what has no 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,12 +128,22 @@ def stage_times(visits: pd.DataFrame) -> pd.DataFrame:
 
     visits: those of the measured requests. A visit that was skipped or never placed is not counted.
     """
-    placed = visits[visits["engine"] != ""]
-    grouped = placed.groupby("stage", observed=True, sort=False)
-    means = grouped[list(VISIT_PARTS)].mean()
+    grouped = _by_stage(visits)
+    means: pd.DataFrame = grouped[list(VISIT_PARTS)].mean()
     means.insert(0, "num_visits", grouped.size())
     means.insert(0, "kind", grouped["kind"].first().astype("str"))
     return means
+
+
+def mean_parts(visits: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
+    """Some columns of `stage_times`."""
+    means: pd.DataFrame = _by_stage(visits)[list(parts)].mean()
+    return means
+
+
+def _by_stage(visits: pd.DataFrame) -> Any:
+    placed = visits[visits["engine"] != ""]
+    return placed.groupby("stage", observed=True, sort=False)
 
 
 def energy_per_output_token_j(requests: pd.DataFrame, energy_j: float) -> float:

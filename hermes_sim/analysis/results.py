@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pandas as pd
 
@@ -152,6 +152,12 @@ class Results:
     def scenario_yaml(self) -> str:
         """The resolved scenario as a file that runs it again."""
         return dump_scenario(self.scenario)
+
+    @overload
+    def explain(self, request: None = None) -> RunExplanation: ...
+
+    @overload
+    def explain(self, request: int) -> RequestExplanation: ...
 
     def explain(self, request: int | None = None) -> RunExplanation | RequestExplanation:
         """Where time goes and what limits it; of one request if its number is given. `hermes_sim.explain` measures

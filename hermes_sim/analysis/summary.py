@@ -71,6 +71,22 @@ def summarize(results: Results) -> dict[str, Any]:
     return cleaned
 
 
+def row_summary(results: Results) -> dict[str, Any]:
+    """The parts of the summary that the numbers of a run among many come from, as they are in the whole."""
+    verdicts = [judge(one, results.measured_requests, results.itl, results.unloaded) for one in results.objectives]
+    summary = {
+        "run": _run(results),
+        "requests": _requests(results),
+        "latency": _latency(results),
+        "slo": _slo(results, verdicts),
+        "ttft_parts": _ttft_parts(results),
+        "throughput": _throughput(results),
+        "energy_and_cost": _energy_and_cost(results),
+    }
+    cleaned: dict[str, Any] = _jsonable(summary)
+    return cleaned
+
+
 def _run(results: Results) -> dict[str, Any]:
     window = results.window
     return {
@@ -87,6 +103,7 @@ def _run(results: Results) -> dict[str, Any]:
 
 def _requests(results: Results) -> dict[str, Any]:
     requests = results.requests
+    finished = is_finished(requests)
     status = requests["status"].value_counts()
     return {
         "num": len(requests),
@@ -98,21 +115,21 @@ def _requests(results: Results) -> dict[str, Any]:
         "num_retries": int(requests["num_retries"].sum()),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "num_prompt_tokens": int(requests["num_prompt_tokens"].sum()),
-        "num_output_tokens": int(requests["num_output_tokens"][is_finished(requests)].sum()),
-        "num_thought_tokens": int(requests["num_thought_tokens"][is_finished(requests)].sum()),
-        "num_note_tokens": int(requests["num_note_tokens"][is_finished(requests)].sum()),
-        "num_passes": int(requests["num_passes"][is_finished(requests)].sum()),
-        "mean_quality": float(requests["quality"][is_finished(requests)].mean()),
+        "num_output_tokens": int(requests["num_output_tokens"][finished].sum()),
+        "num_thought_tokens": int(requests["num_thought_tokens"][finished].sum()),
+        "num_note_tokens": int(requests["num_note_tokens"][finished].sum()),
+        "num_passes": int(requests["num_passes"][finished].sum()),
+        "mean_quality": float(requests["quality"][finished].mean()),
         "num_samples": int(requests["num_samples"].sum()),
         "num_candidates": int(requests["num_candidates"].sum()),
-        "num_discarded_tokens": int(requests["num_discarded_tokens"][is_finished(requests)].sum()),
-        "num_saved_tokens": int(requests["num_saved_tokens"][is_finished(requests)].sum()),
-        "num_probe_tokens": int(requests["num_probe_tokens"][is_finished(requests)].sum()),
+        "num_discarded_tokens": int(requests["num_discarded_tokens"][finished].sum()),
+        "num_saved_tokens": int(requests["num_saved_tokens"][finished].sum()),
+        "num_probe_tokens": int(requests["num_probe_tokens"][finished].sum()),
         "num_image_tokens": int(requests["num_image_tokens"].sum()),
         "num_images": int(requests["num_images"].sum()),
         "num_cached_images": int(requests["num_cached_images"].sum()),
-        "num_drawn_images": int(requests["num_drawn_images"][is_finished(requests)].sum()),
-        "num_denoising_steps": int(requests["num_denoising_steps"][is_finished(requests)].sum()),
+        "num_drawn_images": int(requests["num_drawn_images"][finished].sum()),
+        "num_denoising_steps": int(requests["num_denoising_steps"][finished].sum()),
         "prefix_hit_frac": metrics.prefix_hit_frac(requests),
         "num_reloaded_tokens": int(requests["num_reloaded_tokens"].sum()),
     }

@@ -394,7 +394,7 @@ TERMS: dict[str, Term] = _terms(
         "arrival; the latest of the three counts. A best cut in the later half of a latency, or queues that grow to "
         "the end, are no steady state: nothing is cut, and the summary says so.",
         ("warm-up", "steady state"),
-        ("warm up auto", "mser"),
+        ("warm up auto", "mser", "requests inside"),
     ),
     Term(
         "steady state",
@@ -406,7 +406,7 @@ TERMS: dict[str, Term] = _terms(
         "confidence interval",
         "What chance allows: an interval that holds the true value in 95 of 100 runs. Of one run: batch means, since "
         "its requests depend on each other; of replications: Student's t over the seeds, which takes its place. Not "
-        "the error of the model against a real machine: see trust.",
+        "the error of the model against a real machine, which the lines `trust` of the summary speak of.",
         ("batch means", "significant", "steady state", "provenance"),
         ("confidence", "half width", "confidence 95%"),
     ),

@@ -42,9 +42,12 @@ def message_times_s(requests: pd.DataFrame, steps: pd.DataFrame, decisions: pd.D
         if len(own_s) == 0:
             continue
         needed = int(np.searchsorted(np.cumsum(tokens), int(row["num_output_tokens"]))) + 1  # later steps were in vain
-        complete = int(tokens.sum()) >= int(row["num_output_tokens"]) and len(own_s) >= needed
-        if complete and abs(own_s[0] - float(row["engine_first_token_s"])) <= TOLERANCE_S:
-            found[number] = own_s[:needed]
+        own_s, first_s = own_s[:needed], float(row["engine_first_token_s"])
+        complete = int(tokens.sum()) >= int(row["num_output_tokens"]) and len(own_s) == needed
+        in_order = own_s[0] <= first_s + TOLERANCE_S and (needed == 1 or first_s <= own_s[1] + TOLERANCE_S)
+        if complete and in_order:
+            own_s[0] = first_s  # where it comes with the KV: when that is there
+            found[number] = own_s
     return found
 
 

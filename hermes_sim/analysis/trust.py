@@ -43,10 +43,12 @@ def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_reque
     As in `provenance_fracs`, the representative step of an engine and stage kind speaks for the visits there. Missing
     for requests without such a visit.
     """
-    places = visits["engine"].map(engine_name).astype(str) + "\0" + visits["kind"].astype(str)
-    codes, names = pd.factorize(places)
+    engine, kind = visits["engine"].astype("category").cat, visits["kind"].astype("category").cat
+    engines, kinds = ["", *map(engine_name, engine.categories)], ["", *map(str, kind.categories)]
+    pairs = (engine.codes.to_numpy(np.int64) + 1) * len(kinds) + kind.codes.to_numpy(np.int64) + 1
+    places, codes = np.unique(pairs, return_inverse=True)
     steps = _step_shares(operators)
-    parts = [steps.get(tuple(name.split("\0")), {}) for name in names]
+    parts = [steps.get((engines[place // len(kinds)], kinds[place % len(kinds)]), {}) for place in places]
     requests, service_s = visits["request"].to_numpy(np.int64), visits["service_s"].to_numpy(np.float64)
     known_s = np.zeros((len(PROVENANCES), num_requests))
     for row, provenance in enumerate(PROVENANCES):
@@ -62,13 +64,15 @@ def weakest_provenances(operators: pd.DataFrame, visits: pd.DataFrame, num_reque
 
 def _step_shares(operators: pd.DataFrame) -> dict[tuple[str, str], dict[str, float]]:
     """(engine, stage kind) -> provenance -> its share of the time of the representative step."""
-    steps = operators.assign(engine=operators["engine"].map(engine_name))
-    found = {}
-    for place, step in steps.groupby(["engine", "stage"], observed=True):
-        engine, stage = cast(tuple[str, str], place)
-        if (step_s := float(step["time_s"].sum())) > 0.0:
-            by_kind = step.groupby("provenance", observed=True)["time_s"].sum()
-            found[engine, stage] = {str(kind): float(time_s) / step_s for kind, time_s in by_kind.items()}
+    time_s = operators["time_s"]
+    keys = [operators["engine"].map(engine_name), operators["stage"], operators["provenance"]]
+    rows = time_s.groupby(keys[:2], observed=True).indices
+    steps = {place: float(time_s.iloc[at].sum()) for place, at in rows.items()}
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for place, kind_s in time_s.groupby(keys, observed=True).sum().items():
+        engine, stage, kind = cast(tuple[str, str, str], place)
+        if steps[engine, stage] > 0.0:
+            found.setdefault((engine, stage), {})[kind] = float(kind_s) / steps[engine, stage]
     return found
 
 

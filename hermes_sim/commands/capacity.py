@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.worker_options import Jobs, Scheduler, SlurmOptions, workers_from
 
 INTERRUPTED = 130
 DEFAULT_PARENT = Path("runs")
@@ -62,7 +63,9 @@ def capacity(
     early_stop: Annotated[
         bool, typer.Option("--early-stop/--no-early-stop", help="Leave runs that can no longer pass.")
     ] = True,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Searches at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +90,10 @@ def capacity(
     folder = out or DEFAULT_PARENT / f"capacity-{'-'.join(named) if described is None else described.name}"
     shown = not (quiet or as_json)
     try:
-        with runs_progress(shown=shown and sys.stderr.isatty(), noun="searches") as progress:
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            runs_progress(shown=shown and sys.stderr.isatty(), noun="searches") as progress,
+        ):
             results = explored.capacity(
                 cluster,
                 workload,
@@ -102,7 +108,7 @@ def capacity(
                 seed=seed,
                 by=by,
                 early_stop=early_stop,
-                jobs=jobs,
+                workers=workers,
                 folder=folder,
                 progress=progress,
             )

@@ -18,7 +18,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Compare saved runs with the first: what was changed, which metrics differ, and whether by more than chance.
+    """Compare saved runs: what changed, what differs beyond chance.
+
+    All are held against the first: keys of the scenario, then metrics with the intervals of their changes.
 
     hermes-sim compare runs/chat-1 runs/chat-2
     """

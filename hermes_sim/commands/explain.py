@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hermes_sim.commands.runs_progress import runs_progress
+from hermes_sim.commands.worker_options import Jobs, Scheduler, SlurmOptions, workers_from
 
 INTERRUPTED = 130
 
@@ -17,7 +18,7 @@ INTERRUPTED = 130
 def explain(
     run: Annotated[Path, typer.Argument(help="Folder of a saved run.", metavar="RUN")],
     request: Annotated[
-        int | None, typer.Option(min=0, help="One request, by its number in the requests table.", metavar="ID")
+        str | None, typer.Option(help="One request: its number in the requests table, slowest or median.", metavar="ID")
     ] = None,
     sensitivities: Annotated[
         bool | None,
@@ -26,7 +27,9 @@ def explain(
             help="Run it again with 10% more of each resource. [default: unless a request is asked for]",
         ),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at once. [default: cores]", metavar="N")] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    slurm: SlurmOptions = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -37,8 +40,11 @@ def explain(
     from hermes_sim.explore.explain import explain as explanation_of
 
     try:
-        with runs_progress(shown=sys.stderr.isatty() and not (quiet or as_json)) as on_done:
-            found = explanation_of(run, request, sensitivities=sensitivities, jobs=jobs, on_done=on_done)
+        with (
+            workers_from(jobs, scheduler, slurm) as workers,
+            runs_progress(shown=sys.stderr.isatty() and not (quiet or as_json)) as on_done,
+        ):
+            found = explanation_of(run, request, sensitivities=sensitivities, workers=workers, on_done=on_done)
     except KeyboardInterrupt:
         typer.echo("interrupted; `--no-sensitivities` needs no further runs", err=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -99,7 +99,7 @@ def capacity(
     *,
     sweep: SweepFile | FileOrMapping | None = None,
     axes: Sequence[Axis | Mapping[str, Any]] = (),
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     slo: Sequence[str] | Slo = (),
     attainment: float | None = None,
     tolerance: float = DEFAULT_TOLERANCE,
@@ -167,7 +167,7 @@ def configurations(
     *,
     sweep: SweepFile | None = None,
     axes: Sequence[Axis | Mapping[str, Any]] = (),
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     seed: int | None = None,
 ) -> list[Configuration]:
     """Every point of the axes. A point whose scenario is wrong has a problem instead; raises ConfigError if all are."""

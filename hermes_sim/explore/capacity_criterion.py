@@ -56,13 +56,19 @@ class Judgement:
     """Growth of the queues over the arrivals."""
 
 
-def judge_load(run: LoadRun, criterion: Criterion, unit: LoadUnit, unloaded: pd.DataFrame | None) -> Judgement:
-    """A queue that grows to the last arrival fails whatever the latencies: those of a longer run would be worse."""
+def judge_load(
+    run: LoadRun, criterion: Criterion, unit: LoadUnit, unloaded: pd.DataFrame | None, *, is_doubtful: bool = False
+) -> Judgement:
+    """A queue that grows to the last arrival fails whatever the latencies: those of a longer run would be worse.
+
+    is_doubtful: under a backlog less than this load is served, so that a smaller growth is enough.
+    """
     requests = run.requests
     num_arrived = int(np.isfinite(floats(requests, "arrival_s")).sum())
     growth = 0.0 if unit == "clients" else queue_growth(run.visits, requests)
     growth_frac = growth / num_arrived if num_arrived else 0.0
-    allowed = max(MIN_GROWTH_FRAC * num_arrived, CHANCE_FACTOR * math.sqrt(num_arrived))
+    share, chance = (criterion.tolerance / 2.0, 1.0) if is_doubtful else (MIN_GROWTH_FRAC, CHANCE_FACTOR)
+    allowed = max(share * num_arrived, chance * math.sqrt(num_arrived))
     if growth > allowed:
         text = f"the queues grew by {count(growth)} of {count(num_arrived)} requests"
         return Judgement(False, SATURATION, growth, allowed, math.nan, text, growth_frac=growth_frac)

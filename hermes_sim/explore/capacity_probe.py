@@ -40,6 +40,8 @@ WARM_UP: Final = Margin(requests_frac=0.1)
 """Left out of the measurement where the workload does not say what is."""
 MOST_DOUBLINGS: Final = 4
 """Of the number of requests, for runs that pass and are too short to be trusted."""
+LONG_FACTOR: Final = 8
+"""Times the number of requests, of a run whose load is doubtful."""
 LEAST_BACKLOG: Final = 2000
 """Requests that come all at once to see what the machine works off; twice those of a run, if that is more."""
 
@@ -103,10 +105,9 @@ class Prober:
 
     @property
     def most_rung(self) -> int | None:
-        """Clients: no more than a tenth of the requests. Rates: what is worked off under a lasting backlog."""
+        """Clients: no more than a tenth of the requests; rates: no end."""
         if self.base.unit != "clients":
-            served_per_s = self.served_per_s()
-            return self.ladder.below(served_per_s) if self.is_bounded else None
+            return None
         most = self.num_requests * 2**MOST_DOUBLINGS / 10
         return self.ladder.below(most if self.base.most_requests is None else self.base.most_requests / 10)
 
@@ -114,15 +115,15 @@ class Prober:
 
     def served_per_s(self) -> float:
         """Load that the machine works off under a lasting backlog, in the load's unit: requests come all at once, and
-        those in the middle of their ends are counted. What is offered beyond is never caught up with."""
+        those in the middle of their ends are counted. What is offered beyond it is doubtful: most machines never catch
+        up with it."""
         if self._served_per_s is None:
             self._served_per_s = self._run_backlog()
         return self._served_per_s
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether that is a bound: not where pauses between turns set the pace."""
-        return self.base.unit == "requests/s" and not self._any_turns
+    def is_doubtful(self, value: float) -> bool:
+        """Whether a load is beyond that; never where pauses between turns set the pace of a backlog."""
+        return self.base.unit == "requests/s" and value > self.served_per_s() and not self._any_turns
 
     def _run_backlog(self) -> float:
         started_s = perf_counter()
@@ -143,7 +144,10 @@ class Prober:
     def attempt(self, rung: int) -> Tried:
         """Judged on a run that is as long as it takes: one that passes while the machine was filling, or while the
         queues grew a little, is run again with twice as many requests."""
-        number = max(self.num_requests, 10 * round(self.ladder.value(rung)) if self.base.unit == "clients" else 0)
+        value = self.ladder.value(rung)
+        number = max(self.num_requests, 10 * round(value) if self.base.unit == "clients" else 0)
+        if self.is_doubtful(value):
+            number = min(LONG_FACTOR * number, self.base.most_requests or LONG_FACTOR * number)
         for doubling in range(MOST_DOUBLINGS + 1):
             row = self._row(rung, number)
             longer = 2 * number if self.base.most_requests is None else min(2 * number, self.base.most_requests)
@@ -200,7 +204,7 @@ class Prober:
             self.num_reused += 1
             row = {**known, **head, "reused": True}
         else:
-            row = {**head, **self._run(scenario, number, early_stop), "reused": False}
+            row = {**head, **self._run(scenario, rung, number, early_stop), "reused": False}
         self.rows.append(row)
         return row
 
@@ -209,7 +213,7 @@ class Prober:
         traffic = at_load(workload.traffic, self.base, self.ladder.value(rung), number)
         return self.scenario.model_copy(update={"workload": workload.model_copy(update={"traffic": traffic})})
 
-    def _run(self, scenario: Scenario, number: int, early_stop: bool) -> Row:
+    def _run(self, scenario: Scenario, rung: int, number: int, early_stop: bool) -> Row:
         started_s = perf_counter()
         rule = self._stop_rule(scenario, number) if early_stop else None
         try:
@@ -232,7 +236,8 @@ class Prober:
                 latency: reference_s(run.requests, unloaded, latency)
                 for latency in {one.latency for one in self.objectives if one.is_multiple and one.latency != "itl"}
             }
-        judgement = judge_load(run, self._setting.criterion, self.base.unit, unloaded)
+        doubtful = self.is_doubtful(self.ladder.value(rung))
+        judgement = judge_load(run, self._setting.criterion, self.base.unit, unloaded, is_doubtful=doubtful)
         if judgement.passed:
             self._last_passed = (scenario, tables)
         return {

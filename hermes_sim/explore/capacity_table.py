@@ -74,6 +74,7 @@ def _row(one: Configuration, seeds: Sequence[SeedCapacity]) -> dict[str, Any]:
         "half_width_95": mean_of_replications(np.array(lows)).half_width_95,
         "spread_frac": max(lows) / min(lows) - 1.0 if min(lows) > 0 else math.nan,
         "num_seeds": len(seeds),
+        "served_per_s": _mean([each.served_per_s for each in seeds if each.served_per_s is not None]),
         "binding": _most([each.binding for each in seeds]),
         "text": first.text,
         "at_limit": str(first.limit.get("text", "")),

@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from hermes_sim.analysis.human import digits, duration
+from hermes_sim.analysis.human import duration
 from hermes_sim.analysis.objectives import Objective
 from hermes_sim.analysis.quantiles import statistic
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.capacity_criterion import SATURATION, Criterion, objective_name
+from hermes_sim.explore.capacity_criterion import Criterion, objective_name
 from hermes_sim.explore.capacity_probe import Prober, Row, Setting
 from hermes_sim.explore.capacity_search import Limit, find_limit
 from hermes_sim.scenario.scenario import Scenario
@@ -105,12 +105,9 @@ def _found(task: CapacityTask) -> SeedCapacity:
         found = {"low": prober.ladder.value(limit.low), "limit": best}
         if best["is_short"]:
             notes.append(f"still filling, or drifting, in a run of {best['num_requests']:,} requests")
-        if limit.high is None and prober.base.unit != "clients":
-            served_per_s = prober.served_per_s()
-            text = f"{digits(served_per_s)} {prober.base.unit} are served under a lasting backlog"
-            high = prober.ladder.value(limit.low + 1)
-            found |= {"status": "done", "high": high, "binding": SATURATION, "text": text}
-        elif limit.high is None:
+        if prober.is_doubtful(found["low"]):
+            notes.append("more than is served under a backlog: what is once behind stays behind")
+        if limit.high is None:
             text = f"all that was tried passes, up to {found['low']:g} {prober.base.unit}"
             found |= {"status": "open", "binding": "nothing", "text": text}
         else:

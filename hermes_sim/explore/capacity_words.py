@@ -50,9 +50,13 @@ def _one(row: pd.Series, tolerance: float) -> list[str]:
         ("per dollar", f"{digits(row['per_usd'])} {row['unit']} per $/h ({usd(row['rent_usd_per_h'])}/h)"),
         ("per watt", f"{digits(row['per_watt'] * 1e3)} {row['unit']} per kW ({with_prefix(row['power_w'], 'W')})"),
         ("per device", f"{digits(row['per_device'])} {row['unit']} ({count(row['num_devices'])} devices)"),
+        (
+            "in a backlog",
+            "" if math.isnan(row["served_per_s"]) else f"{digits(row['served_per_s'])} {row['unit']} served",
+        ),
         ("runs", runs_words(row)),
-    ]  # fmt: skip
-    text = [line for label, words in lines for line in _line(label, words)]
+    ]
+    text = [line for label, words in lines if words for line in _line(label, words)]
     return text + [line for note in _notes(row) for line in _line("note", note)]
 
 

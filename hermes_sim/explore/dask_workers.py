@@ -16,6 +16,7 @@ from concurrent.futures import CancelledError
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
+from queue import Empty
 from typing import Any, Final
 
 from hermes_sim import __version__
@@ -142,9 +143,17 @@ class DaskWorkers(Workers):
         return self._sent[hash_]
 
     def wait(self) -> list[End]:
+        """Also when workers have come that have nothing to do."""
         ends: list[End] = []
         while not ends:
-            for future, result in self._completed.next_batch():
+            try:
+                found = [self._completed.queue.get(timeout=SECONDS_BETWEEN_COUNTS)]
+            except Empty:
+                if self.has_room:
+                    return []
+                continue
+            found += self._completed.next_batch(block=False)
+            for future, result in found:
                 ticket, _ = self._begun.pop(future.key, (None, None))
                 if ticket is not None:  # not one that was given up
                     ends.append(self._end(ticket, future.status, result))

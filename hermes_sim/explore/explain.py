@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hermes_sim.analysis.explanation import RunExplanation, explain_run
-from hermes_sim.analysis.explanation_request import RequestExplanation, explain_request
+from hermes_sim.analysis.explanation_request import RequestExplanation, chosen_request, explain_request
 from hermes_sim.analysis.results import Results
 from hermes_sim.explore.sensitivity import OnDone, Sensitivities, measure_sensitivities
 from hermes_sim.explore.sensitivity_text import sensitivities_text
@@ -50,14 +50,14 @@ class Explanation:
 
 def explain(
     run: Results | str | Path,
-    request: int | None = None,
+    request: int | str | None = None,
     *,
     sensitivities: bool | None = None,
     jobs: int | None = None,
     workers: Workers | None = None,
     on_done: OnDone | None = None,
 ) -> Explanation:
-    """Where time goes, what was waited for, what limits; of one request if its number is given.
+    """Where time goes, what was waited for, what limits; of one request if its number is given, or `slowest`, `median`.
 
     run: results, or the folder of a saved run. sensitivities: run it again with 10% more of each thing that may matter,
     the same requests each time; by default where no request is asked for. jobs: runs at once, by default as many as
@@ -67,7 +67,8 @@ def explain(
     results = run if isinstance(run, Results) else Results.load(run)
     if sensitivities is None:
         sensitivities = request is None
-    of_request = None if request is None else explain_request(results, request)
+    number = chosen_request(results, request) if isinstance(request, str) else request
+    of_request = None if number is None else explain_request(results, number)
     found = explain_run(results) if request is None or sensitivities else None
     measured = None
     if sensitivities:

@@ -48,8 +48,8 @@ def draw(study: StudyFile, figure: StudyFigure, runs: pd.DataFrame) -> Figure:
         if shared != "none" and "y" not in figure.log:
             places[0].set_ylim(bottom=0.0)  # of all that share it, when all is drawn
     _legend(study, figure, drawn)
-    for axes in grid.flat if figure.kind == "heat_map" else ():
-        fit(axes)
+    if figure.kind == "heat_map":
+        fit(list(grid.flat))
     return drawn
 
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis import metrics
 from hermes_sim.analysis.frames import run_frames
-from hermes_sim.analysis.metrics import VISIT_PARTS, stage_times
+from hermes_sim.analysis.metrics import VISIT_PARTS, mean_parts
 from hermes_sim.analysis.objectives import judge, meets_every_objective, needs_unloaded, objectives_of
 from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.results import Results
+from hermes_sim.analysis.summary import row_summary
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.study_metrics import STAGE_TIME, TTFT_PART, UTILIZATION
@@ -26,7 +28,7 @@ SECONDS_PER_HOUR = 3600.0
 
 def run_metrics(results: Results) -> dict[str, float]:
     """Every metric of scenario/study_metrics.py that the run has; NaN where it has no value."""
-    summary = results.summary
+    summary = row_summary(results)
     return {
         **headline_metrics(summary),
         **_rates_per_usd(summary),
@@ -96,15 +98,16 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _stage_times(results: Results) -> dict[str, float]:
-    times = stage_times(results.measured_visits)
     columns = [name for name in VISIT_PARTS if name != "service_s"]  # which is the sum of its resources
-    return {f"{STAGE_TIME}{_word(str(name))}_s": float(row[columns].sum()) for name, row in times.iterrows()}
+    times = mean_parts(results.measured_visits, columns)
+    totals = np.cumsum(np.nan_to_num(times.to_numpy()), axis=1)[:, -1]  # one after the other, as they are listed
+    return {f"{STAGE_TIME}{_word(str(name))}_s": float(s) for name, s in zip(times.index, totals, strict=True)}
 
 
 def _utilizations(engines: pd.DataFrame) -> dict[str, float]:
     """Mean over the replicas of each engine: llm[0], llm[1] -> llm."""
-    names = engines["engine"].astype("str").str.partition("[")[0]
-    means = engines["utilization_frac"].groupby(names.to_numpy()).mean()
+    names = np.array([str(name).partition("[")[0] for name in engines["engine"]], dtype=object)
+    means = engines["utilization_frac"].groupby(names).mean()
     return {f"{UTILIZATION}{_word(str(name))}_frac": float(value) for name, value in means.items()}
 
 

@@ -6,7 +6,7 @@ Each point is the mean over the seeds of its runs that ended well.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product, zip_longest
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis.figures.heat import color_bar, fit, heat, plain_ticks
-from hermes_sim.analysis.figures.labels import place_names
+from hermes_sim.analysis.figures.labels import along, place_names
 from hermes_sim.analysis.frames import FloatArray, floats
 from hermes_sim.analysis.human import NOTHING
 from hermes_sim.analysis.pareto import pareto_front
@@ -111,7 +111,12 @@ def pareto(
     places = np.flatnonzero(front)[order].tolist()
     names = [", ".join(f"{name.replace('_', ' ')} {points[name].iloc[place]}" for name in others) for place in places]
     known = list(zip(across.tolist(), up.tolist(), strict=True))
-    place_names(axes, [(*known[place], name) for place, name in zip(places, names, strict=True) if name], known)
+    figure.draw_without_rendering()
+    corners = [known[place] for place in places]
+    between = [(x, v) if steps == "steps-post" else (u, y) for (u, v), (x, y) in pairwise(corners)]
+    line = [point for pair in zip_longest(corners, between) for point in pair if point is not None]
+    covered = [*known, *along(axes, line)]
+    place_names(axes, [(*known[place], name) for place, name in zip(places, names, strict=True) if name], covered)
     return figure
 
 
@@ -152,7 +157,7 @@ def heat_map(
     color_bar(cells, [axes], found.title)
     axes.set_xlabel(title)
     axes.set_ylabel(down.replace("_", " "))
-    fit(axes)
+    fit([axes])
     return figure
 
 
@@ -197,8 +202,7 @@ def slo_surface(
     grid[-1].set_xlabel(title)
     figure.supylabel(", ".join(name.replace("_", " ") for name in others), fontsize="medium")
     legend_below(figure, columns=1)
-    for axes in grid:
-        fit(axes)
+    fit(grid)
     return figure
 
 
@@ -275,6 +279,8 @@ def _points(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _texts(column: pd.Series) -> pd.Series:
     """Values of an axis as figures call them; NOTHING where a point does not have the axis."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        return column.map(lambda number: f"{number:g}", na_action="ignore").fillna(NOTHING).astype("str")
     return column.astype("str").where(column.notna(), NOTHING)
 
 

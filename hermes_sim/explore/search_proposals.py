@@ -71,12 +71,13 @@ def most_promising_first(
     pending: Sequence[Parameters],
     chance: np.random.Generator,
 ) -> list[Parameters]:
-    """The candidates by how much improvement is expected of them with all requests, within the limits (Knowles 2006,
-    ParEGO: IEEE Trans. Evol. Comput. 10(1); the probability that each limit is kept multiplies it).
+    """The candidates by how much improvement is expected of them with all requests, times the probability that each
+    limit is kept (ParEGO: Knowles 2006, IEEE Trans. Evol. Comput. 10(1)).
 
-    The objectives are weighted anew by chance for each proposal, so that all parts of the front have their turn. How
-    large a share of its requests a point was run with is one more coordinate: what short runs have told counts, as far
-    as it foretells what whole runs do. pending: points that are being run; they are taken to measure what is expected.
+    Several objectives are weighted anew by chance for each proposal, so that all parts of the front have their turn.
+    How large a share of its requests a point was run with is one more coordinate: what short runs have told counts, as
+    far as it foretells what whole runs do. pending: points that are being run; they are taken to measure what is
+    expected.
     """
     latest = seen[-MOST_SEEN:]
     data = _features(space, [one.parameters for one in latest], np.array([one.share for one in latest]))
@@ -97,20 +98,19 @@ def most_promising_first(
         reference = columns[within]
     else:  # nothing keeps the limits yet: look for what does
         return _by(kept, candidates)
-    weights = chance.dirichlet(np.ones(columns.shape[1]))
+    draws = chance.standard_normal((NUM_DRAWS, 1, len(models)))
+    means, spreads = (np.stack(part, axis=-1) for part in zip(*(model.at(asked) for model in models), strict=True))
     low, width = columns.min(axis=0), np.maximum(np.ptp(columns, axis=0), 1e-12)
+    weights = chance.dirichlet(np.ones(len(models)))
 
     def scalar(values: Floats) -> Floats:
+        """The worst of the weighted objectives, and slightly all of them."""
         weighted = weights * (values - low) / width
         return np.asarray(weighted.max(axis=-1) + SLIGHT * weighted.sum(axis=-1))
 
-    draws = chance.standard_normal((NUM_DRAWS, 1, len(models)))
-    means, spreads = (np.stack(part, axis=-1) for part in zip(*(model.at(asked) for model in models), strict=True))
     gains = np.maximum(scalar(reference).min() - scalar(means + spreads * draws), 0.0).mean(axis=0)
     worth = gains * kept
-    if worth.max() <= 0:
-        return _by(kept - scalar(means), candidates)
-    return _by(worth, candidates)
+    return _by(worth if worth.max() > 0 else kept - scalar(means), candidates)
 
 
 def _by(worth: Floats, candidates: Sequence[Parameters]) -> list[Parameters]:

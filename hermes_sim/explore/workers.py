@@ -61,7 +61,8 @@ class Workers(ABC):
 
     @abstractmethod
     def wait(self) -> list[End]:
-        """Waits until something begun has ended; at least one end. Raises HermesError where no worker is left."""
+        """Waits until something begun has ended, or, then without an end, until there is more room. Raises HermesError
+        where the workers are gone."""
 
     @abstractmethod
     def abandon(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from functools import lru_cache
 from typing import Annotated, Final
 
 import numpy as np
@@ -92,8 +93,16 @@ class ResidualTable(Description):
 
     @property
     def _numbers(self) -> FloatArray:
-        """Thousandths as written, NaN without data: thousands of them, so no loop over words."""
-        return np.array(self.values.replace(NO_DATA, "nan").split(), np.float64)
+        """Thousandths as written, NaN without data."""
+        return _read_numbers(self.values)
+
+
+@lru_cache(maxsize=64)
+def _read_numbers(values: str) -> FloatArray:
+    """Thousands of them, so no loop over words; read once for all runs on a device. Not to be written to."""
+    numbers = np.array(values.replace(NO_DATA, "nan").split(), np.float64)
+    numbers.setflags(write=False)
+    return numbers
 
 
 class Residuals(Description):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +44,12 @@ from hermes_sim.perf.residual import residual_log_ratio
 FloatArray = npt.NDArray[np.float64]
 
 
+NUM_KEPT_TABLES: Final = 16
+
+_filled: Final[OrderedDict[bytes, FloatArray]] = OrderedDict()
+"""Tables of the last models and devices, by all that decides them: runs that differ in traffic alone share theirs."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoweredOperators:
     """Operators that depend on one count only (new tokens, or sampled sequences)."""
@@ -61,9 +70,25 @@ class LoweredOperators:
 
     def table(self, max_count: int) -> FloatArray:
         """[max_count + 1, NUM_RESOURCES] seconds by limiting resource; row 0 is zero."""
+        out = self._filled_table(max_count)
+        out[:, NETWORK] -= self._hidden_s(out)
+        return out
+
+    def _filled_table(self, max_count: int) -> FloatArray:
+        """What operator_rows.fill_table makes of the operators; the caller's own."""
+        inputs = (self.rows, self.gemm_table, self.settings, self.expert_rates, self.expert_residual)
+        digest = hashlib.blake2b(repr([max_count, *(part.shape for part in inputs)]).encode(), digest_size=16)
+        for part in inputs:
+            digest.update(part.tobytes())
+        key = digest.digest()
+        if key in _filled:
+            _filled.move_to_end(key)
+            return _filled[key].copy()
         out = np.zeros((max_count + 1, NUM_RESOURCES))
         fill_table(self.rows, self.gemm_table, self.settings, self.expert_rates, self.expert_residual, out)
-        out[:, NETWORK] -= self._hidden_s(out)
+        _filled[key] = out.copy()
+        if len(_filled) > NUM_KEPT_TABLES:
+            _filled.popitem(last=False)
         return out
 
     def _hidden_s(self, seconds: FloatArray) -> FloatArray:

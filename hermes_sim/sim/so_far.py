@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-NUM_LOOKS: Final = 64
+NUM_LOOKS: Final = 24
 """During the arrivals of a run."""
 LEAST_BETWEEN: Final = 8
 """Arrivals between two looks."""

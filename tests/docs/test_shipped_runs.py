@@ -40,13 +40,6 @@ def check_laws(results: Results) -> None:
     assert totals["cost_usd"] > 0
 
 
-def check_screen(results: Results) -> None:
-    """What is printed fits eighty columns."""
-    summary = results.summary
-    printed = [header(summary["scenario"]), run_line(summary, 12.3), repr(results)]
-    assert [line for text in printed for line in text.splitlines() if len(line) > 80] == []
-
-
 def check_paths(results: Results) -> None:
     """Every request's time is told to the last bit of rounding, none of it below zero; on a screen of 80 columns."""
     path = measured_path(results)
@@ -58,6 +51,13 @@ def check_paths(results: Results) -> None:
     slowest = int(requests["e2e_s"].idxmax())
     text = f"{results.explain()}\n{results.explain(slowest)}"
     assert max(len(line) for line in text.splitlines()) <= 80, text
+
+
+def check_screen(results: Results) -> None:
+    """What is printed fits eighty columns."""
+    summary = results.summary
+    printed = [header(summary["scenario"]), run_line(summary, 12.3), repr(results)]
+    assert [line for text in printed for line in text.splitlines() if len(line) > 80] == []
 
 
 def run_both_ways(cluster: str, workload: str, overrides: list[str]) -> Results:

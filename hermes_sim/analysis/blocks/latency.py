@@ -141,8 +141,8 @@ def measured_block(summary: Summary) -> Iterator[str]:
     if found["num_requests"] == 0:
         yield from labelled("measured", [f"{num} requests", "settled from the start: no warm-up to cut"])
         return
-    cut = f"{human.count(found['num_requests'])} in the first {human.duration(found['time_s'])}"
-    yield from labelled("measured", [f"{num} requests", f"warm-up cut: {cut}, until {found['decided_by']} settled"])
+    cut = f"{human.count(found['num_requests'])} in {human.duration(found['time_s'])} ({found['decided_by']})"
+    yield from labelled("measured", [f"{num} requests", f"warm-up cut: {cut}"])
 
 
 def replications_block(summary: Summary) -> Iterator[str]:

@@ -9,7 +9,7 @@ from hermes_sim.analysis import human
 from hermes_sim.analysis.blocks.layout import RESOURCE_NAMES, Summary, labelled, table
 
 HELD_WORDS: Final = {"kv": "too few free KV blocks", "batch": "a full batch", "budget": "prompts ahead"}
-
+"""What holds the line of a token engine."""
 PARTS: Final = ("queue", "compute", "memory", "network", "host", "transfer")
 DRAFT_PART: Final = "draft_wait"
 """Shown where devices of their own draft, in place of a part that no stage has."""
@@ -72,17 +72,18 @@ def bottleneck_block(summary: Summary) -> Iterator[str]:
         return
     share = human.percent(found["share_frac"])
     busy = f"{found['engine']} is busy {human.percent(found['utilization_frac'])}"
+    held = []
     if found["part"] == "queue":
         what = f"waiting for {found['stage']}"
         if found["resource_frac"] is not None:
             resource = RESOURCE_NAMES[found["resource"]]
             busy += f", limited by {resource} for {human.percent(found['resource_frac'])} of that"
         if found.get("held_by") is not None:
-            busy += f"; {human.percent(found['held_frac'])} of the wait: {HELD_WORDS[found['held_by']]}"
+            held.append(f"{HELD_WORDS[found['held_by']]} for {human.percent(found['held_frac'])} of the wait")
     elif found["part"] == "transfer":
         what = f"moving the input of {found['stage']}"
     elif found["part"] == DRAFT_PART:
         what = f"{found['stage']}, waiting for drafts of other devices"
     else:
         what = f"{found['stage']}, limited by {RESOURCE_NAMES[found['part']]}"
-    yield from labelled("most time goes to", [f"{what}: {share} of all request time", busy])
+    yield from labelled("most time goes to", [f"{what}: {share} of all request time", *held, busy])

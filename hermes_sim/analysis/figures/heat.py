@@ -66,29 +66,34 @@ def color_bar(cells: AxesImage, beside: Sequence[Axes], title: str) -> None:
         plain_ticks(bar.ax)
 
 
-def fit(axes: Axes) -> None:
+def fit(fields: Sequence[Axes]) -> None:
     """What is written fits: numbers into their cells, smaller or not at all; names along the bottom, else aslant.
 
-    Call it when all is drawn.
+    Call it when all is drawn, for all fields of a figure.
     """
-    figure = axes.get_figure(root=True)
+    figure = fields[0].get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
+    ratio = min(map(_room, fields))
+    for axes in fields:
+        for text in list(axes.texts):
+            if ratio * NUMBER_PT < LEAST_PT:
+                text.remove()
+            elif ratio < 1.0:
+                text.set_fontsize(ratio * NUMBER_PT)
+        names = axes.get_xticklabels()
+        extents = [name.get_window_extent() for name in names]
+        if any(one.x1 + 2.0 > other.x0 for one, other in pairwise(extents)):
+            for name in names:
+                name.set(rotation=35, horizontalalignment="right", rotation_mode="anchor")
+
+
+def _room(axes: Axes) -> float:
+    """By how much the numbers of a field could grow until the first fills its cell."""
     corners = axes.transData.transform([(0.0, 0.0), (1.0, 1.0)])
     room = corners[1] - corners[0]
-    numbers = list(axes.texts)
-    boxes = [text.get_window_extent() for text in numbers]
-    ratio = min((min(room[0] / box.width / 1.1, room[1] / box.height) for box in boxes), default=1.0)
-    for text in numbers:
-        if ratio * NUMBER_PT < LEAST_PT:
-            text.remove()
-        elif ratio < 1.0:
-            text.set_fontsize(ratio * NUMBER_PT)
-    names = axes.get_xticklabels()
-    extents = [name.get_window_extent() for name in names]
-    if any(one.x1 + 2.0 > other.x0 for one, other in pairwise(extents)):
-        for name in names:
-            name.set(rotation=35, horizontalalignment="right", rotation_mode="anchor")
+    boxes = [text.get_window_extent() for text in axes.texts]
+    return float(min((min(room[0] / box.width / 1.1, room[1] / box.height) for box in boxes), default=1.0))
 
 
 def short(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ DISTANCES_PT: Final = (4.0, 7.0)
 DIRECTIONS: Final = ((0, -1), (0, 1), (1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1))
 ALIGNMENT: Final = {-1: "right", 0: "center", 1: "left"}
 VERTICAL: Final = {-1: "top", 0: "center", 1: "bottom"}
+STEP_PX: Final = 5.0
 MARKER_PT: Final = 3.0
 """Half of what a marker covers."""
 
@@ -32,6 +34,18 @@ def place_names(axes: Axes, names: Sequence[tuple[float, float, str]], points: S
         for distance in DISTANCES_PT:
             if any(_fits(axes, (x, y), name, distance, way, inside, covered) for way in DIRECTIONS):
                 break
+
+
+def along(axes: Axes, line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of a line of straight pieces, so close that no name passes between them; places as they are drawn now."""
+    drawn = axes.transData.transform(list(line))
+    points: list[tuple[float, float]] = []
+    for (x0, y0), (x1, y1) in pairwise(drawn.tolist()):
+        number = 2 + int(max(abs(x1 - x0), abs(y1 - y0)) / STEP_PX)
+        steps = [place / (number - 1) for place in range(number)]
+        places = [(x0 + (x1 - x0) * step, y0 + (y1 - y0) * step) for step in steps]
+        points += map(tuple, axes.transData.inverted().transform(places).tolist())
+    return points
 
 
 def _fits(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from hermes_sim.analysis.figures.labels import place_names
+from hermes_sim.analysis.figures.labels import along, place_names
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.human import with_prefix
 from hermes_sim.analysis.picture import MARKERS, PALETTE, Width, legend_below, picture, styled, width_in
@@ -24,8 +24,7 @@ MOST_NAMED: Final = 10
 """Operators named, those that take longest, as far as there is room."""
 NEAREST_NAMES: Final = (0.3, 0.12)
 """Decades along intensity and rate: of two operators nearer than that the one that takes longer is named."""
-ROOF_POINTS: Final = 80
-ROOM_FOR_NAMES: Final = 15.0
+ROOM_FOR_NAMES: Final = 25.0
 LEAST_PT: Final = 3.0
 """Diameter of a marker of no time."""
 MORE_PT: Final = 6.0
@@ -105,15 +104,8 @@ def _names(axes: Axes, one: Roofline) -> None:
     operators = one.operators["operator"].astype(str).tolist()
     named = longest_apart(one, MOST_NAMED, NEAREST_NAMES)
     names = [(*points[place], operators[place].replace("_", " ")) for place in named]
-    place_names(axes, names, [*points, *_roof_points(one)])
-
-
-def _roof_points(one: Roofline) -> list[tuple[float, float]]:
-    """Along the roofs, close enough that no name passes between them."""
-    low, high = _limits(one)
-    slope = np.geomspace(low, one.ridge, ROOF_POINTS)
-    points = list(zip(slope.tolist(), (slope * one.bandwidth_bytes_per_s).tolist(), strict=True))
+    bandwidth, highest = one.bandwidth_bytes_per_s, max(one.peaks_flops_per_s.values())
+    roofs = along(axes, [(low, low * bandwidth), (one.ridge, highest)])
     for peak in one.peaks_flops_per_s.values():
-        flat = np.geomspace(peak / one.bandwidth_bytes_per_s, high, ROOF_POINTS)
-        points += [(x, peak) for x in flat.tolist()]
-    return points
+        roofs += along(axes, [(peak / bandwidth, peak), (high, peak)])
+    place_names(axes, names, [*points, *roofs])

@@ -62,6 +62,7 @@ def test_a_run_and_itself_are_the_same(run: Results) -> None:
     assert (table["difference"] == 0.0).all()
     assert comparison.runs[1].changes == ()
     assert repr(comparison).endswith("A and B are the same")
+    assert comparison._repr_html_() == f"<pre>{comparison!r}</pre>"
 
 
 def test_a_small_difference_shows_where_requests_are_paired(run: Results) -> None:

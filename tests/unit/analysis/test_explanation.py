@@ -7,7 +7,6 @@ import pytest
 
 from hermes_sim import HermesError, Results, simulate
 from hermes_sim.analysis.critical_path import PARTS
-from hermes_sim.analysis.explanation_request import RequestExplanation
 from tests import scenarios as s
 from tests.built_in import CASES
 
@@ -31,7 +30,6 @@ def test_segments_of_every_request_follow_one_another_and_add_up(crowded: Result
     finished = crowded.requests[crowded.requests["status"] == "finished"]
     for request in finished["request"]:
         found = crowded.explain(int(request))
-        assert isinstance(found, RequestExplanation)
         edges = [found.arrival_s, *(one.end_s for one in found.segments)]
         np.testing.assert_array_equal([one.start_s for one in found.segments], edges[:-1])
         assert edges[-1] == pytest.approx(found.arrival_s + found.e2e_s, rel=1e-12)
@@ -46,9 +44,8 @@ def test_segments_of_every_request_follow_one_another_and_add_up(crowded: Result
 def test_a_wait_says_behind_whom(crowded: Results) -> None:
     """The one who waits longest stands in a line that is held by KV memory."""
     waits = crowded.visits[crowded.visits["kind"] == "prefill"]
-    longest = int(waits.loc[waits["kv_wait_s"].idxmax(), "request"])
+    longest = int(waits["request"].to_numpy()[np.nanargmax(waits["kv_wait_s"].to_numpy())])
     found = crowded.explain(longest)
-    assert isinstance(found, RequestExplanation)
     wait = next(one for one in found.segments if one.what == "wait")
     assert max(wait.parts, key=lambda part: wait.parts[part]) == "kv_wait"
     assert wait.line is not None
@@ -67,7 +64,6 @@ def test_preempted_requests_say_so(crowded: Results) -> None:
     preempted = requests[(requests["num_preemptions"] > 0) & (requests["status"] == "finished")]
     assert len(preempted)
     found = crowded.explain(int(preempted["request"].iloc[0]))
-    assert isinstance(found, RequestExplanation)
     visit_s = crowded.visits.loc[crowded.visits["request"] == found.request, "preempted_s"].sum()
     assert found.parts["preempted"] == pytest.approx(visit_s)
     assert found.facts["num_preemptions"] >= 1
@@ -76,7 +72,6 @@ def test_preempted_requests_say_so(crowded: Results) -> None:
 def test_the_median_request_is_its_own_measure(crowded: Results) -> None:
     order = crowded.requests[crowded.requests["status"] == "finished"].sort_values("e2e_s", kind="stable")
     found = crowded.explain(int(order["request"].iloc[(len(order) - 1) // 2]))
-    assert isinstance(found, RequestExplanation)
     assert found.median_request == found.request
     assert all(one.more_s == 0.0 for one in found.differences)
 
@@ -84,7 +79,6 @@ def test_the_median_request_is_its_own_measure(crowded: Results) -> None:
 def test_a_transfer_names_its_slowest_link() -> None:
     case = CASES["KV transfer"]
     found = simulate(case.cluster, case.workload).explain(3)
-    assert isinstance(found, RequestExplanation)
     move = next(one for one in found.segments if one.what == "transfer")
     assert move.link is not None
     assert move.link.profile == "ethernet_25g"

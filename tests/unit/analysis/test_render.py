@@ -224,8 +224,7 @@ def test_the_cut_of_an_automatic_warm_up_is_told(results: Results) -> None:
         return render({**results.summary, "run": {**results.summary["run"], "warm_up": warm_up}})
 
     text = measured(num_requests=60, time_s=30.0, decided_by="TTFT")
-    assert line_of(text, "measured") == "measured           5 requests"
-    assert line_of(text, "warm-up cut").strip() == "warm-up cut: 60 in the first 30.0 s, until TTFT settled"
+    assert line_of(text, "measured") == "measured           5 requests · warm-up cut: 60 in 30.0 s (TTFT)"
     assert "settled from the start" in measured(num_requests=0)
     assert "\nmeasured" not in measured(num_requests=0, is_steady=False), "a warning tells that"
     assert "\nmeasured" not in render(results.summary)

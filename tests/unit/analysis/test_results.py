@@ -12,7 +12,9 @@ from pandas.testing import assert_frame_equal
 
 from hermes_sim import __version__
 from hermes_sim.analysis import run_folder
+from hermes_sim.analysis.replications import headline_metrics
 from hermes_sim.analysis.results import Results
+from hermes_sim.analysis.summary import row_summary
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.load import load_scenario
@@ -217,3 +219,9 @@ def test_an_empty_run_is_defined(tables: RunTables) -> None:
     assert [warning["kind"] for warning in results.summary["warnings"]] == ["empty"]
     assert "empty: no request arrived" in repr(results)
     assert isinstance(results.requests, pd.DataFrame)
+
+
+def test_the_summary_of_a_row_is_part_of_the_whole(results: Results) -> None:
+    part = row_summary(results)
+    assert part == {name: results.summary[name] for name in part}
+    assert headline_metrics(part) == headline_metrics(results.summary)

@@ -11,11 +11,10 @@ from scipy import stats
 from hermes_sim.analysis.batch_means import (
     batch_means,
     means_of_batches,
-    quantile_difference,
     quantile_of_series,
-    series_difference,
     von_neumann,
 )
+from hermes_sim.analysis.paired_series import quantile_difference, series_difference
 from hermes_sim.analysis.statistics import (
     holm,
     mean_of_replications,
@@ -105,7 +104,10 @@ def test_a_series_against_itself_is_the_same() -> None:
         assert (found.mean, found.half_width_95, found.p_value) == (0.0, 0.0, 1.0)
 
 
-def test_sections_without_a_value_beyond_the_percentile_say_nothing() -> None:
-    series = np.random.default_rng(1).normal(size=900)
+def test_fewer_than_ten_pairs_beyond_the_percentile_say_nothing() -> None:
+    series = np.random.default_rng(1).normal(size=999)
     assert math.isnan(quantile_difference(series, series + 1.0, 0.99).p_value)
-    assert quantile_difference(series, series + 1.0, 0.9).significant is True
+    longer = np.random.default_rng(1).normal(size=1000)
+    for fraction in (0.9, 0.99):
+        assert quantile_difference(longer, longer + 1.0, fraction).significant is True
+        assert quantile_difference(longer, longer + 1.0, fraction).mean == pytest.approx(1.0)

@@ -32,18 +32,20 @@ KEYS = {
 }  # fmt: skip
 """What vLLM writes with --save-detailed and --percentile-metrics ttft,tpot,itl,e2el."""
 
-ENGINES: dict[str, list[dict[str, Any]]] = {
-    "plain": [scenarios.llm()],
-    "preempting": [scenarios.llm(kv_cache={"num_gpu_blocks": 260})],
-    "two at once": [scenarios.llm(batching={"async_scheduling": True})],
-    "disaggregated": [scenarios.llm("prefill", serves=["prefill"]), scenarios.llm("decode", serves=["decode"])],
+HALVES = [scenarios.llm("prefill", serves=["prefill"]), scenarios.llm("decode", serves=["decode"])]
+CLUSTERS = {
+    "plain": scenarios.cluster(scenarios.llm()),
+    "preempting": scenarios.cluster(scenarios.llm(kv_cache={"num_gpu_blocks": 260})),
+    "two at once": scenarios.cluster(scenarios.llm(batching={"async_scheduling": True})),
+    "disaggregated": scenarios.cluster(*HALVES),
+    "first token with the KV": scenarios.cluster(*HALVES, kv_transfer={"first_token": "decode", "handshake": "5 ms"}),
 }
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=list(CLUSTERS))
 def recorded(request: pytest.FixtureRequest) -> Results:
     workload = scenarios.workload(traffic=scenarios.traffic(rate="20 /s", num_requests=60, prompt=500, output=40))
-    scenario = load_scenario(scenarios.cluster(*ENGINES[request.param]), workload)
+    scenario = load_scenario(CLUSTERS[request.param], workload)
     results = run_scenario(scenario, steps=True)
     if request.param == "preempting":
         assert results.engines["num_preemptions"].sum() > 0

@@ -14,12 +14,13 @@ from hermes_sim.explore.sweep import sweep
 from hermes_sim.explore.sweep_results import SweepResults
 from hermes_sim.scenario.study_metrics import metric_of
 
+WIDTH_KEYS = [f"cluster.engines.llm.{key}" for key in ("parallel.tp", "placement.gpu")]
 SWEEP = {
     "name": "small",
     "title": "Small <script>alert(1)</script>",
     "base": {"cluster": "a100x8", "workload": "chat", "set": {"workload.traffic.num_requests": 20}},
     "axes": [
-        {"name": "tp", "key": [f"cluster.engines.llm.{key}" for key in ("parallel.tp", "placement.gpu")], "values": [3, 4, 8]},
+        {"name": "tp", "key": WIDTH_KEYS, "values": [3, 4, 8]},
         {"name": "replicas", "key": "cluster.engines.llm.replicas", "values": [1]},
         {"name": "rate", "key": "workload.traffic.arrivals.rate", "values": ["1 /s", "8 /s"]},
     ],

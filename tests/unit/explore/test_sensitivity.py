@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,20 @@ from typer.testing import CliRunner
 
 from hermes_sim import HermesError, Results, explain, simulate
 from hermes_sim.cli import app
-from hermes_sim.explore.knobs import DEVICE_KEYS, MORE, Knob, fits, knobs_of, turn_kv, turn_replicas
+from hermes_sim.explore.knobs import (
+    DEVICE_KEYS,
+    MORE,
+    Knob,
+    fits,
+    knobs_of,
+    turn_device,
+    turn_host,
+    turn_kv,
+    turn_link,
+    turn_replicas,
+)
 from hermes_sim.explore.rates import exponent, sped_up
-from hermes_sim.explore.sensitivity import effect_on, measure_sensitivities
+from hermes_sim.explore.sensitivity import Latencies, effect_on, latencies_of, measure_sensitivities
 from hermes_sim.explore.sensitivity_text import sensitivities_text
 from hermes_sim.explore.workers import InProcess
 from hermes_sim.hardware.device import Device
@@ -132,6 +144,29 @@ def folder(calm: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return calm.save(tmp_path_factory.mktemp("run") / "one")
 
 
+def test_elasticities_of_a_lone_request_add_up_to_minus_one() -> None:
+    """Time is homogeneous of degree -1 in all rates and inverse fixed times (Euler); 10% steps are off by a few percent
+    where two resources limit together."""
+    engine = s.llm(placement={"gpu": 2}, parallel={"tp": 2}, host={"per_step": "2 ms", "graph_capture": False})
+    lone = {
+        "arrivals": {"kind": "constant", "rate": "1 /s"}, "num_requests": 1,
+        "lengths": {"kind": "fixed", "num_prompt_tokens": 2000, "num_output_tokens": 20},
+    }  # fmt: skip
+    scenario = load_scenario(s.cluster(engine), s.workload(traffic=lone))
+    turns = [partial(turn_device, "a100_sxm_80gb", keys) for keys in ("memory", "compute", "kernels")]
+    turns += [partial(turn_link, "nvlink3", keys) for keys in ("bandwidth", "latency")]
+    turns.append(partial(turn_host, "llm", ("a100_sxm_80gb",)))
+    before, *after = (latencies_of(one) for one in (scenario, *(turn(scenario) for turn in turns)))
+    assert isinstance(before, Latencies)
+    total = 0.0
+    for one in after:
+        assert isinstance(one, Latencies)
+        elasticity = math.log(one.seconds["e2e"][0] / before.seconds["e2e"][0]) / math.log(MORE)
+        assert elasticity <= 0.0, "faster parts never make a lone request slower"
+        total += elasticity
+    assert total == pytest.approx(-1.0, abs=0.05)
+
+
 class TestKnobs:
     """What may matter is turned, the others are named."""
 
@@ -197,3 +232,12 @@ class TestCommand:
             explain(tmp_path)
         with pytest.raises(HermesError, match="no request 99"):
             explain(folder, request=99)
+        with pytest.raises(HermesError, match="request 'fastest': a number, or slowest, or median"):
+            explain(folder, request="fastest")
+
+    def test_the_slowest_and_the_median(self, folder: Path, calm: Results) -> None:
+        slowest, median = (explain(folder, request=name).request for name in ("slowest", "median"))
+        assert slowest is not None
+        assert median is not None
+        assert slowest.e2e_s == calm.requests["e2e_s"].max()
+        assert (slowest.median_request, slowest.median_e2e_s) == (median.request, median.e2e_s)

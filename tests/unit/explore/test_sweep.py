@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -18,7 +19,7 @@ from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import RUNS_FILE, number_columns, run_table
 from hermes_sim.explore.runner import run_row
-from hermes_sim.explore.sweep import load_sweep, sweep
+from hermes_sim.explore.sweep import last_words, load_sweep, sweep
 from hermes_sim.explore.sweep_page import WIDTH
 from hermes_sim.explore.sweep_results import SweepResults
 from hermes_sim.run import run_scenario
@@ -81,17 +82,6 @@ def test_one_row_a_run_with_numbers_as_numbers(found: SweepResults) -> None:
     assert row["ttft_p99_s"] == run_scenario(same).summary["latency"]["ttft"]["p99_s"]
 
 
-def test_the_table_is_read_without_the_program(found: SweepResults, tmp_path: Path) -> None:
-    path = found.save(tmp_path / "kept")
-    plain = pd.read_parquet(path)
-    assert plain["rate"].tolist() == found.runs["rate"].tolist()
-    again = SweepResults.load(tmp_path / "kept")
-    pd.testing.assert_frame_equal(again.runs, found.runs)
-    assert again.sweep == found.sweep
-    assert again.left_out == found.left_out
-    pd.testing.assert_frame_equal(again.points, found.points)
-
-
 def made(values: dict[str, list[float]], **columns: list[float]) -> SweepResults:
     """Runs made by hand: seeds of each point of the axis `a`."""
     axes = [{"name": "a", "key": RATE, "values": [float(name) for name in values]}]
@@ -103,6 +93,18 @@ def made(values: dict[str, list[float]], **columns: list[float]) -> SweepResults
         for seed, value in enumerate(per_seed)
     ]  # fmt: skip
     return SweepResults(described, run_table(number_columns(described.axes), rows))
+
+
+def test_the_table_is_read_without_the_program(tmp_path: Path) -> None:
+    found = dataclasses.replace(made({"1.0": [1.0, 2.0], "2.5": [5.0, 6.0]}), left_out={"a > 9": 3}, num_twice=1)
+    path = found.save(tmp_path / "kept")
+    plain = pd.read_parquet(path)
+    assert plain["a"].tolist() == [1.0, 1.0, 2.5, 2.5]
+    assert plain["ttft_p99_s"].tolist() == [1.0, 2.0, 5.0, 6.0]
+    again = SweepResults.load(tmp_path / "kept")
+    pd.testing.assert_frame_equal(again.runs, found.runs)
+    assert (again.sweep, again.left_out, again.num_twice) == (found.sweep, found.left_out, found.num_twice)
+    pd.testing.assert_frame_equal(again.points, found.points)
 
 
 def test_points_are_means_over_seeds_with_students_interval() -> None:
@@ -171,9 +173,10 @@ def test_equal_seeds_draw_equal_requests_at_every_point(box: Box) -> None:
 
 
 def test_overrides_win_over_the_axes(box: Box) -> None:
-    found = sweep(SMALL, jobs=1, overrides=["cluster.engines.llm.parallel.tp=1"], replications=2)
-    assert found.failures.empty
-    assert len(found.runs) == 2 * 16
+    for overrides in (["cluster.engines.llm.parallel.tp=1"], {"cluster.engines.llm.parallel.tp": 1}):
+        plan = plan_sweep(load_sweep(SMALL), last=last_words(overrides))
+        assert len(plan.runs) == 16
+        assert not any(run.problem for run in plan.runs)
 
 
 def command(*arguments: str) -> int:
@@ -196,7 +199,7 @@ def test_the_command_prints_the_best_points_and_why_others_failed(box: Box, caps
     assert "best by TTFT p99 where rate <= 4 (lower is better)" in out
     assert "one seed each: small leads may be chance" in out
     assert all(len(line) <= WIDTH for line in out.splitlines())
-    assert sorted(path.name for path in Path("runs/sweep-small").iterdir()) == ["runs.csv", RUNS_FILE]
+    assert sorted(path.name for path in Path("runs/sweep-small").iterdir()) == ["report.html", "runs.csv", RUNS_FILE]
     assert command("mine.yaml", "--jobs", "1", "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert (data["num_runs"], data["num_failed"], data["num_reused"]) == (16, 8, 8)

@@ -106,7 +106,7 @@ def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
             "x",
             "'device_files' is not one of: devices, links, clusters, models, encoders, diffusion_models, "
             "workloads, pipelines, classes, "
-            "residuals, sweeps, studies, policies, stages, presets. Did you mean 'devices'?",
+            "residuals, sweeps, studies, searches, policies, stages, presets. Did you mean 'devices'?",
         ),
     ],
 )
