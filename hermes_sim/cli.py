@@ -246,9 +246,6 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
     typer.echo(f"why                hermes-sim explain {folder}")
-    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
-    typer.echo(f"why                hermes-sim explain {folder}")
-    typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
 
 
 def _print_styled(text: str) -> None:
@@ -327,14 +324,19 @@ def list_kind(kind: Annotated[str, typer.Argument(help=KINDS, metavar="KIND")]) 
 
 
 @app.command()
-def show(what: Annotated[str, typer.Argument(help=f"KIND/NAME, KIND one of {KINDS}.", metavar="KIND/NAME")]) -> None:
+def show(
+    what: Annotated[str, typer.Argument(help=f"KIND one of {KINDS}.", metavar="KIND/NAME")],
+    coefficients: Annotated[
+        bool, typer.Option("--coefficients", help="On a terminal, too, all that is fitted to a device's kernels.")
+    ] = False,
+) -> None:
     """Show one of them, resolved, with sources."""
     from hermes_sim.scenario.describe import show as describe
 
     kind, slash, name = what.partition("/")
     if not slash or not name:
         raise HermesError(f"'{what}' is not KIND/NAME, such as device/a100_sxm_80gb")
-    typer.echo(describe(kind, name).rstrip())
+    typer.echo(describe(kind, name, coefficients=coefficients or not sys.stdout.isatty()).rstrip())
 
 
 @app.command()
@@ -359,18 +361,18 @@ def schema(kind: Annotated[str, typer.Argument(help="cluster, workload, device, 
     typer.echo(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
 
 
-app.command()(calibrate)
-app.command()(capacity)
-app.command()(compare)
-app.command()(explain)
+app.command(short_help="Fit a device's cost model to measured kernels.")(calibrate)
+app.command(short_help="The highest load within the SLO.")(capacity)
+app.command(short_help="What differs between saved runs, and whether by chance.")(compare)
+app.command(short_help="Where time goes in a run, and what would help.")(explain)
 app.command()(export)
-app.command()(figures)
-app.command("report")(report_of_run)
-app.command()(search)
-app.command()(study)
-app.command()(sweep)
-app.command()(trace)
-app.command()(validate)
+app.command(short_help="Figures for papers of a run or a sweep.")(figures)
+app.command("report", short_help="The report of a saved run or sweep: one HTML page.")(report_of_run)
+app.command(short_help="Search a space of deployments for the best.")(search)
+app.command(short_help="A grid of runs, its figures, its findings in words.")(study)
+app.command(short_help="Many points of cluster and workload, one table.")(sweep)
+app.command(short_help="A saved run as a trace for Perfetto.")(trace)
+app.command(short_help="Compare the models with measurements.")(validate)
 
 
 @app.command("import-model")

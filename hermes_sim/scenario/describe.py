@@ -50,9 +50,10 @@ def list_names(kind: str) -> list[Row]:
     return [_file_row(FILE_KINDS[kind], entry) for entry in entries(FILE_KINDS[kind])]
 
 
-def show(kind: str, name: str) -> str:
-    """One thing in full as YAML: a file with its defaults filled in, or a policy or stage with its keys.
+def show(kind: str, name: str, *, coefficients: bool = True) -> str:
+    """One thing as YAML: a file with its defaults filled in, or a policy or stage with its keys.
 
+    coefficients: also the thousands of numbers that are fitted to the kernels of a device.
     Raises ConfigError, with the near match where nothing has this name.
     """
     kind = _kind(kind)
@@ -72,7 +73,13 @@ def show(kind: str, name: str) -> str:
         return f"{header}\n{dump_yaml(_dumped(read_description(schema, path)))}"
     document = read_yaml(path)
     expand_pipelines(document)
-    return f"{header}\n{dump_yaml(_as_written(_dumped(validate(schema, document)), document.data))}"
+    data = _as_written(_dumped(validate(schema, document)), document.data)
+    if kind != "devices" or coefficients or data["cost_model"]["source"]["kind"] != "fitted":
+        return f"{header}\n{dump_yaml(data)}"
+    fitted = [part for part, value in data["cost_model"].items() if isinstance(value, dict) and part != "source"]
+    data["cost_model"] = {part: value for part, value in data["cost_model"].items() if part not in fitted}
+    header += f"\n# left out: the coefficients of {listed(fitted)} (--coefficients)"
+    return f"{header}\n{dump_yaml(data)}"
 
 
 def json_schema(kind: str) -> dict[str, Any]:

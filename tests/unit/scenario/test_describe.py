@@ -70,6 +70,15 @@ def test_a_file_is_shown_in_its_own_words_with_defaults_filled_in(folder: Folder
     assert mine == shipped.model_copy(update={"residuals": None}), "its tables are in a file of their own"
 
 
+def test_fitted_coefficients_are_left_out_for_a_reader() -> None:
+    """A page for a person; those that were judged are few, and stay."""
+    text = show("device", "h100_sxm", coefficients=False)
+    assert len(text.splitlines()) < 120 < len(show("device", "h100_sxm").splitlines())
+    assert "# left out: the coefficients of gemm, " in text
+    assert set(parse_document(text, "shown").data["cost_model"]) >= {"kernel_launch", "source"}
+    assert show("device", "epyc_7742", coefficients=False) == show("device", "epyc_7742")
+
+
 def test_a_policy_and_a_stage_are_shown_with_their_keys() -> None:
     assert "max_num_seqs: 256" in show("policies", "continuous").splitlines()
     assert "index:  # required" in show("stage", "retrieve").splitlines()
