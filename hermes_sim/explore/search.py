@@ -176,7 +176,7 @@ class Searching:
 
     def run(self, workers: Workers) -> None:
         """Until as many points were tried as the file says, or all."""
-        self._next += [one for one in self.record.tried if one.status == RUNNING]
+        self._next += [one for one in self.record.tried if one.status == RUNNING and self._can_run(one)]
         for number, row in planned_rows(self._planned(), workers, cache=self.cache):
             tried = self._runs.pop(number)
             self.record.keep_row(tried, judged(self.search, row))
@@ -242,19 +242,17 @@ class Searching:
 
     def _added(self, parameters: Parameters | None) -> Tried | None:
         """The point, or one that Optuna draws; None where it was tried before or cannot be run."""
-        is_known = self._is_tried()
         tried = self.record.add(parameters)
-        if is_known(tried.parameters):
-            self.record.end(tried, REPEATED)
-            return None
-        reason = self._unfit(tried)
-        if reason is None:
-            return tried
-        self.record.end(tried, INFEASIBLE, reason)
-        return None
+        return tried if self._can_run(tried) else None
 
-    def _is_tried(self) -> Callable[[Parameters], bool]:
-        return tried_by([one.parameters for one in self.record.tried], self.space)
+    def _can_run(self, tried: Tried) -> bool:
+        """Whether it is a point that was not tried before and that has a scenario; if not it is ended."""
+        before = [one.parameters for one in self.record.tried if one.number < tried.number]
+        if tried_by(before, self.space)(tried.parameters):
+            self.record.end(tried, REPEATED)
+        elif (reason := self._unfit(tried)) is not None:
+            self.record.end(tried, INFEASIBLE, reason)
+        return tried.status == RUNNING
 
     def _unfit(self, tried: Tried) -> str | None:
         """Why there is no scenario of the point."""
@@ -277,7 +275,8 @@ class Searching:
         chance = np.random.default_rng([self.search.seed, self.record.num_counted])
         counted = [one for one in self.record.tried if one.status in COUNTED]
         near = [one.parameters for one in self._best(NUM_NEAR)]
-        candidates = candidates_of(self.space, self._is_tried(), chance, near)
+        is_tried = tried_by([one.parameters for one in self.record.tried], self.space)
+        candidates = candidates_of(self.space, is_tried, chance, near)
         if not candidates or self.search.sampler != "gp":
             return candidates
         seen = [one for tried in counted for one in self._seen(tried)]

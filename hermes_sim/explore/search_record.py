@@ -118,6 +118,7 @@ class SearchRecord:
     def _known(self, trial: Any) -> Tried:
         """One of a former run; what was being run when it ended is run again."""
         from optuna import Trial
+        from optuna.trial import TrialState
 
         attributes = trial.user_attrs
         status, reason = attributes.get("status", RUNNING), attributes.get("reason", "")
@@ -126,7 +127,8 @@ class SearchRecord:
             return Tried(trial.number, dict(trial.params), None, status, reason, rows)
         with _quiet():
             self._study.sampler = _sampler(self._search, trial.number)
-            running = Trial(self._study, trial._trial_id)
+            is_waiting = trial.state == TrialState.WAITING  # the process ended before it was asked for
+            running = self._study.ask() if is_waiting else Trial(self._study, trial._trial_id)
             return Tried(trial.number, self._space.drawn(running), running, RUNNING, "", rows)
 
     def _check(self, mark: str, journal: Path | None) -> None:

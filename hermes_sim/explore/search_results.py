@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -109,4 +110,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows without what has no value."""
-    return [{str(name): value for name, value in row.items() if not pd.isna(value)} for row in table.to_dict("records")]
+    return [
+        {str(name): value for name, value in row.items() if not (pd.isna(value) or value == math.inf)}
+        for row in table.to_dict("records")
+    ]

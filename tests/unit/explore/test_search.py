@@ -22,8 +22,9 @@ from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.search import JOURNAL_FILE, load_search, search
 from hermes_sim.explore.search_ranking import front_of, hypervolume
-from hermes_sim.explore.search_record import INFEASIBLE, STOPPED
+from hermes_sim.explore.search_record import INFEASIBLE, STOPPED, SearchRecord
 from hermes_sim.explore.search_results import SearchResults
+from hermes_sim.explore.search_space import SearchSpace
 from hermes_sim.explore.search_trial import shortened
 from hermes_sim.explore.search_words import WIDTH, result_lines
 from hermes_sim.run import run_scenario
@@ -213,6 +214,27 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not(box: Box, sampler: st
     reread = search(one, folder=folder, workers=(none := Formula()))
     assert none.asked == []
     pd.testing.assert_frame_equal(reread.front, whole.front)
+
+
+def test_what_a_kill_has_left_half_done_is_ended(box: Box) -> None:
+    """One point that cannot be run and was not told of yet, one asked for and never begun."""
+    one = small(trials=8, constraints=[{"require": "seqs != 8 or budget != 512", "because": "it does not"}])
+    folder = box.folder / "out"
+    search(one, folder=folder, workers=Formula())
+    described = load_search(one)
+    space = SearchSpace(described.axes)
+    record = SearchRecord(described, space, folder / JOURNAL_FILE, {})
+    assert space.listed is not None
+    tried = [tuple(space.point(known.parameters).items()) for known in record.tried]
+    fresh = next(point for point in space.listed if tuple(space.point(point).items()) not in tried)
+    record.add({"seqs": 3, "budget": 0, "kind": "a"})
+    record._study.enqueue_trial(dict(fresh))
+    results = search(one, trials=10, folder=folder, workers=(workers := Formula()))
+    statuses = results.trials.set_index("trial")["status"]
+    assert statuses[8] == INFEASIBLE
+    assert statuses[9] == DONE
+    assert statuses.tolist().count(DONE) == 10
+    assert space.point(fresh) == workers.asked[0][0]
 
 
 def test_more_trials_go_on_and_another_search_does_not(box: Box) -> None:
