@@ -246,9 +246,6 @@ def _show(results: Results, folder: Path, *, report: bool, perfetto: bool) -> No
     files = (*pages, "requests.parquet", "summary.json", "scenario.yaml", *tables)
     typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
     typer.echo(f"why                hermes-sim explain {folder}")
-    typer.echo(f"\nsaved {folder} ({', '.join(files)}, ...)")
-    typer.echo(f"why                hermes-sim explain {folder}")
-    typer.echo("\n" + "\n".join(hanging(f"saved {folder} ({', '.join(files)}, ...)", 2)))
 
 
 def _print_styled(text: str) -> None:
