@@ -20,7 +20,7 @@ notebooks: $(READY)  ## Every notebook in a kernel of its own; fails on an error
 	$(BIN)/python -m tests.docs.execute_notebooks
 
 docs: $(READY)  ## The pages as a site in site/, which opens from the disk; fails on a warning
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(READY)  ## Style, types, layers
 	$(BIN)/ruff check .

@@ -14,11 +14,14 @@ from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.slo import slo_of
 
 CASES = (
-    ("a100x8", "rag", ("ttft p99 2 s", "tpot p99 90 ms")),
-    ("h100x8", "chat", ("ttft p99 500 ms", "tpot p99 40 ms")),
-    ("h100x8", "bursty", ("ttft p99 2 s", "tpot p99 100 ms")),
-    ("a100x8", "self_consistency", ("e2e p90 30 s",)),
+    ("a100x8", "rag", ("ttft p99 2 s", "tpot p99 90 ms"), 2_000),
+    ("h100x8", "chat", ("ttft p99 500 ms", "tpot p99 40 ms"), 2_000),
+    ("h100x8", "bursty", ("ttft p99 2 s", "tpot p99 100 ms"), 2_000),
+    ("a100x8", "self_consistency", ("e2e p90 30 s",), 500),
+    ("a100x8", "rag", ("ttft p99 2 s", "tpot p99 90 ms"), 20_000),
+    ("h100x8", "chat", ("ttft p99 500 ms", "tpot p99 40 ms"), 20_000),
 )
+"""Cluster, workload, objectives, requests of a run."""
 NUM_SEEDS = 3
 
 
@@ -53,8 +56,8 @@ def main() -> None:
         "| | bisection: runs, s | search: runs, s | with early stop: runs (stopped), s |",
         "|---|---|---|---|",
     ]
-    for cluster, workload, slo in CASES:
-        loaded = load_scenario(cluster, workload)
+    for cluster, workload, slo, num_requests in CASES:
+        loaded = load_scenario(cluster, workload, overrides=[f"workload.traffic.num_requests={num_requests}"])
         promised = loaded.workload.model_copy(update={"slo": slo_of(slo)})
         warm_up(loaded)
         totals = {"plain": [0, 0.0], "whole": [0, 0.0], "early": [0, 0.0]}
@@ -72,7 +75,7 @@ def main() -> None:
                 totals[name] = [totals[name][0] + len(runs), totals[name][1] + took_s]
                 num_stopped += sum(row["outcome"] == STOPPED for row in runs)
         (plain, plain_s), (whole, whole_s), (early, early_s) = totals["plain"], totals["whole"], totals["early"]
-        text = f"`{workload}` on `{cluster}`, {', '.join(slo)}"
+        text = f"`{workload}` on `{cluster}`, {', '.join(slo)}, {num_requests:,} requests"
         lines.append(
             f"| {text} | {plain:g}, {plain_s:.1f} | {whole:g}, {whole_s:.1f} | "
             f"{early:g} ({num_stopped}), {early_s:.1f} |"

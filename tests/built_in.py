@@ -59,6 +59,10 @@ STORE = {
     "write_bandwidth": "300 GB/s", "latency": "10 us", "attached_to": "cpu", "chunk_tokens": 64,
 }  # fmt: skip
 RECALL = [{"name": "recall", "kind": "kv_retrieval", "stores": ["host"]}, {**s.PREFILL, "after": ["recall"]}, s.DECODE]
+TOOL = {
+    "name": "tool", "kind": "timed", "after": ["decode"],
+    "service_time": {"kind": "uniform", "low": "1 s", "high": "2 s"},
+}  # fmt: skip
 SHARED_PROMPTS = {
     "arrivals": {"kind": "poisson", "rate": "1 /s"}, "num_requests": NUM_REQUESTS,
     "lengths": {"kind": "fixed", "num_prompt_tokens": 32, "num_output_tokens": 2},
@@ -104,6 +108,11 @@ CASES: dict[str, Case] = {
     "all-reduce": Case(
         without_nvlink(s.llm(placement={"gpu": 8}, parallel={"tp": 8})), workload(3000, 2, "2 /s"),
         "llm", "network", "network inside the steps of llm", "bandwidth of pcie4_x16",
+    ),
+    "tool": Case(
+        s.cluster(s.llm(), s.workers(["timed"], "tools", max_batch_size=1)),
+        workload(100, 20, "0.2 /s", s.PREFILL, s.DECODE, TOOL),
+        "tools", "stated", "stated service times of tools", "service time of tool",
     ),
     "host": Case(
         s.cluster(s.llm(host={"per_step": "20 ms"})), workload(100, 100, "0.5 /s"),

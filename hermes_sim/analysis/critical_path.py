@@ -16,9 +16,12 @@ IntArray = npt.NDArray[np.int64]
 HOLDS: Final = ("kv_wait", "batch_wait", "budget_wait")
 """What held the line of a token engine (glossary: held line)."""
 SERVICE: Final = ("compute", "memory", "network", "host")
-PARTS: Final = ("pause", "front_end", "transfer", *HOLDS, "queue", "preempted", "draft_wait", *SERVICE)
+PARTS: Final = ("pause", "front_end", "transfer", *HOLDS, "queue", "preempted", "draft_wait", "stated", *SERVICE)
 """Of a visit on the path to a request's end, in the order in which they come. pause: nothing of its request went on
-before it; queue: in no step for a reason that no other part names."""
+before it; queue: in no step for a reason that no other part names; stated: service of a time that the workload states
+(tools), whatever it is spent on."""
+TIMED: Final = "timed"
+"""Kind of stages whose service time is stated."""
 
 _TOLERANCE = 1e-9
 """Relative: `arrival_s - transfer_s` of a visit is its predecessor's finish_s up to rounding."""
@@ -93,7 +96,10 @@ def _visit_parts(rows: pd.DataFrame) -> dict[str, FloatArray]:
     }
     in_engine_s = floats(rows, "finish_s") - floats(rows, "arrival_s")
     known_s = sum((seconds for part, seconds in named.items() if part != "transfer"), none)
-    return {**named, "queue": in_engine_s - known_s}
+    is_stated = (rows["kind"] == TIMED).to_numpy()
+    stated_s = np.where(is_stated, sum((named[part] for part in SERVICE), none), 0.0)
+    service = {part: np.where(is_stated, 0.0, named[part]) for part in SERVICE}
+    return {**named, **service, "stated": stated_s, "queue": in_engine_s - known_s}
 
 
 @dataclass(frozen=True, slots=True)

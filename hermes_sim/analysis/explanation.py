@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from hermes_sim.analysis.critical_path import HOLDS, PARTS, SERVICE, path_to_the_end
+from hermes_sim.analysis.critical_path import HOLDS, PARTS, SERVICE, TIMED, path_to_the_end
 from hermes_sim.analysis.findings import saturated
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.trust import engine_name
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from hermes_sim.analysis.results import Results
     from hermes_sim.scenario.cluster import Engine
 
-Resource = Literal["compute", "memory", "network", "host", "kv", "batch", "link", "drafts", "front_end", "pause"]
+Resource = Literal[
+    "compute", "memory", "network", "host", "kv", "batch", "link", "drafts", "stated", "front_end", "pause"
+]
 
 LEAST_FRAC = 0.005
 """Of all request time: what takes less is no limit worth a word."""
@@ -177,9 +179,10 @@ class _Account:
         self.add(owner, "batch", spent_s["batch_wait"], waits=True)
         own = _normed({resource: spent_s[resource] for resource in SERVICE})
         self._spread(owner, spent_s["budget_wait"], own if kind == "prefill" and own else busy)
-        self._spread(owner, spent_s["queue"], {"kv": 1.0} if stored else busy)
+        self._spread(owner, spent_s["queue"], {"kv": 1.0} if stored else {"stated": 1.0} if kind == TIMED else busy)
         self.add("links", "link", spent_s["transfer"])
         self.add(owner, "drafts", spent_s["draft_wait"])
+        self.add(owner, "stated", spent_s["stated"])
         self.add(owner, "front_end", spent_s["front_end"])
         self.add(owner, "pause", spent_s["pause"])
 
@@ -220,6 +223,7 @@ def limit_words(results: Results, owner: str, resource: Resource) -> str:
         "host": f"host time of {owner}",
         "kv": f"KV memory of {owner}",
         "batch": f"batch limit of {owner}" + ("" if limit is None else f" (max_num_seqs {limit})"),
+        "stated": f"stated service times of {owner}",
         "drafts": f"drafts for {owner} from other devices",
         "front_end": f"tokenising for {owner} and sending to clients",
         "pause": "pauses between stages",

@@ -222,7 +222,7 @@ def _cuts(row: pd.Series[Any]) -> Iterator[tuple[What, float, dict[str, float]]]
     yield "front end", arrival_s - transfer_s, {}
     yield "transfer", arrival_s, {}
     yield "wait", start_s, {**held, "kv_wait": held["kv_wait"] - before_s}
-    yield "run", finish_s, {part: float(row[f"{part}_s"]) for part in ("preempted", "draft_wait", *SERVICE)}
+    yield "run", finish_s, {part: float(row[f"{part}_s"]) for part in ("preempted", "draft_wait", "stated", *SERVICE)}
 
 
 REST: Final[Mapping[What, str]] = {

@@ -32,6 +32,7 @@ PART_WORDS: Final = {
     "queue": "engine busy",
     "preempted": "preempted",
     "draft_wait": "drafts under way",
+    "stated": "its stated time",
     "compute": "compute-bound",
     "memory": "memory-bound",
     "network": "network",

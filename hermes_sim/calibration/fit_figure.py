@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from hermes_sim.analysis.picture import PALETTE, legend_below, picture, styled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -14,11 +16,10 @@ COLUMN_INCHES: Final = 3.3
 BAND_FRAC: Final = 0.2
 
 
+@styled
 def draw_fits(fits: Sequence[OwnFit]) -> Figure:
     """One panel a kernel, both axes logarithmic, with the errors of 20% to both sides."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(COLUMN_INCHES * len(fits), COLUMN_INCHES), layout="constrained")
+    figure = picture(COLUMN_INCHES * len(fits), COLUMN_INCHES)
     for number, fit in enumerate(fits):
         axes = figure.add_subplot(1, len(fits), number + 1)
         measured_us = fit.measured_s * 1e6
@@ -27,8 +28,8 @@ def draw_fits(fits: Sequence[OwnFit]) -> Figure:
         axes.fill_between(
             ends, [end * (1.0 - BAND_FRAC) for end in ends], [end * (1.0 + BAND_FRAC) for end in ends], color="0.9"
         )
-        axes.plot(measured_us, fit.before_s * 1e6, "o", fillstyle="none", color="tab:orange", label="before")
-        axes.plot(measured_us, fit.predicted_s * 1e6, "x", color="tab:blue", label="fitted")
+        axes.plot(measured_us, fit.before_s * 1e6, "o", fillstyle="none", color=PALETTE[1], label="before")
+        axes.plot(measured_us, fit.predicted_s * 1e6, "x", color=PALETTE[0], label="fitted")
         axes.set(xscale="log", yscale="log", title=fit.kernel, xlabel="measured (us)", ylabel="predicted (us)")
-        axes.legend(frameon=False)
+    legend_below(figure, columns=2)
     return figure

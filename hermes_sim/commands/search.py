@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -43,13 +44,14 @@ def search(
     """
     from hermes_sim.explore.search import load_search
     from hermes_sim.explore.search import search as run_search
-    from hermes_sim.explore.search_words import result_lines
+    from hermes_sim.explore.search_words import WIDTH, result_lines
 
     described = load_search(name)
     folder = out if out is not None else DEFAULT_PARENT / f"search-{described.name}"
     shown = not (quiet or as_json)
     if shown:
-        typer.echo("\n".join(part for part in (described.title, described.question) if part).strip() + "\n")
+        texts = [line for part in (described.title, described.question) if part for line in wrap(part, WIDTH)]
+        typer.echo("\n".join([*texts, ""] if texts else []), nl=bool(texts))
     try:
         with (
             workers_from(jobs, scheduler, slurm) as workers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import importlib
 import pickle
 import sys
@@ -21,6 +20,7 @@ from hermes_sim.core.compiled import cache_folder
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.run_key import program_hash
 from hermes_sim.plugins import load_plugin, plugins_hash
+from hermes_sim.processes import Garbage
 from hermes_sim.run import warm_up
 
 WARMED = "warmed"
@@ -54,6 +54,7 @@ class Setup:
 
 _prepared: set[Setup] = set()
 _one_at_a_time: Final = threading.Lock()
+_garbage: Final = Garbage()
 
 
 def run_task(
@@ -77,7 +78,7 @@ def run_task(
         try:
             return function(unparted(item, known))
         finally:
-            gc.collect()
+            _garbage.collect()
 
 
 def load_part(part: bytes) -> Any:
@@ -113,8 +114,7 @@ def _prepare(setup: Setup, scenario: bytes | None) -> None:
         with _first_of_host() as is_first:
             if is_first:
                 warm_up(pickle.loads(scenario))
-    gc.collect()
-    gc.freeze()  # what is loaded by now is not looked through for cycles after each run
+    _garbage.set_apart()
 
 
 def _load(plugin: Plugin) -> None:

@@ -19,7 +19,7 @@ from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.run_table import DONE, FIRST_COLUMNS, read_table
 
 JOURNAL_SUFFIX: Final = ".jsonl"
-SECONDS_BETWEEN_SYNCS: Final = 1.0
+SECONDS_BETWEEN_SYNCS: Final = 5.0
 """Lines reach the operating system at once, and the disk after so long: what a power cut may cost."""
 
 Row = Mapping[str, Any]

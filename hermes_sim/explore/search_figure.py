@@ -92,12 +92,20 @@ def _shown(table: pd.DataFrame, name: str) -> Any:
     return table[name].to_numpy(float) / (1.0 if name == "trial" else metric_named(name).per_unit)
 
 
+def _between_powers(value: float, _: int | None) -> str:
+    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
+
+
 def _label(axes: Any, x: str, y: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     for side, name in (("x", x), ("y", y)):
         axis = getattr(axes, f"{side}axis")
         low, high = (float(end) for end in axis.get_data_interval())
         if name != "trial" and low > 0 and high > LOG_FROM * low:
             getattr(axes, f"set_{side}scale")("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(FuncFormatter(_between_powers))
         else:
             axis.set_major_formatter("{x:,g}")
         axis.set_label_text("trial" if name == "trial" else metric_named(name).title)

@@ -66,14 +66,18 @@ def tried_lines(results: SearchResults) -> list[str]:
     trials = results.trials
     num = {status: int((trials["status"] == status).sum()) for status in (DONE, STOPPED, FAILED, INFEASIBLE)}
     tried = num[DONE] + num[STOPPED] + num[FAILED]
-    of = "" if results.num_points is None else f" of {results.num_points:,}"
+    left_out = results.num_left_out or 0
+    of = "" if results.num_points is None else f" of {results.num_points - left_out:,}"
     parts = [f"{num[DONE]} to the end"]
     parts += [f"{num[STOPPED]} stopped after a short run"] if num[STOPPED] else []
     parts += [f"{num[FAILED]} failed"] if num[FAILED] else []
-    text = f"{counted(tried, 'point')}{of} tried: {', '.join(parts)}; the cost of {digits(results.num_runs)} whole runs"
-    lines = wrap(text, WIDTH)
-    if results.num_points is not None and results.num_left_out:
-        lines += wrap(f"{results.num_left_out:,} points are left out by constraints", WIDTH)
+    what = f"{tried:,}{of} points" if of else counted(tried, "point")
+    cost = f"the cost of {digits(results.num_runs)} whole runs"
+    lines = wrap(f"{what} tried: {', '.join(parts)}; {cost}", WIDTH)
+    if left_out:
+        lines += wrap(
+            f"{counted(left_out, 'point')} more {'is' if left_out == 1 else 'are'} left out by constraints", WIDTH
+        )
     if num[INFEASIBLE]:
         lines += wrap(f"{counted(num[INFEASIBLE], 'point')} cannot be run, and cost nothing:", WIDTH)
         lines += _reasons(trials, INFEASIBLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,26 +75,32 @@ def found_data(results: SweepResults, by: Sequence[str], top: int, where: str | 
 
 def shape_lines(sweep: SweepFile, num_points: int, left_out: Mapping[str, int], num_twice: int) -> list[str]:
     """The axes, how many points, and why others are none."""
-    axes = " x ".join(_axis_words(sweep))
     title = f"{sweep.title}\n" if sweep.title else ""
     base = f"{Path(sweep.base.workload).stem} on {Path(sweep.base.cluster).stem}"
     counts = f"{counted(num_points, 'point')}, {counted(sweep.replications, 'seed')} each"
     counts += f"; {num_twice:,} drawn twice and run once" if num_twice else ""
-    lines = [*title.splitlines(), *_wrapped(f"{base}: {axes}"), counts]
+    lines = [*title.splitlines(), *_wrapped(f"{base}: {_axis_words(sweep)}"), counts]
     return lines + [f"left out {number:,}: {reason}" for reason, number in left_out.items()]
 
 
-def _axis_words(sweep: SweepFile) -> Iterator[str]:
+def _axis_words(sweep: SweepFile) -> str:
+    """`3 tp x 2 batching, 64 Sobol draws of rate (1 /s to 8 /s)`."""
     drawn = drawn_axes(sweep)
-    for axis in sweep.axes:
-        name = axis.name.replace("_", " ")
-        if axis.name in drawn:
-            span = f" {axis.range.start} to {axis.range.end}" if axis.range is not None else ""
-            yield f"{name}{span}"
-        else:
-            yield f"{len(axis.names)} {name}"
-    if drawn:
-        yield f"{sweep.sampling.num} {'Sobol' if sweep.sampling.kind == 'sobol' else sweep.sampling.kind} draws"
+    grid = " x ".join(f"{len(axis.names)} {_words(axis.name)}" for axis in sweep.axes if axis.name not in drawn)
+    if not drawn:
+        return grid
+    kind = "Sobol" if sweep.sampling.kind == "sobol" else sweep.sampling.kind
+    ranges = [
+        _words(axis.name) + (f" ({axis.range.start} to {axis.range.end})" if axis.range is not None else "")
+        for axis in sweep.axes
+        if axis.name in drawn
+    ]
+    draws = f"{sweep.sampling.num} {kind} draws of {', '.join(ranges)}"
+    return f"{grid}, {draws}" if grid else draws
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def outcome_line(results: SweepResults) -> str:
@@ -151,6 +157,8 @@ def _lead_words(results: SweepResults, metric: str, ranked: pd.DataFrame) -> str
         if results.difference(metric, ranked.iloc[0], ranked.iloc[index]).significant:
             break
         behind += 1
+    if behind == 1:
+        return "not ahead of the next by more than chance (pairs of equal seeds, 95%)"
     if not behind:
         return "ahead of the next by more than chance (pairs of equal seeds, 95%)"
     if behind == len(ranked) - 1:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from hermes_sim.core.errors import HermesError
-from hermes_sim.processes import Report, Team, can_fork, num_cores
+from hermes_sim.processes import Garbage, Report, Team, can_fork, num_cores
 from hermes_sim.run import warm_up
 from hermes_sim.scenario.scenario import Scenario
 
@@ -129,14 +129,17 @@ class InProcess(Workers):
 
     def __init__(self) -> None:
         self._begun: list[tuple[int, Callable[[Any], Any], Any]] = []
-        gc.collect()
-        gc.freeze()  # a run leaves cycles; to look for them after each costs little when all else is left out
+        self._garbage = Garbage()
+        self._is_new = True
 
     @property
     def num_begun(self) -> int:
         return len(self._begun)
 
     def begin(self, ticket: int, function: Callable[[Any], Any], item: Any, key: str = "") -> None:
+        if self._is_new:  # by now all items of a plan are there
+            self._garbage.set_apart()
+            self._is_new = False
         self._begun.append((ticket, function, item))
 
     def wait(self) -> list[End]:
@@ -146,10 +149,11 @@ class InProcess(Workers):
         except Exception as error:
             return [End(ticket, "failed", error)]
         finally:
-            gc.collect()
+            self._garbage.collect()
 
     def abandon(self) -> None:
         self._begun.clear()
+        self._is_new = True
 
     def close(self) -> None:
         super().close()
@@ -195,20 +199,20 @@ class LocalProcesses(Workers):
         self._team.end()
 
 
-_is_apart = False
+_garbage: list[Garbage] = []
+"""Of a worker process: none before its first task."""
 
 
 def _do(task: tuple[Callable[[Any], Any], Any], report: Report) -> Any:
-    """In a worker: what it has from its parent is never looked through for cycles, what a run leaves is at once."""
-    global _is_apart  # noqa: PLW0603
-    if not _is_apart:
+    """In a worker: what it has from its parent is never looked through for cycles."""
+    if not _garbage:
         gc.freeze()
-        _is_apart = True
+        _garbage.append(Garbage())
     function, item = task
     try:
         return function(item)
     finally:
-        gc.collect()
+        _garbage[0].collect()
 
 
 def workers_of(

@@ -50,9 +50,7 @@ FileOrMapping = str | Path | Mapping[str, Any]
 """A file's name in the library, its path, or what it would hold."""
 
 
-_read_once: ContextVar[dict[tuple[type[Description] | type[Document], Path], Any] | None] = ContextVar(
-    "_read_once", default=None
-)
+_read_once: ContextVar[dict[tuple[Any, ...], Any] | None] = ContextVar("_read_once", default=None)
 
 
 @contextmanager
@@ -74,6 +72,17 @@ def read_description(schema: type[D], path: Path) -> D:
     if key not in known:
         known[key] = _read(schema, path)
     return cast(D, known[key])
+
+
+def find_once(kind: FileKind, name: str, beside: Path | None = None) -> Path:
+    """As `find`; what was found stays found inside `files_read_once`. Raises NotFound."""
+    known = _read_once.get()
+    if known is None:
+        return find(kind, name, beside)
+    key = (kind, name, beside)
+    if key not in known:
+        known[key] = find(kind, name, beside)
+    return cast(Path, known[key])
 
 
 def read_document(path: Path) -> Document:
@@ -123,7 +132,7 @@ def find_document(kind: FileKind, given: FileOrMapping) -> Document:
     if isinstance(given, Mapping):
         return mapping_document(given, kind)
     try:
-        return own_document(find(kind, str(given)))
+        return own_document(find_once(kind, str(given)))
     except NotFound as missing:
         raise ConfigError([Problem("", None, "", str(missing))]) from None
 

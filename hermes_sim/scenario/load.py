@@ -25,6 +25,7 @@ from hermes_sim.scenario.names import (
 from hermes_sim.scenario.overrides import Override, apply_overrides, override_of, parse_override
 from hermes_sim.scenario.own_devices import DeviceLike, own_devices
 from hermes_sim.scenario.problems import Problems
+from hermes_sim.scenario.python_policies import set_aside
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.validate import validate, validate_known
 from hermes_sim.scenario.workload import WorkloadFile
@@ -120,13 +121,14 @@ def change_scenario(scenario: Scenario, overrides: Overrides, *, seed: int | Non
     parsed = _change(document, overrides, problems)
     problems.add(_seed_problems(seed))
     problems.stop()
+    policies = set_aside(scenario, document.data["cluster"])
     cluster, found = validate_known(ClusterFile, document.part("cluster"))
     problems.add(found)
     workload, found = validate_known(WorkloadFile, document.part("workload"))
     problems.add(found)
     problems.stop()
     changed = scenario.model_copy(update={"cluster": cluster, "workload": workload})
-    return _checked_again(changed, document, parsed, seed, None, problems)
+    return policies.put_back(_checked_again(changed, document, parsed, seed, None, problems))
 
 
 def _change(document: Document, overrides: Overrides, problems: Problems) -> list[Override]:

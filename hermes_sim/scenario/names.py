@@ -16,8 +16,8 @@ from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
 from hermes_sim.scenario.cluster import ClusterFile
 from hermes_sim.scenario.document import Document, KeyPath, shown_path
-from hermes_sim.scenario.files import own_document, read_description, read_document, validated
-from hermes_sim.scenario.library import FileKind, NotFound, find
+from hermes_sim.scenario.files import find_once, own_document, read_description, read_document, validated
+from hermes_sim.scenario.library import FileKind, NotFound
 from hermes_sim.scenario.problems import Problems
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.variants import BASE, changed_document
@@ -213,7 +213,7 @@ def _changed_one(kind: FileKind, schema: type[D], name: str, known: D, cluster: 
 def _library_file(kind: FileKind, name: str, document: Document, path: KeyPath) -> Document:
     """The file that a name at `path` of the document stands for."""
     try:
-        return own_document(find(kind, name, document.path))
+        return own_document(find_once(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
 
@@ -257,7 +257,7 @@ def _resolve_all(
 
 def _resolve(kind: FileKind, schema: type[D], name: str, path: KeyPath, document: Document) -> D:
     try:
-        return read_description(schema, find(kind, name, document.path))
+        return read_description(schema, find_once(kind, name, document.path))
     except NotFound as missing:
         raise ConfigError([document.problem(path, str(missing))]) from None
 
@@ -271,7 +271,7 @@ def _resolve_variant(kind: FileKind, schema: type[D], name: str, document: Docum
     if not isinstance(base, str):
         raise ConfigError([keys.problem((BASE,), f"needs the name of a {kind}, got {shown(base)}")])
     try:
-        file = read_document(find(kind, base, document.path))
+        file = read_document(find_once(kind, base, document.path))
     except NotFound as missing:
         at = (*path, BASE) if BASE in keys.data else path
         raise ConfigError([document.problem(at, str(missing))]) from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from hermes_sim.batching import TokenBatching
 from hermes_sim.batching.python_batching import GivenBatching, PythonBatching
@@ -19,6 +21,8 @@ from hermes_sim.scenario.workload import stage_kind
 
 GivenRouters = PythonRouting | Mapping[str, PythonRouting]
 """One for all stages, or stage name or kind -> router."""
+_BY_OBJECT: Final = "python"
+"""`kind` of a policy that was passed from Python."""
 
 
 def with_policies(
@@ -37,6 +41,50 @@ def with_policies(
     if problems:
         raise ConfigError(problems)
     return scenario.model_copy(update={"cluster": cluster})
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Policies made in Python that a scenario has, while its description is changed without them."""
+
+    batching: Mapping[str, PythonBatching]
+    routing: PythonRouting | None
+    routing_per_stage: Mapping[str, PythonRouting]
+
+    def put_back(self, scenario: Scenario) -> Scenario:
+        """With the policies where they were. Raises ConfigError."""
+        per_stage = scenario.cluster.routing_per_stage
+        if self.routing is not None:  # which is for all stages, but for those with one of their own
+            scenario = with_policies(scenario, None, self.routing)
+            update = {"routing_per_stage": per_stage}
+            scenario = scenario.model_copy(update={"cluster": scenario.cluster.model_copy(update=update)})
+        there = [engine.name for engine in scenario.cluster.engines]
+        batching = {name: policy for name, policy in self.batching.items() if name in there}
+        return with_policies(scenario, batching, self.routing_per_stage or None)
+
+
+def set_aside(scenario: Scenario, cluster: dict[str, Any]) -> SetAside:
+    """Takes the policies of a scenario out of what a cluster file would say of it, common options left; not where the
+    file names another policy by now."""
+    batching = {}
+    said_of = {one.get("name"): one.get("batching") for one in cluster["engines"] if isinstance(one, dict)}
+    for engine in scenario.cluster.engines:
+        said = said_of.get(engine.name)
+        if isinstance(engine.batching, GivenBatching) and isinstance(said, dict) and said.get("kind") == _BY_OBJECT:
+            batching[engine.name] = engine.batching.given
+            del said["policy"]
+            said["kind"] = "chunked_prefill"
+    routing = None
+    if isinstance(scenario.cluster.routing, GivenRouting) and cluster["routing"].get("kind") == _BY_OBJECT:
+        routing = scenario.cluster.routing.given
+        cluster["routing"] = {}
+    per_stage = {}
+    for name, config in scenario.cluster.routing_per_stage.items():
+        said = cluster["routing_per_stage"].get(name)
+        if isinstance(config, GivenRouting) and isinstance(said, dict) and said.get("kind") == _BY_OBJECT:
+            per_stage[name] = config.given
+            del cluster["routing_per_stage"][name]
+    return SetAside(batching, routing, per_stage)
 
 
 def _with_batching(

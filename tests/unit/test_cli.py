@@ -63,7 +63,7 @@ def test_the_main_job_prints_a_summary_and_saves_the_run(folder: Path, capsys: p
     assert lines[0].startswith("test · 8 x NVIDIA A100")
     assert any(line.startswith("simulated          4 of 5 requests · 10.0 s in ") for line in lines)
     assert any(line.startswith("  TTFT ") and line.endswith("p50 <= 3 s met") for line in lines)
-    saved = next(line for line in lines if line.startswith("saved"))
+    (saved,) = (line for line in lines if line.startswith("saved"))
     assert saved.startswith(f"saved {Path('runs', 'test-1')} (report.html, requests.parquet, ")
     assert max(map(len, lines)) <= 80
     assert err == ""
@@ -122,7 +122,7 @@ def test_steps_are_printed_and_saved(
     assert asked == [True], "steps are recorded with one event per step"
     out = capsys.readouterr().out
     assert "\nsteps (20 of 30)\n" in out
-    assert " ".join(out.split()).endswith("steps.parquet, decisions.parquet, ...)")
+    assert " ".join(out.split()).endswith("steps.parquet, decisions.parquet, ...) why hermes-sim explain here")
     loaded = Results.load(folder / "here")
     assert loaded.steps is not None
     assert loaded.decisions is not None

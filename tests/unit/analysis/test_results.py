@@ -82,6 +82,7 @@ def test_summary_by_hand(results: Results) -> None:
     assert summary["bottleneck"] == {
         "stage": "decode", "part": "memory", "share_frac": pytest.approx(3.8 / 12.0), "engine": "llm[0]",
         "utilization_frac": 0.64, "resource": "memory", "resource_frac": pytest.approx(3.8 / 6.4),
+        "held_by": None, "held_frac": 0.0,
     }  # fmt: skip
     # Service: retrieval 1.3 s unstated, prefill 2.4 s (3/4 interpolated), decode 4 s measured.
     assert summary["trust"]["provenance_frac"] == pytest.approx(

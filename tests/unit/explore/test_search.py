@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_told_and_not_run(box: Box) -> None:
     assert results.num_left_out == 2
     text = "\n".join(result_lines(results))
     assert "3 points cannot be run, and cost nothing" in text
-    assert "2 points are left out by constraints" in text
+    assert "2 points more are left out by constraints" in text
 
 
 def test_an_axis_is_there_only_when_it_should_be(box: Box) -> None:

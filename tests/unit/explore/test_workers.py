@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hermes_sim import processes
 from hermes_sim.core.errors import ConfigError, HermesError, Problem, TraceError
 from hermes_sim.explore import runner
 from hermes_sim.explore.plan import PlannedRun, plan_sweep
@@ -176,3 +178,35 @@ def test_a_run_that_kills_its_worker_is_a_row(box: Box, monkeypatch: pytest.Monk
     rows = run_planned(plan_sweep(study()).runs, jobs=2)
     assert {row["status"] for row in rows} == {FAILED}
     assert all("signal 9" in str(row["error"]) for row in rows)
+
+
+def test_what_was_there_before_the_runs_is_not_looked_through_after_each() -> None:
+    with workers_of(1) as workers:
+        kept = [[number] for number in range(10_000)]
+        assert dict(workers.outcomes(num_apart, [0])) == {0: True}
+        assert len(kept) == 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def num_apart(_: int) -> bool:
+    """Whether the lists of the test are set apart."""
+    return gc.get_freeze_count() > 10_000
+
+
+def test_tidying_up_takes_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    collected: list[float] = []
+
+    def collect() -> None:
+        collected.append(clock[0])
+        clock[0] += 1.0
+
+    monkeypatch.setattr(processes.gc, "collect", collect)
+    monkeypatch.setattr(processes.time, "perf_counter", lambda: clock[0])
+    garbage = processes.Garbage()
+    for _ in range(100):
+        clock[0] += 2.0
+        garbage.collect()
+    assert 100.0 <= clock[0] <= 300.0
+    assert len(collected) <= clock[0] * garbage.SHARE
+    assert len(collected) >= 15

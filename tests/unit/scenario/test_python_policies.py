@@ -118,3 +118,24 @@ def test_a_saved_run_says_that_it_needs_the_object(scenario: Scenario, folder: F
         f"the policy '{__name__}.Last' was passed from Python, and a file runs no code: pass it again with "
         "simulate(..., routing=...), or register_routing it in a module and load that with --plugin",
     ]
+
+
+def test_a_changed_scenario_keeps_its_policies(scenario: Scenario) -> None:
+    policy, router = Mine(), Last()
+    one = with_policies(with_policies(scenario, {"llm": policy}, router), None, {"prefill": Last()})
+    other = one.with_({"cluster.engines.llm.replicas": 2, "cluster.engines.llm.batching.max_num_seqs": 9})
+    (llm, _), routing = other.cluster.engines, other.cluster.routing
+    assert isinstance(llm.batching, GivenBatching)
+    assert (llm.replicas, llm.batching.max_num_seqs, llm.batching.queue_order) == (2, 9, "sjf")
+    assert llm.batching.given is policy
+    assert isinstance(routing, GivenRouting)
+    assert routing.given is router
+    assert list(other.cluster.routing_per_stage) == ["prefill"]
+    assert other.with_({"workload.traffic.num_requests": 3}).cluster == other.cluster
+
+
+def test_another_policy_takes_the_place_of_one_from_python(scenario: Scenario) -> None:
+    one = with_policies(scenario, {"llm": Mine()}, Last())
+    changed = {"cluster.engines.llm.batching": {"kind": "continuous"}, "cluster.routing": {"kind": "round_robin"}}
+    cluster = one.with_(changed).cluster
+    assert (cluster.engines[0].batching.kind, cluster.routing.kind) == ("continuous", "round_robin")
