@@ -14,7 +14,7 @@ from hermes_sim.explore.row import run_metrics, tier_metrics
 from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_key import read_files
 from hermes_sim.explore.run_table import DONE, FAILED
-from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
+from hermes_sim.explore.workers.workers import WAIT, Wait, Workers, workers_of
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.scenario import Scenario
 

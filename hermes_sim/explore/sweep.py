@@ -16,7 +16,7 @@ from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import DONE, RUNS_FILE, AxisColumns, number_columns, run_table, save_table
 from hermes_sim.explore.runner import Row, run_planned
 from hermes_sim.explore.sweep_results import SweepResults, about_sweep
-from hermes_sim.explore.workers import Workers
+from hermes_sim.explore.workers.workers import Workers
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.explored import Explored
 from hermes_sim.scenario.files import FileOrMapping, find_document
@@ -47,7 +47,7 @@ def sweep(
 
     overrides: `{"workload.KEY": value}`, or `workload.KEY=VALUE` as on the command line, for all runs, whatever the
     axes say. replications: seeds of every point, instead of the sweep's. jobs: processes at once, by default as many as
-    there are cores; workers: other ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any.
+    there are cores; workers: other ones, such as a Dask cluster's (explore/workers). The rows are the same for any.
     cache: rows of runs of earlier sweeps are taken from there, and new ones put in (explore/row_cache.py).
     folder: where the table is kept while the sweep runs; rows that it holds already are not run again, so that the same
     call goes on after an interruption. Nothing is written without it.

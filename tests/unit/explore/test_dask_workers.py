@@ -17,13 +17,13 @@ import pytest
 from hermes_sim import plugins
 from hermes_sim.batching import TOKEN_POLICIES
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore import dask_workers
-from hermes_sim.explore.dask_task import load_part, unparted
-from hermes_sim.explore.dask_workers import DaskWorkers, Parts
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import run_planned
-from hermes_sim.explore.workers import workers_of
+from hermes_sim.explore.workers import dask_workers
+from hermes_sim.explore.workers.dask_task import load_part, unparted
+from hermes_sim.explore.workers.dask_workers import DaskWorkers, Parts
+from hermes_sim.explore.workers.workers import workers_of
 from hermes_sim.plugins import load_plugin
 from hermes_sim.workload.paths import shipped_traces
 from tests.unit.explore.conftest import Box

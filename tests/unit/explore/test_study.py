@@ -12,11 +12,11 @@ import yaml
 from hermes_sim import cli
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore import runner
-from hermes_sim.explore.figure import draw
 from hermes_sim.explore.kept_rows import known_rows
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import RUNS_FILE, read_table
-from hermes_sim.explore.study import load_study, run_study, save_study
+from hermes_sim.explore.study.figure import draw
+from hermes_sim.explore.study.study import load_study, run_study, save_study
 from hermes_sim.run import run_scenario
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import axes, study

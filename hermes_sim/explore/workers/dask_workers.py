@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from hermes_sim import __version__
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.dask_task import Plugin, Setup, WorkerRefused, load_part, program_here, run_task
 from hermes_sim.explore.run_key import program_hash
-from hermes_sim.explore.slurm import Slurm
-from hermes_sim.explore.workers import End, Workers
+from hermes_sim.explore.workers.dask_task import Plugin, Setup, WorkerRefused, load_part, program_here, run_task
+from hermes_sim.explore.workers.slurm import Slurm
+from hermes_sim.explore.workers.workers import End, Workers
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
