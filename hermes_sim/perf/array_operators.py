@@ -155,11 +155,15 @@ class ArrayOperators:
 
     def joules(self, max_count: int) -> FloatArray:
         """[max_count + 1] of all devices: products by their bits, writes by theirs."""
-        out = np.zeros(max_count + 1)
-        counts = np.arange(max_count + 1, dtype=np.float64)
+        return self.joules_of(np.arange(max_count + 1, dtype=np.float64))
+
+    def joules_of(self, num_tokens: FloatArray) -> FloatArray:
+        """Of all devices, at each of these numbers of tokens."""
+        out = np.zeros(len(num_tokens))
         per_bit_j = self.array.energy_per_bit_written_j if isinstance(self.array, DigitalArray) else 0.0
         for product in self.products:
-            out += product.count * self._call_j(product, counts) + self._written_bits(product, counts) * per_bit_j
+            call_j, bits = self._call_j(product, num_tokens), self._written_bits(product, num_tokens)
+            out += product.count * call_j + bits * per_bit_j
         return out * self.num_devices
 
     def support_frac(self, index: int, count: int) -> float:

@@ -2,7 +2,8 @@
 
 Each operator takes the longer of its compute time and its memory time (Williams et al., "Roofline", CACM 2009) on
 the cores of one worker. Compute scales with the cores; memory bandwidth belongs to the whole device, and one worker
-draws no more of it than its cores can. Vector searches: perf/search_cost.py.
+draws no more of it than its cores can. Vector searches: perf/search_cost.py; products in compute-in-memory arrays:
+perf/job_arrays.py.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy.typing as npt
 from hermes_sim.core.schema import DTYPE_BYTES
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.coefficients import gemm_coefficients, gemm_efficiency
+from hermes_sim.perf.job_arrays import multiplies_weights, product_on_array
 from hermes_sim.perf.operator_table import BOUNDS, OperatorCost, Provenance
 from hermes_sim.perf.operators import gemm
 from hermes_sim.perf.search_cost import compare_seconds, missed_frac, search_efficiency, search_seconds
+from hermes_sim.perf.unit import Unit
 from hermes_sim.perf.worker import COMPUTE, HOST, MEMORY, NUM_RESOURCES, Worker
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,6 +45,9 @@ class JobCurve:
     """[num_points, NUM_RESOURCES] by limiting resource: compute, memory, network, host; the sum is the batch's time."""
     memory_demand: FloatArray
     """[num_points] share of the devices' memory bandwidth that the batch draws while alone, 0 to 1."""
+    active_j: FloatArray
+    """[num_points] above idle, where the worker has an array that counts energy by operation; else 0: power and seconds
+    say it all."""
 
 
 def build_job_curve(work: Work, worker: Worker, *, max_units: float) -> JobCurve:
@@ -59,11 +65,31 @@ def build_job_curve(work: Work, worker: Worker, *, max_units: float) -> JobCurve
     moved_bytes = np.array([sum(moved(operator, worker) for operator in operators) for operators in batches])
     capacity_bytes = worker.total_bytes_per_s * seconds.sum(axis=1)
     demand = np.divide(moved_bytes, capacity_bytes, out=np.zeros(len(units)), where=capacity_bytes > 0.0)
-    return JobCurve(units, seconds, np.minimum(demand, 1.0))
+    active_j = np.array([active_joules(operators, worker) for operators in batches])
+    return JobCurve(units, seconds, np.minimum(demand, 1.0), active_j)
+
+
+def active_joules(operators: tuple[Operator, ...], worker: Worker) -> float:
+    """Above idle, of a worker with an array: its products by their bits, all else by the power while that limits."""
+    if worker.array is None:
+        return 0.0
+    active_w = Unit("", worker.device, 1).active_w * (worker.num_cores / worker.device.num_cores)
+    total_j = 0.0
+    for operator in operators:
+        if multiplies_weights(operator):
+            rows = np.array([float(operator.m)])
+            total_j += float(product_on_array(operator, worker.array, worker).joules_of(rows)[0])
+        else:
+            resource, taken_s = operator_seconds(operator, worker)
+            total_j += taken_s * active_w[resource]
+    return float(total_j)
 
 
 def moved(operator: Operator, worker: Worker) -> float:
     """Bytes over the memory's interface: not what a search finds in caches, nor what units at the banks read."""
+    if worker.array is not None and multiplies_weights(operator):
+        rows = np.array([float(operator.m)])
+        return float(product_on_array(operator, worker.array, worker).bytes(np.ones(1), rows)[0])
     if operator.search is None:
         return operator.total_bytes
     if worker.at_the_banks:
@@ -75,7 +101,7 @@ def batch_seconds(operators: tuple[Operator, ...], worker: Worker) -> FloatArray
     """[NUM_RESOURCES] seconds of the operators one after another, by what limits each.
 
     On an accelerator kernels are launched eagerly: where launching them takes longer than running them, the rest is
-    host time.
+    host time. Arrays run a program of their own.
     """
     seconds = np.zeros(NUM_RESOURCES)
     for operator in operators:
@@ -84,7 +110,8 @@ def batch_seconds(operators: tuple[Operator, ...], worker: Worker) -> FloatArray
     if any(operator.search is not None for operator in operators):
         seconds[HOST] += search_efficiency(worker.device).call_s
     if worker.device.kind != "cpu":
-        num_kernels = sum(operator.count for operator in operators)
+        launched = (one for one in operators if worker.array is None or not multiplies_weights(one))
+        num_kernels = sum(operator.count for operator in launched)
         launching_s = num_kernels * worker.device.cost_model.kernel_launch_s
         seconds[HOST] += max(0.0, launching_s - float(seconds.sum()))
     return seconds
@@ -110,8 +137,11 @@ def operator_seconds(operator: Operator, worker: Worker) -> tuple[int, float]:
     if operator.search is not None:
         if (worker.device.kind == "cpu" and not operator.search.is_product) or operator.kind != "gemm":
             return search_seconds(operator, worker)
-        resource, product_s = operator_seconds(replace(operator, search=None), worker)
+        resource, product_s = operator_seconds(replace(operator, search=None), replace(worker, array=None))
         return resource, product_s + compare_seconds(operator, worker)
+    if worker.array is not None and multiplies_weights(operator):
+        taken_s, resource = product_on_array(operator, worker.array, worker).seconds(0, operator.m)
+        return resource, taken_s
     if operator.core_s > 0.0:
         return COMPUTE, operator.count * operator.core_s / min(worker.num_cores, operator.num_groups)
     if operator.kind == "gemm" and worker.device.kind != "cpu":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hermes_sim.core.schema import DTYPE_BYTES, Dtype
 from hermes_sim.hardware.device import Device
+from hermes_sim.perf.array_operators import Array
 from hermes_sim.perf.coefficients import supported_dtype
 
 COMPUTE, MEMORY, NETWORK, HOST = 0, 1, 2, 3
@@ -22,6 +23,11 @@ class Worker:
     link_bytes_per_s: float = 0.0
     """Between the devices of the replica; 0 where there is only one."""
     link_latency_s: float = 0.0
+    array: Array | None = None
+    """Its share of compute-in-memory cells, which hold the weights; `device` is then what computes beside them
+    (perf/job_arrays.py)."""
+    weights_stay_frac: float = 1.0
+    """Of the weights that stay in those cells from batch to batch."""
 
     @property
     def total_bytes_per_s(self) -> float:

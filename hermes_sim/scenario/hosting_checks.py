@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from hermes_sim.core.units import format_quantity
 from hermes_sim.core.words import did_you_mean, listed
 from hermes_sim.hardware.network import Endpoint, NoRouteError
 from hermes_sim.scenario.document import KeyPath
 from hermes_sim.scenario.engine_checks import Placed
+from hermes_sim.scenario.job_memory import check_job_memory
 from hermes_sim.scenario.placement_checks import Layout
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.serving import serving_engines
@@ -88,7 +88,8 @@ def _hosting(scenario: Scenario, stage: Stage, engines: Sequence[Placed]) -> Ite
     elif stage.runs_on == "tokens":
         yield from _model_hosting(scenario, stage, serving)
     else:
-        yield from _job_memory(scenario, stage, serving)
+        for placed in serving:
+            yield from (((), message) for message in check_job_memory(scenario, stage, placed))
 
 
 def _model_hosting(scenario: Scenario, stage: Stage, serving: Sequence[Placed]) -> Iterator[Finding]:
@@ -101,19 +102,6 @@ def _model_hosting(scenario: Scenario, stage: Stage, serving: Sequence[Placed]) 
             yield ("model",), f"no engine that serves {kind!r} hosts {name} ({offers})"
     if not wanted and len(set(hosted.values())) > 1:
         yield ("model",), f"is missing: the engines that serve {kind!r} host different models ({offers})"
-
-
-def _job_memory(scenario: Scenario, stage: Stage, serving: Sequence[Placed]) -> Iterator[Finding]:
-    """Weights and index of the stage fit the memory of each replica's devices."""
-    resident_bytes = stage.resident_bytes(scenario.models)
-    for placed in serving:
-        capacity_bytes = sum(
-            device.memory.capacity_bytes * placed.engine.placement[group].devices
-            for group, device in placed.devices.items()
-        )
-        if placed.devices and resident_bytes > capacity_bytes:
-            needs, has = format_quantity(resident_bytes, "bytes"), format_quantity(capacity_bytes, "bytes")
-            yield (), f"{stage.name!r} needs {needs} of memory, a replica of engine {placed.engine.name!r} has {has}"
 
 
 def _missing_route(sources: Sequence[Placed], targets: Sequence[Placed], layout: Layout) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from itertools import permutations
 
@@ -133,6 +133,7 @@ class Layout:
         for name, replicas in self.replicas.items():
             for endpoint in (endpoint for endpoints in replicas for endpoint in endpoints):
                 owners.setdefault(endpoint, set()).add(name)
+        yield from self._shared_arrays(owners)
         for index, engine in enumerate(self.cluster.engines):
             if engine.parallel.dp == 1:
                 continue
@@ -142,6 +143,22 @@ class Layout:
                 with_whom = listed(repr(other) for other in others) or "another replica"
                 words = f"DP ranks step together and share no device: {engine.name!r} shares some with {with_whom}"
                 yield ("engines", index, "parallel", "dp"), words
+
+    def _shared_arrays(self, owners: Mapping[Endpoint, Collection[str]]) -> Iterator[Finding]:
+        """A language model has all cells of its devices; jobs have as many of them as of the cores."""
+        nodes = {node.name: node for node in self.cluster.nodes}
+        token_engines = {engine.name for engine in self.cluster.engines if engine.model is not None}
+        for index, engine in enumerate(self.cluster.engines):
+            if engine.model is not None:
+                continue
+            own = [endpoint for endpoints in self.replicas[engine.name] for endpoint in endpoints]
+            for endpoint in dict.fromkeys(own):
+                device = self._devices[nodes[endpoint.node_group].devices[endpoint.device_group].profile]
+                others = sorted(token_engines & set(owners[endpoint]))
+                if device.array is not None and others:
+                    shares = f"shares the array of {endpoint} with {listed(repr(other) for other in others)}"
+                    yield ("engines", index, "placement"), f"{engine.name!r} {shares}: give it devices of its own"
+                    break
 
     def _memory(self) -> Iterator[Finding]:
         """Engines of tokens on one device have no more than its memory, all together."""

@@ -11,7 +11,31 @@ from hermes_sim.perf.operator_classes import CLASSES
 from hermes_sim.perf.operator_rows import HOST
 from hermes_sim.sim.collect_costs import electricity_usd_per_j
 from hermes_sim.sim.coordinator import Coordinator
-from hermes_sim.state.arrays import UNIT_J
+from hermes_sim.sim.replicas import Replica
+from hermes_sim.state.arrays import UNIT_J, EngineArrays
+
+
+def array_row(
+    replica: Replica, state: EngineArrays, e: int, on_s: float, duration_s: float, usd_per_j: float
+) -> tuple[Any, ...]:
+    """Of jobs on a device with an array: all of their operators are there."""
+    host_w = float(replica.power_w[HOST]) - replica.idle_w
+    lanes, busy_s = float(state.num_lanes[e]), float(state.unit_sums[e, 0])
+    active_j = float(state.unit_sums[e, UNIT_J] + state.shares[e, HOST] * host_w / lanes)
+    energy_j = active_j + replica.idle_w * on_s
+    (group, *_) = replica.engine.placement
+    return (
+        replica.name,
+        group,
+        replica.device.name,
+        "+".join(CLASSES),
+        replica.num_devices,
+        busy_s,
+        busy_s / (lanes * duration_s) if duration_s > 0.0 else 0.0,
+        active_j,
+        energy_j,
+        replica.price_usd_per_h * on_s / 3600.0 + energy_j * usd_per_j,
+    )
 
 
 def device_group_table(coordinator: Coordinator, duration_s: float) -> Table | None:
@@ -21,6 +45,8 @@ def device_group_table(coordinator: Coordinator, duration_s: float) -> Table | N
     rows: list[tuple[Any, ...]] = []
     for e, replica in enumerate(lowered.replicas):
         placement = replica.cost.placement if replica.cost is not None else None
+        if replica.runs_jobs_on_arrays:
+            rows.append(array_row(replica, state, e, float(on_s[e]), duration_s, float(usd_per_j[e])))
         if placement is None:
             continue
         pp, lanes = replica.engine.parallel.pp, float(state.num_lanes[e])

@@ -41,7 +41,7 @@ def operator_table(lowered: Lowered) -> Table:
 def job_operators(lowered: Lowered, e: int) -> list[tuple[Any, ...]]:
     """The mean batch of every stage that a job engine has served."""
     replica = lowered.replicas[e]
-    worker = job_worker(replica)
+    worker = job_worker(replica, lowered.scenario)
     rows: list[tuple[Any, ...]] = []
     for stage, work, _ in mean_batches(lowered, e):
         operators = job_operator_costs(work, worker)

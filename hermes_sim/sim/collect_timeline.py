@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hermes_sim.perf.job_cost import moved
 from hermes_sim.sim.collect_operators import mean_batches
+from hermes_sim.sim.fill_engines import job_worker
 from hermes_sim.sim.lower import Lowered
 from hermes_sim.state.arrays import (
     TIMELINE_ACCEPTED,
@@ -148,7 +150,8 @@ def interval_work(lowered: Lowered, engines: list[int], counters: FloatArray) ->
 
     A language model's follow from the counters. Jobs: those of the mean batches, by the time worked.
     """
-    cost = lowered.replicas[engines[0]].cost
+    replica = lowered.replicas[engines[0]]
+    cost = replica.cost
     if cost is not None:
         decodes = counters[:, :, TIMELINE_DECODE_TOKENS] - counters[:, :, TIMELINE_DRAFTED]
         accepted = counters[:, :, TIMELINE_ACCEPTED]
@@ -161,13 +164,15 @@ def interval_work(lowered: Lowered, engines: list[int], counters: FloatArray) ->
             prefill_context_sum=counters[:, :, TIMELINE_PREFILL_CONTEXT],
             tokens_per_decode=1.0 + over(accepted, decodes),
         )
-    flops = moved = 0.0
+    flops = num_bytes = 0.0
+    worker = job_worker(replica, lowered.scenario) if replica.runs_jobs_on_arrays else None
     for _, work, batches in mean_batches(lowered, engines[0]):
         flops += batches * sum(operator.total_flops for operator in work)
-        moved += batches * sum(operator.total_bytes for operator in work)
+        each = (operator.total_bytes if worker is None else moved(operator, worker) for operator in work)
+        num_bytes += batches * sum(each)
     busy_s = counters[:, :, TIMELINE_BUSY_S]
     shares = busy_s / max(float(busy_s.sum()), 1e-300)
-    return flops * shares, moved * shares
+    return flops * shares, num_bytes * shares
 
 
 def over(numerator: FloatArray, denominator: FloatArray) -> FloatArray:

@@ -14,10 +14,12 @@ from hermes_sim.batching.python_batching import PythonOptions
 from hermes_sim.batching.speculation import ON_EARLY_EXIT, ON_GUESSED_BONUS, WITHOUT_BONUS
 from hermes_sim.core.rng import stream
 from hermes_sim.models.operator import Operator
+from hermes_sim.perf.job_arrays import on_arrays
 from hermes_sim.perf.job_cost import JobCurve, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
 from hermes_sim.scenario.cluster import Engine, WhileWaiting
+from hermes_sim.scenario.job_memory import kept_passes
 from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
@@ -50,6 +52,7 @@ def fill_engines(
             state.max_batch_size[e] = engine.batching.max_batch_size
             state.max_wait_s[e] = engine.batching.max_wait_s
             state.power_w[e] = replica.power_w / engine.batching.num_workers  # a worker is a part of the engine
+            state.num_units[e] = int(replica.runs_jobs_on_arrays)
             continue
         costs = replica.costs
         assert costs is not None
@@ -209,7 +212,7 @@ def fill_curves(
         if curve is None:
             curve = build_job_curve(
                 partial(job_work, stage, scenario.models, units_per_job(stage, requests, scenario.seed)),
-                job_worker(replica),
+                job_worker(replica, scenario),
                 max_units=max(max_units, 1.0),
             )
             known[replica.engine.name, label] = curve
@@ -218,14 +221,16 @@ def fill_curves(
         state.curve_units[queue, :number] = curve.units
         state.curve_seconds[queue, :number] = curve.seconds
         state.curve_demand[queue, :number] = curve.memory_demand
+        state.curve_active_j[queue, :number] = curve.active_j
 
 
-def job_worker(replica: Replica) -> Worker:
-    """What one batch of a job engine runs on: its part of the replica's cores."""
+def job_worker(replica: Replica, scenario: Scenario) -> Worker:
+    """What one batch of a job engine runs on: its part of the replica's cores, and of its arrays."""
     batching, link = replica.engine.batching, replica.link
     assert isinstance(batching, DynamicBatching)
     cores = max(replica.num_cores // batching.num_workers, 1)
-    return Worker(replica.device, cores, replica.num_devices, link.bandwidth_bytes_per_s, link.latency_s)
+    worker = Worker(replica.device, cores, replica.num_devices, link.bandwidth_bytes_per_s, link.latency_s)
+    return on_arrays(worker, kept_passes(scenario, replica.engine)) if replica.runs_jobs_on_arrays else worker
 
 
 def units_per_job(stage: Stage, requests: RequestTable, seed: int) -> float:

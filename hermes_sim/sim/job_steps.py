@@ -10,7 +10,7 @@ from hermes_sim.core.compiled import compiled
 from hermes_sim.sim.lanes import slow_down, start_lane, step_energy_j
 from hermes_sim.sim.outbox import close_visit
 from hermes_sim.sim.pricing import set_demand
-from hermes_sim.state.arrays import ENERGY, ENGINE_TIME
+from hermes_sim.state.arrays import ENERGY, ENGINE_TIME, UNIT_J
 from hermes_sim.state.queues import pop
 
 
@@ -51,6 +51,8 @@ def begin_jobs(state: Any, e: int, lane: int, time_s: float) -> None:
     state.total_jobs[chosen] += number
     state.total_batches[chosen] += 1
     demand = read_curve(state, chosen, units, state.lane_seconds[e, lane])
+    if state.num_units[e] > 0:
+        account_array(state, e, lane, chosen, units)
     state.lane_seconds[e, lane, 0] += timed_s
     if state.is_slow[e] != 0:
         slow_down(state, e, state.lane_seconds[e, lane])
@@ -63,8 +65,20 @@ def begin_jobs(state: Any, e: int, lane: int, time_s: float) -> None:
 
 
 @compiled
-def read_curve(state: Any, queue: int, units: float, seconds: Any) -> float:
-    """Interpolate a job's cost curve into `seconds` [4]; returns the share of memory bandwidth it uses alone."""
+def account_array(state: Any, e: int, lane: int, queue: int, units: float) -> None:
+    """Seconds at work and joules above idle of a batch on devices that count energy by operation."""
+    seconds = state.lane_seconds[e, lane]
+    low, high, weight = curve_place(state, queue, units)
+    joules = state.curve_active_j[queue]
+    active_j = joules[low] + weight * (joules[high] - joules[low])
+    state.lane_units[e, lane, 0] = seconds[0] + seconds[1]
+    state.lane_units[e, lane, UNIT_J] = active_j
+    state.lane_units_j[e, lane] = active_j
+
+
+@compiled
+def curve_place(state: Any, queue: int, units: float) -> tuple[int, int, float]:
+    """Points of a job's cost curve on either side, and the weight of the higher one."""
     xs = state.curve_units[queue]
     low = 0
     high = state.curve_num_points[queue] - 1
@@ -80,6 +94,13 @@ def read_curve(state: Any, queue: int, units: float, seconds: Any) -> float:
     weight = 0.0
     if high > low:
         weight = (units - xs[low]) / (xs[high] - xs[low])
+    return low, high, weight
+
+
+@compiled
+def read_curve(state: Any, queue: int, units: float, seconds: Any) -> float:
+    """Interpolate a job's cost curve into `seconds` [4]; returns the share of memory bandwidth it uses alone."""
+    low, high, weight = curve_place(state, queue, units)
     for resource in range(4):
         left = state.curve_seconds[queue, low, resource]
         right = state.curve_seconds[queue, high, resource]

@@ -23,6 +23,7 @@ from hermes_sim.perf.collective_coefficients import group_collectives
 from hermes_sim.perf.memory import MemoryPlan
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.unit import UnitLink, UnitPlacement
+from hermes_sim.perf.worker import HOST
 from hermes_sim.scenario.cluster import Engine
 from hermes_sim.scenario.engine_device import engine_device
 from hermes_sim.scenario.remote_drafts import DraftDevices
@@ -83,6 +84,11 @@ class Replica:
     @property
     def num_devices(self) -> int:
         return len(self.endpoints)
+
+    @property
+    def runs_jobs_on_arrays(self) -> bool:
+        """Its jobs' products are in compute-in-memory cells, which count energy by operation."""
+        return self.costs is None and self.device.array is not None
 
     @property
     def num_draft_devices(self) -> int:
@@ -155,7 +161,9 @@ class ReplicaBuilder:
             costs=costs,
             remote_drafts=drafts,
             idle_w=power.idle_w * len(own) * share,
-            power_w=costs.cost.power_w if costs is not None else power.tdp_w * bound * len(own) * share,
+            power_w=costs.cost.power_w
+            if costs is not None
+            else _power_w(device, power.tdp_w * bound) * len(own) * share,
             price_usd_per_h=device.usd_per_h * len(own) * share,
             is_owned=device.ownership is not None,
         )
@@ -316,6 +324,15 @@ class ReplicaBuilder:
                 f"with its '{endpoint.device_group}'"
             )
         return max(ways)
+
+
+def _power_w(device: Device, power_w: FloatArray) -> FloatArray:
+    """[4] of a device for jobs; with an array idle power but for the host, and what operations draw beside it."""
+    if device.array is None:
+        return power_w
+    own_w = np.full(4, device.power.idle_w)
+    own_w[HOST] = max(power_w[HOST], device.power.idle_w)
+    return own_w
 
 
 def _of_group(endpoints: Sequence[Endpoint], name: str) -> tuple[Endpoint, ...]:

@@ -118,6 +118,17 @@ class Diffusion(Stage):
             found += repeated(self.small_model.step_operators(passes, self.width, self.height, self.dtype), small)
         return tuple(found)
 
+    def one_pass(self, models: Models) -> tuple[Operator, ...]:
+        size = (self.width, self.height, self.dtype)
+        found = [
+            *self.model.text_operators(1, self.dtype),
+            *self.model.step_operators(1, *size),
+            *self.model.decode_operators(1, *size),
+        ]
+        if self.small_model is not None:
+            found += self.small_model.step_operators(1, *size)
+        return tuple(found)
+
     def resident_bytes(self, models: Models) -> float:
         small = self.small_model.resident_bytes(self.dtype) if self.small_model is not None else 0.0
         return self.model.resident_bytes(self.dtype) + small

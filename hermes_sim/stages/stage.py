@@ -78,6 +78,10 @@ class Stage(Description):
         """Operators of one batch that holds `total_units` units in jobs of `units_per_job` each."""
         return ()
 
+    def one_pass(self, models: Models) -> tuple[Operator, ...]:
+        """Operators of one pass through every network of the stage: their products have its weights, each once."""
+        return self.work(1.0, 1.0, models)
+
     def service_times_s(self, num_requests: int, seed: int, round: int = 0) -> FloatArray | None:
         """Times that the stage itself states, [num_requests] in this round; None where the work decides."""
         return None

@@ -214,6 +214,7 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...], float]] = {
     "curve_units": (_F8, ("queues", "curve_points"), 0.0),
     "curve_seconds": (_F8, ("queues", "curve_points", "four"), 0.0),
     "curve_demand": (_F8, ("queues", "curve_points"), 0.0),
+    "curve_active_j": (_F8, ("queues", "curve_points"), 0.0),  # of engines with an account of their own
     "curve_num_points": (_I8, ("queues",), 1),
     # -- engines: running state
     "now_s": (_F8, ("engines",), 0.0),

@@ -100,3 +100,86 @@ def test_a_model_that_does_not_stay_in_the_array_is_refused() -> None:
     cluster["nodes"][0]["devices"]["cim"] = {"profile": "dcim_3nm", "count": 1}
     with pytest.raises(ConfigError, match="does not stay in the array"):
         load_scenario(cluster, BUSY)
+
+
+def embedder(profile: str = "dcim_edge_flex", serves: tuple[str, ...] = ("embed",), **batching: Any) -> s.Document:
+    """A cluster of a language model, searches on a CPU, and jobs on a compute-in-memory card of their own."""
+    jobs = {
+        "name": "embedder", "serves": list(serves), "placement": {"cim": 1},
+        "batching": {"kind": "dynamic", "max_batch_size": 4, **batching},
+    }  # fmt: skip
+    cluster = s.cluster(s.llm(), jobs, s.workers(["retrieve"], name="search"))
+    cluster["nodes"][0]["devices"]["cim"] = {"profile": profile, "count": 1}
+    cluster["nodes"][0]["links"].append({"between": ["cim", "cpu"], "profile": "pcie4_x16"})
+    return cluster
+
+
+def rag(**embed: Any) -> s.Document:
+    """Bursts, so that texts are embedded in batches of several sizes."""
+    return s.workload({**s.EMBED, **embed}, *s.RAG[1:], traffic=s.traffic(rate="200 /s", num_requests=40))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_texts_embedded_in_an_array(num_workers: int) -> None:
+    """One event a step is the same program; energy by operation adds up to requests, groups and watts."""
+    cluster, workload = embedder(num_workers=num_workers), rag(dtype="int8", num_tokens=None)
+    tables = simulate_scenario(load_scenario(cluster, workload))
+    exact = simulate_scenario(load_scenario(cluster, workload, exact_steps=True))
+    for table in ("requests", "visits", "engines", "timeline", "device_groups"):
+        for column, values in getattr(tables, table).items():
+            np.testing.assert_array_equal(values, getattr(exact, table)[column], err_msg=f"{table}.{column}")
+    groups, engines, requests = tables.device_groups, tables.engines, tables.requests
+    assert groups is not None
+    (place,) = np.flatnonzero(engines["engine"] == "embedder[0]")
+    for column in ("energy_j", "cost_usd"):
+        assert groups[column][0] == pytest.approx(engines[column][place], rel=1e-9)
+    assert groups["active_energy_j"][0] > 0.0
+    spent_j = requests["energy_j"].sum() + requests["idle_energy_j"].sum()
+    assert spent_j == pytest.approx(engines["energy_j"].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("profile", "keys", "batching", "words"),
+    [
+        (
+            "dcim_3nm",
+            {"model": "mistral_7b", "dtype": "bf16"},
+            {},
+            "851,968 macros, a replica of engine",
+        ),
+        ("dcim_3nm", {"dtype": "bf16"}, {"num_workers": 20}, "each worker of engine 'embedder' has"),
+        ("dcim_3nm", {}, {}, "'embed' multiplies in fp32, which the array of dcim_3nm does not"),
+        ("dcim_edge_dense", {"model": "llama_3_70b", "dtype": "int8"}, {}, "'embed' needs 70.6 GB of memory"),
+    ],
+)
+def test_jobs_that_an_array_has_no_room_for_are_refused(
+    profile: str, keys: s.Document, batching: s.Document, words: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_scenario(embedder(profile, **batching), rag(**keys))
+    (problem,) = refused.value.problems
+    assert problem.key == "pipelines[0].stages[0]"
+    assert words in problem.message
+
+
+def test_stages_of_one_engine_share_its_cells_and_its_memory() -> None:
+    """Each of the two encoders would stay alone."""
+    rerank = {
+        "name": "rerank", "kind": "rerank", "after": ["retrieve"], "model": "mistral_7b", "dtype": "bf16",
+        "num_candidates": 4, "tokens_per_candidate": 64,
+    }  # fmt: skip
+    stages = [{**s.EMBED, "model": "llama_3_8b", "dtype": "bf16"}, s.RAG[1], rerank]
+    cluster = embedder("analog_cim_3d", ("embed", "rerank"))
+    both = s.workload(*stages, {**s.PREFILL, "after": ["rerank"]}, s.DECODE)
+    load_scenario(cluster, rag(model="llama_3_8b", dtype="bf16"))
+    with pytest.raises(ConfigError, match="weights of 'embed', 'rerank' do not stay in the array"):
+        load_scenario(cluster, both)
+
+
+def test_a_language_model_has_all_cells_of_its_devices() -> None:
+    cluster = embedder()
+    for engine in cluster["engines"][:2]:
+        engine["placement"] = {"cim": {"devices": 1, "cores": 8}}
+    with pytest.raises(ConfigError) as refused:
+        load_scenario(cluster, rag(dtype="int8"))
+    assert any("'embedder' shares the array" in problem.message for problem in refused.value.problems), refused.value
