@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from hermes_sim.core.errors import ConfigError, HermesError
+from hermes_sim.core.errors import ConfigError, HermesError, Problem
 from hermes_sim.explore.kept_rows import journal_of, kept_rows, known_rows
 from hermes_sim.explore.plan import Plan, plan_sweep
 from hermes_sim.explore.row_cache import RowCache
@@ -20,7 +20,7 @@ from hermes_sim.explore.workers import Workers
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.explored import Explored
 from hermes_sim.scenario.files import FileOrMapping, find_document
-from hermes_sim.scenario.library import find
+from hermes_sim.scenario.library import FileKind, find
 from hermes_sim.scenario.overrides import override_key
 from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.sweep_checks import check_sweep
@@ -63,9 +63,20 @@ def sweep(
 
 def load_sweep(what: FileOrMapping) -> SweepFile:
     """A sweep by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    document = find_document("sweep", what)
-    described = validate(SweepFile, document)
-    problems = check_sweep(described, document)
+    return load_explored("sweep", SweepFile, check_sweep, what)
+
+
+def load_explored(
+    kind: FileKind, schema: type[E], check: Callable[[E, Document], list[Problem]], given: FileOrMapping
+) -> E:
+    """A sweep, study or search by its name in the library, its path or its content. Raises ConfigError with every
+    problem of it.
+
+    check: what is wrong beyond the schema.
+    """
+    document = find_document(kind, given)
+    described = validate(schema, document)
+    problems = check(described, document)
     if problems:
         raise ConfigError(problems)
     return with_files(described, document)
@@ -129,7 +140,7 @@ def run_plan(
     with ExitStack() as opened:
         kept = opened.enter_context(kept_rows(keep)) if keep is not None else None
         known = known_rows(former) if former is not None else {}
-        num_reused = sum(run.scenario is not None and run.key in known for run in plan.runs)
+        reused = {index for index, run in enumerate(plan.runs) if run.scenario is not None and run.key in known}
 
         def on_row(index: int, row: Mapping[str, Any]) -> None:
             rows[index] = dict(row)
@@ -141,10 +152,11 @@ def run_plan(
         try:
             run_planned(plan.runs, known=known, cache=cache, jobs=jobs, workers=workers, on_row=on_row)
         finally:
-            if kept is not None and keep is not None and rows:
+            # interrupted before all known rows were taken over, the former files are worth more
+            if kept is not None and keep is not None and rows and reused <= rows.keys():
                 save_table(run_table(columns, [rows[index] for index in sorted(rows)]), keep, about=about)
                 kept.remove()
-    return run_table(columns, [rows[index] for index in sorted(rows)]), num_reused
+    return run_table(columns, [rows[index] for index in sorted(rows)]), len(reused)
 
 
 def check_runs_folder(folder: Path, kind: str) -> None:
