@@ -17,6 +17,7 @@ from hermes_sim.analysis.statistics import (
     CONFIDENCE,
     Estimate,
     FloatArray,
+    standard_error,
     t_estimate,
     t_quantile,
     unknown,
@@ -50,8 +51,8 @@ def batch_means(values: FloatArray) -> Estimate:
     num = len(means)
     if num == 0:
         return unknown(mean, len(values))
-    standard_error = correlation_factor(means) * _standard_error(means)
-    return t_estimate(mean, standard_error, num - 1, num, is_correlated=is_correlated)
+    error = correlation_factor(means) * standard_error(means)
+    return t_estimate(mean, error, num - 1, num, is_correlated=is_correlated)
 
 
 def correlation_factor(means: FloatArray) -> float:
@@ -89,12 +90,6 @@ def von_neumann(means: FloatArray) -> float:
     num = len(means)
     ratio = 1.0 - float((np.diff(means) ** 2).sum()) / (2.0 * deviations)
     return ratio / math.sqrt((num - 2) / (num**2 - 1))
-
-
-def _standard_error(means: FloatArray) -> float:
-    """Exactly 0 of equal means."""
-    spread = 0.0 if means.min() == means.max() else float(means.std(ddof=1))
-    return spread / math.sqrt(len(means))
 
 
 def quantile_of_series(values: FloatArray, fraction: float, ordered: FloatArray | None = None) -> Estimate:
