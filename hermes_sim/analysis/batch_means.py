@@ -116,13 +116,9 @@ def quantile_of_series(values: FloatArray, fraction: float, ordered: FloatArray 
     return _between_ranks(ordered, fraction, num, share)
 
 
-def quantile_of_independent(values: FloatArray, fraction: float) -> Estimate:
-    """The same of independent values."""
-    return _between_ranks(np.sort(values), fraction, float(len(values)), unknown(math.nan))
-
-
 def _between_ranks(ordered: FloatArray, fraction: float, num_independent: float, share: Estimate) -> Estimate:
-    """Between the order statistics that stand for the ranks of so many independent values."""
+    """Between the order statistics that stand for the ranks of so many independent values. share: of the values below
+    the quantile."""
     value = ordered_quantile(ordered, fraction)
     below, above = binomial_ranks(math.floor(num_independent), fraction)
     if below < 1 or above > math.floor(num_independent):
@@ -130,9 +126,8 @@ def _between_ranks(ordered: FloatArray, fraction: float, num_independent: float,
     scale = len(ordered) / math.floor(num_independent)
     low = float(ordered[max(math.floor(below * scale) - 1, 0)])
     high = float(ordered[min(math.ceil(above * scale) - 1, len(ordered) - 1)])
-    degrees = share.degrees if share.is_known else math.inf
-    standard_error = (high - low) / 2.0 / (t_quantile(degrees) if math.isfinite(degrees) else NORMAL)
-    return Estimate(value, low, high, standard_error, degrees, share.num, share.is_correlated)
+    error = (high - low) / 2.0 / t_quantile(share.degrees)
+    return Estimate(value, low, high, error, share.degrees, share.num, share.is_correlated)
 
 
 def binomial_ranks(num: int, fraction: float) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from hermes_sim.analysis.pareto import pareto_front
 from hermes_sim.analysis.statistics import Difference, paired_difference, t_quantile
@@ -150,7 +151,10 @@ class SweepResults:
         about = read_about(path)
         if "sweep" not in about:
             raise HermesError(f"{path} is not the table of a sweep")
-        sweep = SweepFile.model_validate(about["sweep"])
+        try:
+            sweep = SweepFile.model_validate(about["sweep"])
+        except ValidationError as error:
+            raise HermesError(f"{path} is the table of a sweep that this version does not read: {error}") from error
         return cls(sweep, read_table(path), about["left_out"], about["num_twice"])
 
     def _better(self, metric: str) -> Better:

@@ -63,6 +63,8 @@ class DaskWorkers(Workers):
         run this program."""
         client_of = _dask("--scheduler").Client
         try:
+            # a client of an address that cannot be one is half made, and takes half a minute to go
+            import_module("distributed.comm").get_address_host_port(address)
             client = client_of(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise HermesError(f"--scheduler {address}: no Dask scheduler answers there ({error})") from None

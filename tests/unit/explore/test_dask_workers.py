@@ -158,3 +158,15 @@ def test_no_scheduler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_workers, "CONNECT_S", 0.2)
     with pytest.raises(HermesError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there"):
         workers_of(scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_told_without_trying_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of one is half made, and waits for itself when it goes."""
+
+    def client(*_: object, **__: object) -> None:
+        raise AssertionError("a client was made")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    with pytest.raises(HermesError, match=f"--scheduler {address}: no Dask scheduler answers there .*port"):
+        workers_of(scheduler=address)
