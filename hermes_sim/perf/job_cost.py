@@ -97,6 +97,17 @@ def moved(operator: Operator, worker: Worker) -> float:
     return operator.total_bytes * missed_frac(operator.search, worker.device)
 
 
+def activation_bytes(operators: tuple[Operator, ...]) -> float:
+    """Read and written by the largest operator of a batch beside its weights; searches' vectors lie in their index."""
+    return max((_activation_bytes(one) for one in operators if one.search is None), default=0.0)
+
+
+def _activation_bytes(operator: Operator) -> float:
+    if operator.kind != "gemm":
+        return operator.bytes_per_call
+    return (float(operator.m) * operator.k + float(operator.m) * operator.n) * DTYPE_BYTES[operator.dtype]
+
+
 def batch_seconds(operators: tuple[Operator, ...], worker: Worker) -> FloatArray:
     """[NUM_RESOURCES] seconds of the operators one after another, by what limits each.
 

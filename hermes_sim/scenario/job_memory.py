@@ -59,6 +59,23 @@ def memory_problem(placed: Placed, stages: Sequence[Stage], models: Models) -> s
     return f"{_names(stages)} {_verb('need', stages)} {needs} of memory, a replica of engine {engine.name!r} has {has}"
 
 
+def batch_problem(
+    scenario: Scenario, engine: Engine, device: Device, num_devices: int, batch_bytes: float
+) -> str | None:
+    """In words, where a replica has no room for the activations of its workers' largest batches."""
+    workers = getattr(engine.batching, "num_workers", 1)
+    kept_bytes = sum(memory_bytes(stage, device, scenario.models) for stage in job_stages(scenario, engine))
+    has_bytes = num_devices * device.memory.capacity_bytes
+    if kept_bytes + workers * batch_bytes <= has_bytes:
+        return None
+    kept, batch, has = (format_quantity(one, "bytes") for one in (kept_bytes, batch_bytes, has_bytes))
+    each = f"each of {workers} workers" if workers > 1 else "a batch"
+    return (
+        f"weights and indexes take {kept}, activations of {each} {batch}, a replica has {has}: take a smaller "
+        "max_batch_size, or fewer workers"
+    )
+
+
 def array_problem(placed: Placed, stages: Sequence[Stage], models: Models) -> str | None:
     """In words, what the array of a replica's devices cannot do of these stages; None without an array."""
     from hermes_sim.perf.job_arrays import array_share, multiplies_weights, needed_tiles, num_tiles

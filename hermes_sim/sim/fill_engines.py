@@ -12,14 +12,15 @@ from hermes_sim.batching import PADDINGS, QUEUE_ORDERS, DynamicBatching, TokenBa
 from hermes_sim.batching.layered_prefill import LayeredPrefill
 from hermes_sim.batching.python_batching import PythonOptions
 from hermes_sim.batching.speculation import ON_EARLY_EXIT, ON_GUESSED_BONUS, WITHOUT_BONUS
+from hermes_sim.core.errors import SimulationError
 from hermes_sim.core.rng import stream
 from hermes_sim.models.operator import Operator
 from hermes_sim.perf.job_arrays import on_arrays
-from hermes_sim.perf.job_cost import JobCurve, build_job_curve
+from hermes_sim.perf.job_cost import JobCurve, activation_bytes, build_job_curve
 from hermes_sim.perf.step_cost import LlmCost
 from hermes_sim.perf.worker import Worker
 from hermes_sim.scenario.cluster import Engine, WhileWaiting
-from hermes_sim.scenario.job_memory import kept_passes
+from hermes_sim.scenario.job_memory import batch_problem, kept_passes
 from hermes_sim.scenario.lora import Lora
 from hermes_sim.scenario.remote_drafts import AllAccepted, EarlyExit
 from hermes_sim.scenario.scenario import Scenario
@@ -210,11 +211,10 @@ def fill_curves(
         max_units = stage.most_units(requests, scenario.seed) * replica.engine.batching.max_batch_size
         curve = known.get((replica.engine.name, label))
         if curve is None:
-            curve = build_job_curve(
-                partial(job_work, stage, scenario.models, units_per_job(stage, requests, scenario.seed)),
-                job_worker(replica, scenario),
-                max_units=max(max_units, 1.0),
-            )
+            work = partial(job_work, stage, scenario.models, units_per_job(stage, requests, scenario.seed))
+            largest = max(max_units, 1.0)
+            check_batch(replica, scenario, label, work(largest))
+            curve = build_job_curve(work, job_worker(replica, scenario), max_units=largest)
             known[replica.engine.name, label] = curve
         number = len(curve.units)
         state.curve_num_points[queue] = number
@@ -222,6 +222,13 @@ def fill_curves(
         state.curve_seconds[queue, :number] = curve.seconds
         state.curve_demand[queue, :number] = curve.memory_demand
         state.curve_active_j[queue, :number] = curve.active_j
+
+
+def check_batch(replica: Replica, scenario: Scenario, label: str, largest: tuple[Operator, ...]) -> None:
+    """Raises SimulationError where the activations of the largest batch have no room beside what the engine keeps."""
+    words = batch_problem(scenario, replica.engine, replica.device, replica.num_devices, activation_bytes(largest))
+    if words is not None:
+        raise SimulationError(f"engine '{replica.engine.name}', stage '{label}': {words}")
 
 
 def job_worker(replica: Replica, scenario: Scenario) -> Worker:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hermes_sim.core.errors import ConfigError
+from hermes_sim.core.errors import ConfigError, SimulationError
 from hermes_sim.core.tables import RunTables
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.sim import simulate_scenario
@@ -160,6 +160,13 @@ def test_jobs_that_an_array_has_no_room_for_are_refused(
     (problem,) = refused.value.problems
     assert problem.key == "pipelines[0].stages[0]"
     assert words in problem.message
+
+
+def test_a_batch_has_room_beside_the_weights() -> None:
+    """65,536 texts of 64 tokens: 4 million rows of 28,672 into the activation, 14,336 out, a byte each."""
+    scenario = load_scenario(embedder(max_batch_size=65536), rag(model="llama_3_8b", dtype="int8"))
+    with pytest.raises(SimulationError, match=r"activations of a batch 180 GB, a replica has 17.2 GB"):
+        simulate_scenario(scenario)
 
 
 def test_stages_of_one_engine_share_its_cells_and_its_memory() -> None:
