@@ -89,7 +89,7 @@ def mean_of_replications(values: FloatArray) -> Estimate:
     if num == 0:
         return unknown(math.nan)
     mean = float(values.mean())
-    if num == 1 or math.isnan(mean):
+    if num == 1 or not math.isfinite(mean):
         return unknown(mean, num)
     return t_estimate(mean, standard_error(values), num - 1, num)
 

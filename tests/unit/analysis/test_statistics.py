@@ -111,3 +111,8 @@ def test_fewer_than_ten_pairs_beyond_the_percentile_say_nothing() -> None:
     for fraction in (0.9, 0.99):
         assert quantile_difference(longer, longer + 1.0, fraction).significant is True
         assert quantile_difference(longer, longer + 1.0, fraction).mean == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_nothing_is_known_of_a_mean_that_is_not_finite(value: float) -> None:
+    assert not mean_of_replications(np.array([1.0, value])).is_known
