@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from hermes_sim.explore.capacity.probe import BACKLOG, STOPPED, Row
 from hermes_sim.explore.capacity.table import capacity_table, probe_table, require_sort, sorted_by
 from hermes_sim.explore.capacity.task import CapacityTask, Hint, SeedCapacity, find_capacity
 from hermes_sim.explore.grid import GridPoint
+from hermes_sim.explore.kept_rows import held
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import save_table
 from hermes_sim.explore.sweep import last_words, load_sweep
@@ -139,26 +141,30 @@ def capacity(
     scenarios = [one.scenario for one in chosen if one.scenario is not None]
     if attainment is not None and not any(criterion.objectives(one) for one in scenarios):
         raise HermesError("attainment is a share of the requests that keep the SLO: there is none, name one (slo)")
-    keep = _Kept(None if folder is None else Path(folder))
-    template = CapacityTask(0, scenarios[0], criterion, num_requests, early_stop, known=keep.known)
-    schedule = _Schedule(chosen, replications, template)
-    if workers is not None:
-        _search(schedule, workers, keep, progress)
-    else:
-        with workers_of(jobs) as own:
-            _search(schedule, own, keep, progress)
-    names = tuple(dict.fromkeys(name for one in chosen for name in one.point))
-    table = sorted_by(capacity_table(names, chosen, schedule.found_by_configuration()), by, tolerance)
-    results = CapacityResults(
-        table,
-        probe_table(names, [one.point for one in chosen], schedule.probes),
-        names,
-        criterion,
-        setting_words(scenarios, criterion),
-    )
-    if folder is not None:
-        results.save(folder)
-    return results
+    with ExitStack() as opened:
+        if folder is not None:
+            check_capacity_folder(Path(folder))
+            opened.enter_context(held(Path(folder) / PROBES_FILE))
+        keep = _Kept(None if folder is None else Path(folder))
+        template = CapacityTask(0, scenarios[0], criterion, num_requests, early_stop, known=keep.known)
+        schedule = _Schedule(chosen, replications, template)
+        if workers is not None:
+            _search(schedule, workers, keep, progress)
+        else:
+            with workers_of(jobs) as own:
+                _search(schedule, own, keep, progress)
+        names = tuple(dict.fromkeys(name for one in chosen for name in one.point))
+        table = sorted_by(capacity_table(names, chosen, schedule.found_by_configuration()), by, tolerance)
+        results = CapacityResults(
+            table,
+            probe_table(names, [one.point for one in chosen], schedule.probes),
+            names,
+            criterion,
+            setting_words(scenarios, criterion),
+        )
+        if folder is not None:
+            results.save(folder)
+        return results
 
 
 def configurations(
@@ -322,22 +328,27 @@ class _Kept:
         self._folder = folder
         self.known: dict[str, Row] = {}
         if folder is not None:
-            check_capacity_folder(folder)
             self.known = known_probes(folder)
 
     def add(self, found: SeedCapacity) -> None:
         """Behind the others, at once."""
         if self._folder is None:
             return
-        with (self._folder / JOURNAL_FILE).open("a", encoding="utf-8") as journal:
-            journal.write("".join(f"{json.dumps(row)}\n" for row in found.probes if row["outcome"] != BACKLOG))
+        path = self._folder / JOURNAL_FILE
+        with path.open("a+b") as journal:
+            torn = journal.tell() and path.read_bytes()[-1:] != b"\n"  # what a killed process was writing
+            lines = [f"{json.dumps(row)}\n" for row in found.probes if row["outcome"] != BACKLOG]
+            journal.write("".join([*(["\n"] if torn else []), *lines]).encode())
 
 
 def known_probes(folder: Path) -> dict[str, Row]:
     """By key; a line that was being written when the process died is left out."""
     rows: list[Row] = []
     if (folder / PROBES_FILE).is_file():
-        saved = pd.read_parquet(folder / PROBES_FILE)
+        try:
+            saved = pd.read_parquet(folder / PROBES_FILE)
+        except (OSError, ValueError) as error:  # pyarrow's errors are of these
+            raise HermesError(f"cannot read {folder / PROBES_FILE}: {error}") from error
         rows += [{str(name): value for name, value in row.items()} for row in saved.to_dict("records")]
     if (folder / JOURNAL_FILE).is_file():
         for line in (folder / JOURNAL_FILE).read_text(encoding="utf-8").splitlines():

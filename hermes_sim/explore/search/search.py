@@ -95,6 +95,9 @@ def search(
         record = SearchRecord(described, space, journal, last)
         num_former = record.num_counted
         searching = Searching(described, space, record, last, progress, cache)
+        if not searching.stands_on_its_rows():
+            words = "holds rows of another cluster, workload, device, model or plug-in"
+            raise HermesError(f"{journal} {words}: name a new folder, or start anew with --fresh")
         with workers_of(jobs) if workers is None else nullcontext(workers) as these:
             searching.run(these)
             finalists = searching.finalists()
@@ -173,6 +176,20 @@ class Searching:
     """Points whose last run has ended, or that have had none."""
     _whole: dict[int, Scenario] = field(default_factory=dict)
     """Scenarios of points under way."""
+
+    def stands_on_its_rows(self) -> bool:
+        """Whether a run of each point that was tried before would still be the same one: files may have changed."""
+        return all(self._is_as_before(one) for one in self.record.tried if one.rows)
+
+    def _is_as_before(self, tried: Tried) -> bool:
+        try:
+            scenario = self.whole_scenario(tried)
+        except ConfigError:
+            return False
+        if tried.status != RUNNING:
+            self._whole.pop(tried.number, None)
+        first = PlannedRun({}, scenario.seed, shortened(scenario, self.search.rungs[0]))
+        return str(tried.rows[0]["scenario"]) == first.key
 
     def run(self, workers: Workers) -> None:
         """Until as many points were tried as the file says, or all."""

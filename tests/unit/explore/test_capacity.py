@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from hermes_sim import CapacityResults, ConfigError, HermesError, capacity
-from hermes_sim.explore.capacity.capacity import JOURNAL_FILE, known_probes
+from hermes_sim.explore.capacity.capacity import JOURNAL_FILE, PROBES_FILE, known_probes
 from hermes_sim.explore.capacity.options import axis_of, share_of
+from hermes_sim.explore.kept_rows import held
 from hermes_sim.scenario.load import load_scenario
 from tests import scenarios as s
 
@@ -237,6 +238,8 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     with (folder / JOURNAL_FILE).open("a", encoding="utf-8") as file:
         file.write('{"key": "torn')
     assert len(known_probes(folder)) == len(kept) > 0
+    with held(folder / PROBES_FILE), pytest.raises(HermesError, match="is writing"):
+        find(slo=slo, replications=2, folder=folder)
     results = find(slo=slo, replications=2, folder=folder)
     assert results.best["num_reused"] == len(kept)
     whole = find(slo=slo, replications=2)

@@ -216,6 +216,19 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not(box: Box, sampler: st
     pd.testing.assert_frame_equal(reread.front, whole.front)
 
 
+def test_rows_of_other_files_are_not_mixed_in(box: Box) -> None:
+    """The search file is the same; what it names has been edited."""
+    folder = box.folder / "out"
+    search(small(trials=5), folder=folder, workers=Formula())
+    search(small(trials=6), folder=folder, workers=Formula())
+    box.write("traffic.yaml", box.workload(output=30))
+    with pytest.raises(HermesError, match="holds rows of another cluster, workload"):
+        search(small(trials=7), folder=folder, workers=Formula())
+    results = search(small(trials=7), folder=folder, fresh=True, workers=(anew := Formula()))
+    assert results.num_former == 0
+    assert len(anew.asked) >= 7
+
+
 def test_what_a_kill_has_left_half_done_is_ended(box: Box) -> None:
     """One point that cannot be run and was not told of yet, one asked for and never begun."""
     one = small(trials=8, constraints=[{"require": "seqs != 8 or budget != 512", "because": "it does not"}])
