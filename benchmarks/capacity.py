@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from time import process_time
 
-from hermes_sim.explore.capacity_criterion import Criterion
-from hermes_sim.explore.capacity_probe import BACKLOG, STOPPED, Prober, Setting
-from hermes_sim.explore.capacity_task import NEXT_TO_NOTHING, CapacityTask, Hint, SeedCapacity, find_capacity
+from hermes_sim.explore.capacity.criterion import Criterion
+from hermes_sim.explore.capacity.probe import BACKLOG, STOPPED, Prober, Setting
+from hermes_sim.explore.capacity.task import NEXT_TO_NOTHING, CapacityTask, Hint, SeedCapacity, find_capacity
 from hermes_sim.run import warm_up
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.scenario.scenario import Scenario

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hermes_sim.batching.python_batching import Decisions, PythonBatching
     from hermes_sim.calibration.calibrate import calibrate
     from hermes_sim.core.errors import ConfigError, HermesError, SimulationError, TraceError
-    from hermes_sim.explore.capacity import CapacityResults, capacity
-    from hermes_sim.explore.explain import explain
-    from hermes_sim.explore.search import search
-    from hermes_sim.explore.search_results import SearchResults
+    from hermes_sim.explore.capacity.capacity import CapacityResults, capacity
+    from hermes_sim.explore.explain.explain import explain
+    from hermes_sim.explore.search.results import SearchResults
+    from hermes_sim.explore.search.search import search
     from hermes_sim.explore.sweep import sweep
     from hermes_sim.explore.sweep_results import SweepResults
     from hermes_sim.plugins import load_plugin, register_batching, register_routing
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CapacityResults": "hermes_sim.explore.capacity",
+    "CapacityResults": "hermes_sim.explore.capacity.capacity",
     "Comparison": "hermes_sim.analysis.comparison",
     "ConfigError": "hermes_sim.core.errors",
     "Decisions": "hermes_sim.batching.python_batching",
@@ -46,22 +46,22 @@ _HOMES = {
     "PythonRouting": "hermes_sim.routing.python_routing",
     "Results": "hermes_sim.analysis.results",
     "Scenario": "hermes_sim.scenario.scenario",
-    "SearchResults": "hermes_sim.explore.search_results",
+    "SearchResults": "hermes_sim.explore.search.results",
     "SimulationError": "hermes_sim.core.errors",
     "SweepResults": "hermes_sim.explore.sweep_results",
     "TraceError": "hermes_sim.core.errors",
     "calibrate": "hermes_sim.calibration.calibrate",
-    "capacity": "hermes_sim.explore.capacity",
+    "capacity": "hermes_sim.explore.capacity.capacity",
     "compare": "hermes_sim.analysis.comparison",
     "device": "hermes_sim.scenario.own_devices",
-    "explain": "hermes_sim.explore.explain",
+    "explain": "hermes_sim.explore.explain.explain",
     "kernel_times": "hermes_sim.validation.kernel_times",
     "load_plugin": "hermes_sim.plugins",
     "load_scenario": "hermes_sim.scenario.load",
     "register_batching": "hermes_sim.plugins",
     "register_routing": "hermes_sim.plugins",
     "run_scenario": "hermes_sim.run",
-    "search": "hermes_sim.explore.search",
+    "search": "hermes_sim.explore.search.search",
     "simulate": "hermes_sim.run",
     "sweep": "hermes_sim.explore.sweep",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from hermes_sim import plugins
 
 # short: the same examples every time, on a machine however slow. nightly: new ones, HYPOTHESIS_PROFILE=nightly.
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -26,3 +29,12 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no measured data at {folder} (set HERMES_DATA to run this test)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _plug_ins_of_one_test() -> Iterator[None]:
+    """What a test loads is not there for the next: rows of runs are told apart by the plug-ins too."""
+    before = dict(plugins._loaded)
+    yield
+    plugins._loaded.clear()
+    plugins._loaded.update(before)

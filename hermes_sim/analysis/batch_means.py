@@ -17,6 +17,7 @@ from hermes_sim.analysis.statistics import (
     CONFIDENCE,
     Estimate,
     FloatArray,
+    standard_error,
     t_estimate,
     t_quantile,
     unknown,
@@ -50,8 +51,8 @@ def batch_means(values: FloatArray) -> Estimate:
     num = len(means)
     if num == 0:
         return unknown(mean, len(values))
-    standard_error = correlation_factor(means) * _standard_error(means)
-    return t_estimate(mean, standard_error, num - 1, num, is_correlated=is_correlated)
+    error = correlation_factor(means) * standard_error(means)
+    return t_estimate(mean, error, num - 1, num, is_correlated=is_correlated)
 
 
 def correlation_factor(means: FloatArray) -> float:
@@ -91,12 +92,6 @@ def von_neumann(means: FloatArray) -> float:
     return ratio / math.sqrt((num - 2) / (num**2 - 1))
 
 
-def _standard_error(means: FloatArray) -> float:
-    """Exactly 0 of equal means."""
-    spread = 0.0 if means.min() == means.max() else float(means.std(ddof=1))
-    return spread / math.sqrt(len(means))
-
-
 def quantile_of_series(values: FloatArray, fraction: float, ordered: FloatArray | None = None) -> Estimate:
     """Quantile of a series in order of time, with an interval of two of its order statistics.
 
@@ -121,13 +116,9 @@ def quantile_of_series(values: FloatArray, fraction: float, ordered: FloatArray 
     return _between_ranks(ordered, fraction, num, share)
 
 
-def quantile_of_independent(values: FloatArray, fraction: float) -> Estimate:
-    """The same of independent values."""
-    return _between_ranks(np.sort(values), fraction, float(len(values)), unknown(math.nan))
-
-
 def _between_ranks(ordered: FloatArray, fraction: float, num_independent: float, share: Estimate) -> Estimate:
-    """Between the order statistics that stand for the ranks of so many independent values."""
+    """Between the order statistics that stand for the ranks of so many independent values. share: of the values below
+    the quantile."""
     value = ordered_quantile(ordered, fraction)
     below, above = binomial_ranks(math.floor(num_independent), fraction)
     if below < 1 or above > math.floor(num_independent):
@@ -135,9 +126,8 @@ def _between_ranks(ordered: FloatArray, fraction: float, num_independent: float,
     scale = len(ordered) / math.floor(num_independent)
     low = float(ordered[max(math.floor(below * scale) - 1, 0)])
     high = float(ordered[min(math.ceil(above * scale) - 1, len(ordered) - 1)])
-    degrees = share.degrees if share.is_known else math.inf
-    standard_error = (high - low) / 2.0 / (t_quantile(degrees) if math.isfinite(degrees) else NORMAL)
-    return Estimate(value, low, high, standard_error, degrees, share.num, share.is_correlated)
+    error = (high - low) / 2.0 / t_quantile(share.degrees)
+    return Estimate(value, low, high, error, share.degrees, share.num, share.is_correlated)
 
 
 def binomial_ranks(num: int, fraction: float) -> tuple[int, int]:

@@ -72,7 +72,7 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True)
 class RunExplanation:
-    """Where time goes, and what limits. What would help is measured by explore/sensitivity.py."""
+    """Where time goes, and what limits. What would help is measured by explore/explain/sensitivity.py."""
 
     num_requests: int
     mean_e2e_s: float

@@ -20,8 +20,8 @@ def pareto_front(values: npt.ArrayLike, better: Sequence[Better]) -> BoolArray:
     costs = np.asarray(values, dtype=np.float64) * signs
     known = ~np.isnan(costs).any(axis=1)
     front = np.zeros(len(costs), dtype=np.bool_)
+    others = costs[known]
     for place in np.flatnonzero(known):
-        others = costs[known]
         beaten = (others <= costs[place]).all(axis=1) & (others < costs[place]).any(axis=1)
         front[place] = not beaten.any()
     return front

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-CONFIDENCE = 0.95
+from hermes_sim.analysis.statistics import mean_of_replications
 
 HEADLINES: dict[str, tuple[str, ...]] = {
     **{
@@ -43,15 +43,5 @@ def confidence_intervals(replications: pd.DataFrame) -> dict[str, dict[str, floa
     replications: one row per seed. Student's t with n - 1 degrees of freedom, seeds independent; the half-width of
     one run, or of a metric that some run does not have, is NaN.
     """
-    from scipy.special import stdtrit
-
-    num = len(replications)
-    result: dict[str, dict[str, float]] = {}
-    for name in HEADLINES:
-        values = replications[name].to_numpy(dtype="float64")
-        half_width = math.nan
-        if num > 1:
-            spread = 0.0 if values.min() == values.max() else float(values.std(ddof=1))
-            half_width = float(stdtrit(num - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(num)
-        result[name] = {"mean": float(values.mean()), "half_width_95": half_width}
-    return result
+    found = {name: mean_of_replications(replications[name].to_numpy(dtype="float64")) for name in HEADLINES}
+    return {name: {"mean": one.value, "half_width_95": one.half_width_95} for name, one in found.items()}

@@ -91,12 +91,13 @@ def mean_of_replications(values: FloatArray) -> Estimate:
     mean = float(values.mean())
     if num == 1 or math.isnan(mean):
         return unknown(mean, num)
-    return t_estimate(mean, _standard_deviation(values) / math.sqrt(num), num - 1, num)
+    return t_estimate(mean, standard_error(values), num - 1, num)
 
 
-def _standard_deviation(values: FloatArray) -> float:
-    """Exactly 0 of equal values, whatever their mean is rounded to."""
-    return 0.0 if values.min() == values.max() else float(values.std(ddof=1))
+def standard_error(values: FloatArray) -> float:
+    """Of the mean of two independent values or more; exactly 0 of equal ones, whatever their mean is rounded to."""
+    spread = 0.0 if values.min() == values.max() else float(values.std(ddof=1))
+    return spread / math.sqrt(len(values))
 
 
 def paired_difference(first: FloatArray, second: FloatArray) -> Difference:

@@ -80,8 +80,8 @@ def capacity(
 
     hermes-sim capacity --cluster a100x8 --workload rag --vary cluster.engines.llm.replicas=1,2
     """  # fmt: skip
-    from hermes_sim.explore import capacity as explored
-    from hermes_sim.explore.capacity_options import axis_of, share_of
+    from hermes_sim.explore.capacity import capacity as explored
+    from hermes_sim.explore.capacity.options import axis_of, share_of
     from hermes_sim.explore.sweep import load_sweep
 
     axes = [axis_of(text) for text in vary or []]

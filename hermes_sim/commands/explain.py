@@ -37,7 +37,7 @@ def explain(
 
     hermes-sim explain runs/rag-1 --request 137
     """
-    from hermes_sim.explore.explain import explain as explanation_of
+    from hermes_sim.explore.explain.explain import explain as explanation_of
 
     try:
         with (

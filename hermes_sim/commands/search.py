@@ -42,9 +42,9 @@ def search(
 
     hermes-sim search llama_70b_16_gpus
     """
-    from hermes_sim.explore.search import load_search
-    from hermes_sim.explore.search import search as run_search
-    from hermes_sim.explore.search_words import WIDTH, result_lines
+    from hermes_sim.explore.search.search import load_search
+    from hermes_sim.explore.search.search import search as run_search
+    from hermes_sim.explore.search.words import WIDTH, result_lines
 
     described = load_search(name)
     folder = out if out is not None else DEFAULT_PARENT / f"search-{described.name}"

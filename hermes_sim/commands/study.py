@@ -17,7 +17,7 @@ DEFAULT_PARENT = Path("runs")
 
 
 class Format(StrEnum):
-    """Of figures: explore/figure.py writes each."""
+    """Of figures: explore/study/figure.py writes each."""
 
     PDF = "pdf"
     PNG = "png"
@@ -47,9 +47,9 @@ def study(
 
     hermes-sim study reasoning_paths --quick
     """
-    from hermes_sim.explore.page import failure_lines, run_words
     from hermes_sim.explore.run_table import RUNS_FILE
-    from hermes_sim.explore.study import load_study, run_study, save_study
+    from hermes_sim.explore.study.page import failure_lines, run_words
+    from hermes_sim.explore.study.study import load_study, run_study, save_study
     from hermes_sim.explore.sweep import check_runs_folder
 
     loaded = load_study(name)

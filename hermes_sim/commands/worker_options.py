@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from hermes_sim.explore.row_cache import RowCache
-    from hermes_sim.explore.workers import Workers
+    from hermes_sim.explore.workers.workers import Workers
 
 Jobs = Annotated[
     int | None,
@@ -29,11 +29,11 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="Run also what an equa
 
 def workers_from(jobs: int | None, scheduler: str | None, slurm: list[str] | None) -> AbstractContextManager[Workers]:
     """The workers that the options ask for. Raises HermesError."""
-    from hermes_sim.explore.workers import workers_of
+    from hermes_sim.explore.workers.workers import workers_of
 
     if not slurm:
         return workers_of(jobs, scheduler)
-    from hermes_sim.explore.slurm import slurm_of
+    from hermes_sim.explore.workers.slurm import slurm_of
 
     return workers_of(jobs, scheduler, slurm_of(slurm))
 

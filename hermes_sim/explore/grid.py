@@ -37,8 +37,10 @@ class Points:
 
 
 def sweep_points(sweep: SweepFile) -> Points:
-    """All points of a sweep but those that its axes alone rule out. Raises ConfigError for a condition that cannot be
-    worked out."""
+    """All points of a sweep, the last axis fastest, but those that its axes alone rule out.
+
+    Raises ConfigError for a condition that cannot be worked out.
+    """
     drawn = drawn_axes(sweep)
     groups = [tuple(axis.name for axis in sweep.axes)] if sweep.sampling.kind == "zip" else sweep.zipped
     on_axes = [one for one in sweep.constraints if not needs_scenario(one)]
@@ -54,15 +56,6 @@ def sweep_points(sweep: SweepFile) -> Points:
         else:
             points[key] = point
     return Points(tuple(points.values()), left_out, num_twice)
-
-
-def grid_points(
-    axes: Sequence[Axis], skip: Sequence[Skip] = (), zipped: Sequence[Sequence[str]] = ()
-) -> Iterator[GridPoint]:
-    """All combinations, the last axis fastest, without those that are skipped. zipped: groups that move together."""
-    for point in _all_points(axes, zipped, [{}]):
-        if skipped(skip, point) is None:
-            yield point
 
 
 def _rows(sweep: SweepFile, drawn: Sequence[str]) -> list[dict[str, AxisValue]]:

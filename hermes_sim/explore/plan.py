@@ -115,15 +115,19 @@ class _References:
         self._sweep = sweep
         self._axes = axes
         self._last = last
-        self._known: dict[tuple[str, ...], Scenario] = {}
+        self._known: dict[tuple[tuple[str, str], ...], Scenario] = {}
 
     def of(self, point: GridPoint) -> Scenario | None:
         """None where the point is its own reference, or no tier asks for one."""
         sweep = self._sweep
         if not sweep.tiers or not sweep.reference:
             return None
-        at = {**point, **sweep.reference}
-        key = tuple(at.values())
+        named = {**point, **sweep.reference}
+        at: dict[str, str] = {}
+        for axis in self._axes:  # an axis that is at the point need not be there with the values of the reference
+            if axis.name in named and axis.exists_at(at):
+                at[axis.name] = named[axis.name]
+        key = tuple(at.items())
         if key not in self._known:
             self._known[key] = point_scenario(sweep.base, self._axes, at, called=sweep.name, last=self._last)
         return self._known[key]

@@ -21,7 +21,8 @@ MAX_NUM_ROWS: Final = 100_000
 """About a kilobyte each."""
 KEPT_FRAC: Final = 0.9
 """Of them, when there are more."""
-SECONDS_BETWEEN_COMMITS: Final = 1.0
+SECONDS_BETWEEN_WRITES: Final = 1.0
+"""New rows are written together: the file is locked for the others for as long as that takes, not while runs go on."""
 WAIT_S: Final = 10.0
 """For another process that is writing."""
 
@@ -31,7 +32,8 @@ class RowCache:
 
     def __init__(self, path: Path) -> None:
         self._used: set[str] = set()
-        self._committed_s = time.monotonic()
+        self._new: dict[str, dict[str, Any]] = {}
+        self._written_s = time.monotonic()
         self._rows: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,8 @@ class RowCache:
         """What the run of this hash added to its row; None if it is not known."""
         if self._rows is None:
             return None
+        if key in self._new:
+            return dict(self._new[key])
         try:
             found = self._rows.execute("select row from rows where key = ?", (key,)).fetchone()
         except sqlite3.Error:
@@ -58,19 +62,28 @@ class RowCache:
     def put(self, key: str, row: dict[str, Any]) -> None:
         if self._rows is None:
             return
+        self._new[key] = dict(row)
+        if time.monotonic() - self._written_s <= SECONDS_BETWEEN_WRITES:
+            return
         try:
-            value = zlib.compress(json.dumps(row, default=float).encode())
-            self._rows.execute("insert or replace into rows values (?, ?, ?)", (key, value, time.time()))
-            if time.monotonic() - self._committed_s > SECONDS_BETWEEN_COMMITS:
-                self._rows.commit()
-                self._committed_s = time.monotonic()
+            self._write(self._rows)
+            self._rows.commit()
+            self._written_s = time.monotonic()
         except sqlite3.Error:
             self._give_up()
+
+    def _write(self, rows: sqlite3.Connection) -> None:
+        listed = [
+            (key, zlib.compress(json.dumps(row, default=float).encode()), time.time()) for key, row in self._new.items()
+        ]
+        rows.executemany("insert or replace into rows values (?, ?, ?)", listed)
+        self._new.clear()
 
     def close(self) -> None:
         if self._rows is None:
             return
         try:
+            self._write(self._rows)
             used = [(time.time(), key) for key in self._used]
             self._rows.executemany("update rows set used_s = ? where key = ?", used)
             (number,) = self._rows.execute("select count(*) from rows").fetchone()

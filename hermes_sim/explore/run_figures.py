@@ -21,8 +21,8 @@ from hermes_sim.analysis.pareto import pareto_front
 from hermes_sim.analysis.picture import MARKERS, PALETTE, Width, legend_below, picture, styled
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.words import did_you_mean
-from hermes_sim.explore.points import mean_over_seeds
 from hermes_sim.explore.run_table import DONE
+from hermes_sim.explore.study.points import mean_over_seeds
 from hermes_sim.scenario.axis import number_of
 from hermes_sim.scenario.study_metrics import StudyMetric, metric_of
 

@@ -14,7 +14,7 @@ from hermes_sim.explore.row import run_metrics, tier_metrics
 from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_key import read_files
 from hermes_sim.explore.run_table import DONE, FAILED
-from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
+from hermes_sim.explore.workers.workers import WAIT, Wait, Workers, workers_of
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.scenario import Scenario
 
@@ -35,9 +35,8 @@ def run_planned(
     """The row of every planned run, in their order.
 
     known, cache: rows of former runs by hash (kept_rows.known_rows), of this plan and of any; new ones are put into the
-    cache. workers: where
-    they are run; without them `jobs` processes of this machine at once, by default as many as there are cores. The rows
-    are the same for any, wall times aside.
+    cache. workers: where they are run; without them `jobs` processes of this machine at once, by default as many as
+    there are cores. The rows are the same for any, wall times aside.
     """
     rows: dict[int, Row] = {}
 
@@ -125,11 +124,6 @@ def row_without_run(run: PlannedRun, known: Mapping[str, Row], cache: RowCache |
     if row is None and cache is not None:
         row = cache.get(key)
     return None if row is None else {**_head(run), **row}
-
-
-def run_row(run: PlannedRun) -> Row:
-    """One run and its row, whatever happens in it."""
-    return {**_head(run), **run_outcome(run)}
 
 
 def run_outcome(run: PlannedRun) -> Row:

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from hermes_sim.core.errors import ConfigError, HermesError
+from hermes_sim.core.errors import ConfigError, HermesError, Problem
 from hermes_sim.explore.kept_rows import journal_of, kept_rows, known_rows
 from hermes_sim.explore.plan import Plan, plan_sweep
 from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import DONE, RUNS_FILE, AxisColumns, number_columns, run_table, save_table
 from hermes_sim.explore.runner import Row, run_planned
 from hermes_sim.explore.sweep_results import SweepResults, about_sweep
-from hermes_sim.explore.workers import Workers
+from hermes_sim.explore.workers.workers import Workers
 from hermes_sim.scenario.document import Document
 from hermes_sim.scenario.explored import Explored
 from hermes_sim.scenario.files import FileOrMapping, find_document
-from hermes_sim.scenario.library import find
+from hermes_sim.scenario.library import FileKind, find
 from hermes_sim.scenario.overrides import override_key
 from hermes_sim.scenario.sweep import SweepFile
 from hermes_sim.scenario.sweep_checks import check_sweep
@@ -47,7 +47,7 @@ def sweep(
 
     overrides: `{"workload.KEY": value}`, or `workload.KEY=VALUE` as on the command line, for all runs, whatever the
     axes say. replications: seeds of every point, instead of the sweep's. jobs: processes at once, by default as many as
-    there are cores; workers: other ones, such as a Dask cluster's (explore/workers.py). The rows are the same for any.
+    there are cores; workers: other ones, such as a Dask cluster's (explore/workers). The rows are the same for any.
     cache: rows of runs of earlier sweeps are taken from there, and new ones put in (explore/row_cache.py).
     folder: where the table is kept while the sweep runs; rows that it holds already are not run again, so that the same
     call goes on after an interruption. Nothing is written without it.
@@ -63,9 +63,20 @@ def sweep(
 
 def load_sweep(what: FileOrMapping) -> SweepFile:
     """A sweep by its name in the library, its path or its content. Raises ConfigError with every problem of it."""
-    document = find_document("sweep", what)
-    described = validate(SweepFile, document)
-    problems = check_sweep(described, document)
+    return load_explored("sweep", SweepFile, check_sweep, what)
+
+
+def load_explored(
+    kind: FileKind, schema: type[E], check: Callable[[E, Document], list[Problem]], given: FileOrMapping
+) -> E:
+    """A sweep, study or search by its name in the library, its path or its content. Raises ConfigError with every
+    problem of it.
+
+    check: what is wrong beyond the schema.
+    """
+    document = find_document(kind, given)
+    described = validate(schema, document)
+    problems = check(described, document)
     if problems:
         raise ConfigError(problems)
     return with_files(described, document)
@@ -126,10 +137,12 @@ def run_plan(
     beside the table. Raises HermesError where another process keeps its rows there.
     """
     rows: dict[int, Row] = {}
+    if keep is not None:
+        _made(keep.parent)
     with ExitStack() as opened:
         kept = opened.enter_context(kept_rows(keep)) if keep is not None else None
         known = known_rows(former) if former is not None else {}
-        num_reused = sum(run.scenario is not None and run.key in known for run in plan.runs)
+        reused = {index for index, run in enumerate(plan.runs) if run.scenario is not None and run.key in known}
 
         def on_row(index: int, row: Mapping[str, Any]) -> None:
             rows[index] = dict(row)
@@ -141,14 +154,15 @@ def run_plan(
         try:
             run_planned(plan.runs, known=known, cache=cache, jobs=jobs, workers=workers, on_row=on_row)
         finally:
-            if kept is not None and keep is not None and rows:
+            # interrupted before all known rows were taken over, the former files are worth more
+            if kept is not None and keep is not None and rows and reused <= rows.keys():
                 save_table(run_table(columns, [rows[index] for index in sorted(rows)]), keep, about=about)
                 kept.remove()
-    return run_table(columns, [rows[index] for index in sorted(rows)]), num_reused
+    return run_table(columns, [rows[index] for index in sorted(rows)]), len(reused)
 
 
 def check_runs_folder(folder: Path, kind: str) -> None:
-    """Refuses, before a run, a folder of something else, or one that cannot be written to. Raises HermesError.
+    """Refuses, before a run, a folder of something else. Raises HermesError.
 
     kind: sweep or study, for messages.
     """
@@ -157,6 +171,10 @@ def check_runs_folder(folder: Path, kind: str) -> None:
     table = folder / RUNS_FILE
     if folder.is_dir() and any(folder.iterdir()) and not (table.is_file() or journal_of(table).is_file()):
         raise HermesError(f"--out {folder}: holds something else than a {kind}; name a new folder")
+
+
+def _made(folder: Path) -> None:
+    """Only when there is something to run: wrong input leaves nothing behind. Raises HermesError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from pydantic import ValidationError
 
+from hermes_sim.analysis.pareto import pareto_front
 from hermes_sim.analysis.statistics import Difference, paired_difference, t_quantile
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.words import did_you_mean, listed
@@ -122,12 +123,10 @@ class SweepResults:
 
         where: as of `ranked`.
         """
-        signs = np.array([1.0 if self._better(metric) == "lower" else -1.0 for metric in metrics])
+        better = [self._better(metric) for metric in metrics]
         points = self._where(where)
-        points = points[points[list(metrics)].notna().all(axis=1)]
-        costs = points[list(metrics)].to_numpy(dtype="float64") * signs
-        front = points[_not_dominated(costs)]
-        return front.sort_values(metrics[0], ascending=bool(signs[0] > 0), kind="stable").reset_index(drop=True)
+        front = points[pareto_front(points[list(metrics)].to_numpy(dtype="float64"), better)]
+        return front.sort_values(metrics[0], ascending=better[0] == "lower", kind="stable").reset_index(drop=True)
 
     def save(self, folder: str | Path) -> Path:
         """Writes runs.parquet, which holds all that `load` needs; the file's path. Raises OSError."""
@@ -152,7 +151,10 @@ class SweepResults:
         about = read_about(path)
         if "sweep" not in about:
             raise HermesError(f"{path} is not the table of a sweep")
-        sweep = SweepFile.model_validate(about["sweep"])
+        try:
+            sweep = SweepFile.model_validate(about["sweep"])
+        except ValidationError as error:
+            raise HermesError(f"{path} is the table of a sweep that this version does not read: {error}") from error
         return cls(sweep, read_table(path), about["left_out"], about["num_twice"])
 
     def _better(self, metric: str) -> Better:
@@ -202,11 +204,3 @@ def _lookup(row: Mapping[Any, Any]) -> Any:
 def _half_widths(deviations: pd.DataFrame, num: pd.Series) -> pd.DataFrame:
     factors = [t_quantile(one - 1) / math.sqrt(one) if one > 1 else math.nan for one in num]
     return deviations.mul(factors, axis=0).add_suffix(HALF_WIDTH)
-
-
-def _not_dominated(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """[num_points] of [num_points][num_metrics], lower is better."""
-    kept = np.ones(len(costs), dtype=bool)
-    for index, own in enumerate(costs):
-        kept[index] = not ((costs <= own).all(axis=1) & (costs < own).any(axis=1)).any()
-    return kept

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from hermes_sim.core.schema import Description, Name
-from hermes_sim.scenario.axis_range import Range, number_and_unit
+from hermes_sim.scenario.axis_range import Range
 
 
 def value_name(value: object) -> str:
@@ -140,7 +140,7 @@ class Axis(Description):
         """Positions of the values where all have one, in one unit; else None."""
         choices = self.choices
         numbers = tuple(number for value in choices if (number := value.number) is not None)
-        units = {found[1] if (found := number_and_unit(one.name)) else "" for one in choices if one.x is None}
+        units = {tuple(one.name.split(maxsplit=1)[1:]) for one in choices if one.x is None}
         return numbers if choices and len(numbers) == len(choices) and len(units) <= 1 else None
 
     @property

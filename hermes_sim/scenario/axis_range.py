@@ -131,8 +131,11 @@ class Range(Description):
             return numbers[min(int(share * len(numbers)), len(numbers) - 1)]
         if not self.is_whole:
             return self.rounded(self._at(share))
-        low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)  # each count has the span around it
-        return min(max(self.rounded(math.exp(low + share * (high - low))), self.low), self.high)
+        low, high = self.low - 0.5, self.high + 0.5  # each count has the span around it
+        if self.is_log:
+            low, high = math.log(low), math.log(high)
+        number = low + share * (high - low)
+        return min(max(self.rounded(math.exp(number) if self.is_log else number), self.low), self.high)
 
     def rounded(self, number: float) -> float:
         """As it is written down: six significant digits, or a whole number."""

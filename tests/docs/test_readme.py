@@ -34,6 +34,7 @@ EXAMPLE_FILES = {
     "TERM": "ttft",
     "KIND": "cluster",
     "RUN": "saved",
+    "FOLDER": "saved",
     "KIND/NAME": "device/h100_sxm",
     "cluster/FILE": "cluster/my_cluster",
 }

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hermes_sim.explore.search import search
-from hermes_sim.explore.search_words import WIDTH, result_lines
+from hermes_sim.explore.search.search import search
+from hermes_sim.explore.search.words import WIDTH, result_lines
 from hermes_sim.scenario.check import check_file
 from tests.docs.blocks import REPOSITORY, blocks
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hermes_sim.explore.figure import draw
-from hermes_sim.explore.findings import NOTHING_FOUND
-from hermes_sim.explore.study import StudyResults, load_study, run_study
+from hermes_sim.explore.study.figure import draw
+from hermes_sim.explore.study.findings import NOTHING_FOUND
+from hermes_sim.explore.study.study import StudyResults, load_study, run_study
 from hermes_sim.scenario.axis import number_of
 from hermes_sim.scenario.check import check_file
 from tests.docs.blocks import REPOSITORY, blocks

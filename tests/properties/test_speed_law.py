@@ -7,7 +7,7 @@ import pytest
 
 from hermes_sim.analysis.frames import run_frames
 from hermes_sim.core.tables import REQUESTS, VISITS
-from hermes_sim.explore.rates import all_sped_up
+from hermes_sim.explore.explain.rates import all_sped_up
 from hermes_sim.scenario.load import load_scenario
 from hermes_sim.scenario.overrides import parse_override
 from hermes_sim.scenario.scenario import Scenario

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from hermes_sim.analysis.batch_means import (
     batch_means,
-    quantile_of_independent,
+    binomial_ranks,
     quantile_of_series,
 )
 from hermes_sim.analysis.paired_series import quantile_difference, series_difference
@@ -59,12 +59,11 @@ def test_order_statistics_cover_percentiles_of_a_correlated_series(fraction: flo
     assert_covers(known, float(norm.ppf(fraction)), most=0.995)
 
 
-def test_order_statistics_of_independent_values_by_the_binomial_law() -> None:
+def test_ranks_of_a_percentile_by_the_binomial_law() -> None:
     """Median of 100: David and Nagaraja's ranks 40 and 61, 96.5% by the binomial law."""
-    found = quantile_of_independent(np.arange(1.0, 101.0), 0.5)
-    assert (found.value, found.low, found.high) == (50.5, 40.0, 61.0)
-    assert not quantile_of_independent(np.arange(300.0), 0.99).is_known, "p99 needs 368 values"
-    assert quantile_of_independent(np.arange(368.0), 0.99).is_known
+    assert binomial_ranks(100, 0.5) == (40, 61)
+    assert binomial_ranks(367, 0.99)[1] == 368, "p99 needs 368 values"
+    assert binomial_ranks(368, 0.99)[1] == 368
 
 
 def test_width_falls_with_the_square_root_of_the_length() -> None:

@@ -102,9 +102,11 @@ def test_stopping_early_ends_the_workers() -> None:
 def test_no_worker_outlives_its_parent(sent: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C reaches the whole group, once; a killed parent cannot tell its workers anything."""
     program = textwrap.dedent(f"""
-        import os, sys, time
+        import os, signal, sys, time
         sys.path.insert(0, {str(REPOSITORY)!r})
         from hermes_sim.processes import map_in_processes
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background have it ignored
 
         def wait(number, report):
             open({str(tmp_path)!r} + f"/{{os.getpid()}}", "w").close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.run_table import DONE
-from hermes_sim.explore.workers import End, InProcess
+from hermes_sim.explore.workers.workers import End, InProcess
 
 Measured = Callable[[Mapping[str, str], float], dict[str, float]]
 """(point, share of the requests) -> metrics."""

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from hermes_sim import CapacityResults, ConfigError, HermesError, capacity
-from hermes_sim.explore.capacity import JOURNAL_FILE, known_probes
-from hermes_sim.explore.capacity_options import axis_of, share_of
+from hermes_sim.explore.capacity.capacity import JOURNAL_FILE, known_probes
+from hermes_sim.explore.capacity.options import axis_of, share_of
 from hermes_sim.scenario.load import load_scenario
 from tests import scenarios as s
 

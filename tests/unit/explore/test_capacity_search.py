@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hermes_sim.explore.capacity_grid import LoadLadder
-from hermes_sim.explore.capacity_search import Limit, Tried, find_limit
+from hermes_sim.explore.capacity.bracket import Limit, Tried, find_limit
+from hermes_sim.explore.capacity.grid import LoadLadder
 
 
 class Threshold:

@@ -10,7 +10,7 @@ import pytest
 
 from hermes_sim.analysis.objectives import Objective, judge
 from hermes_sim.analysis.quantiles import quantile
-from hermes_sim.explore.capacity_stop import StopRule, num_allowed_beyond
+from hermes_sim.explore.capacity.stop import StopRule, num_allowed_beyond
 from hermes_sim.scenario.measure import Measure
 from hermes_sim.scenario.slo import LatencyLimit, Statistic
 from hermes_sim.sim.so_far import SoFar

@@ -17,13 +17,13 @@ import pytest
 from hermes_sim import plugins
 from hermes_sim.batching import TOKEN_POLICIES
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore import dask_workers
-from hermes_sim.explore.dask_task import load_part, unparted
-from hermes_sim.explore.dask_workers import DaskWorkers, Parts
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import run_planned
-from hermes_sim.explore.workers import workers_of
+from hermes_sim.explore.workers import dask_workers
+from hermes_sim.explore.workers.dask_task import load_part, unparted
+from hermes_sim.explore.workers.dask_workers import DaskWorkers, Parts
+from hermes_sim.explore.workers.workers import workers_of
 from hermes_sim.plugins import load_plugin
 from hermes_sim.workload.paths import shipped_traces
 from tests.unit.explore.conftest import Box
@@ -158,3 +158,15 @@ def test_no_scheduler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_workers, "CONNECT_S", 0.2)
     with pytest.raises(HermesError, match=r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers there"):
         workers_of(scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_told_without_trying_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of one is half made, and waits for itself when it goes."""
+
+    def client(*_: object, **__: object) -> None:
+        raise AssertionError("a client was made")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    with pytest.raises(HermesError, match=f"--scheduler {address}: no Dask scheduler answers there .*port"):
+        workers_of(scheduler=address)

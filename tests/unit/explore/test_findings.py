@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hermes_sim.explore.findings import crossing, study_findings
-from hermes_sim.explore.page import run_words
-from hermes_sim.explore.points import at_the_end
+from hermes_sim.explore.study.findings import crossing, study_findings
+from hermes_sim.explore.study.page import run_words
+from hermes_sim.explore.study.points import at_the_end
 from tests.unit.explore.studies import grid_table, study, table
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.schema import Description
-from hermes_sim.explore.grid import grid_points, narrowed, point_scenario
+from hermes_sim.explore.grid import narrowed, point_scenario, sweep_points
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.scenario import files
 from hermes_sim.scenario.document import Document
@@ -18,9 +18,10 @@ from tests.unit.explore.studies import RATE, axes, study
 
 def test_every_combination_is_a_point_but_those_skipped() -> None:
     one = study(skip=[{"when": {"batching": "whole", "rate": ["2 /s", "8 /s"]}, "because": "it falls behind"}])
-    assert [tuple(point.values()) for point in grid_points(one.axes, one.skip)] == [
+    assert [tuple(point.values()) for point in sweep_points(one).points] == [
         ("chunked", "1 /s"), ("chunked", "2 /s"), ("chunked", "8 /s"), ("whole", "1 /s"),
     ]  # fmt: skip
+    assert sweep_points(one).left_out == {"it falls behind": 2}
 
 
 def test_narrowed_axes_keep_their_order() -> None:

@@ -99,6 +99,18 @@ def test_a_killed_sweep_goes_on(box: Box) -> None:
     pd.testing.assert_frame_equal(numbers(read_table(table)), numbers(whole.runs))
 
 
+def test_an_interruption_before_the_first_run_costs_no_row(box: Box) -> None:
+    described = {**MANY, "axes": [{**MANY["axes"][0], "values": ["1 /s", "2 /s", "8 /s"]}]}
+    whole = sweep(described, jobs=1, folder="runs").runs
+
+    def interrupted(_done: int, _of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(described, jobs=1, folder="runs", progress=interrupted)
+    pd.testing.assert_frame_equal(read_table(Path("runs") / RUNS_FILE), whole)
+
+
 def test_one_at_a_time_in_a_process_too(tmp_path: Path) -> None:
     with (
         kept_rows(tmp_path / RUNS_FILE),
@@ -149,6 +161,19 @@ def test_the_cache_gives_up_what_was_not_used_for_longest(tmp_path: Path, monkey
     with RowCache(tmp_path / "rows.sqlite") as cache:
         kept = {key for key in [*map(str, range(10)), "new"] if cache.get(key) is not None}
     assert kept == {"0", *map(str, range(3, 10)), "new"}
+
+
+def test_a_cache_is_open_to_others_while_runs_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "WAIT_S", 0.0)
+    path = tmp_path / "rows.sqlite"
+    with RowCache(path) as one, RowCache(path) as other:
+        one.put("a", {"e2e_p50_s": 1.0})
+        monkeypatch.setattr(row_cache, "SECONDS_BETWEEN_WRITES", -1.0)
+        other.put("b", {"e2e_p50_s": 2.0})
+        assert one.get("b") == {"e2e_p50_s": 2.0}
+        assert one.get("a") == {"e2e_p50_s": 1.0}
+    with RowCache(path) as cache:
+        assert cache.get("a") == {"e2e_p50_s": 1.0}
 
 
 def test_a_broken_cache_is_no_cache(tmp_path: Path) -> None:

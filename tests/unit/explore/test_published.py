@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.published import DOCS, marked, publish, with_findings
 from hermes_sim.explore.run_table import RUNS_FILE
-from hermes_sim.explore.study import load_study, run_study
+from hermes_sim.explore.study.published import DOCS, marked, publish, with_findings
+from hermes_sim.explore.study.study import load_study, run_study
 from hermes_sim.scenario.library import entries
 from tests.unit.explore.conftest import Box
 

@@ -20,13 +20,13 @@ import yaml
 from hermes_sim import cli
 from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.run_table import DONE, FAILED
-from hermes_sim.explore.search import JOURNAL_FILE, load_search, search
-from hermes_sim.explore.search_ranking import front_of, hypervolume
-from hermes_sim.explore.search_record import INFEASIBLE, STOPPED, SearchRecord
-from hermes_sim.explore.search_results import SearchResults
-from hermes_sim.explore.search_space import SearchSpace
-from hermes_sim.explore.search_trial import shortened
-from hermes_sim.explore.search_words import WIDTH, result_lines
+from hermes_sim.explore.search.ranking import front_of, hypervolume
+from hermes_sim.explore.search.record import INFEASIBLE, STOPPED, SearchRecord
+from hermes_sim.explore.search.results import SearchResults
+from hermes_sim.explore.search.search import JOURNAL_FILE, load_search, search
+from hermes_sim.explore.search.space import SearchSpace
+from hermes_sim.explore.search.trial import shortened
+from hermes_sim.explore.search.words import WIDTH, result_lines
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.load import load_scenario
 from tests.unit.explore.conftest import Box
@@ -127,7 +127,7 @@ def test_an_axis_is_there_only_when_it_should_be(box: Box) -> None:
 
 
 def _sentence(results: SearchResults, row: Any) -> str:
-    from hermes_sim.explore.search_words import point_of_row
+    from hermes_sim.explore.search.words import point_of_row
 
     return point_of_row(results.search, row.to_dict())
 

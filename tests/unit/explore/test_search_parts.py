@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from hermes_sim.explore.search_ranking import front_of, goes_on, hypervolume, knee_of, ranks
-from hermes_sim.explore.search_space import SearchSpace
-from hermes_sim.explore.search_surrogate import _loss, _squares, fitted
-from hermes_sim.explore.search_table import half_width
+from hermes_sim.explore.search.ranking import front_of, goes_on, hypervolume, knee_of, ranks
+from hermes_sim.explore.search.space import SearchSpace
+from hermes_sim.explore.search.surrogate import _loss, _squares, fitted
+from hermes_sim.explore.search.table import half_width
 from hermes_sim.scenario.axis import Axis
 
 WITHIN = np.zeros(5)

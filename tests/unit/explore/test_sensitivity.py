@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from hermes_sim import HermesError, Results, explain, simulate
 from hermes_sim.cli import app
-from hermes_sim.explore.knobs import Knob, knobs_of
-from hermes_sim.explore.rates import exponent, sped_up
-from hermes_sim.explore.sensitivity import Latencies, effect_on, latencies_of, measure_sensitivities
-from hermes_sim.explore.sensitivity_text import sensitivities_text
-from hermes_sim.explore.turns import (
+from hermes_sim.explore.explain.knobs import Knob, knobs_of
+from hermes_sim.explore.explain.rates import exponent, sped_up
+from hermes_sim.explore.explain.sensitivity import Latencies, effect_on, latencies_of, measure_sensitivities
+from hermes_sim.explore.explain.sensitivity_text import sensitivities_text
+from hermes_sim.explore.explain.turns import (
     DEVICE_KEYS,
     MORE,
     fits,
@@ -28,7 +28,7 @@ from hermes_sim.explore.turns import (
     turn_link,
     turn_replicas,
 )
-from hermes_sim.explore.workers import InProcess
+from hermes_sim.explore.workers.workers import InProcess
 from hermes_sim.hardware.device import Device
 from hermes_sim.scenario.load import load_scenario
 from tests import scenarios as s

@@ -15,8 +15,8 @@ from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import DONE
 from hermes_sim.explore.runner import run_planned
-from hermes_sim.explore.slurm import slurm_of
-from hermes_sim.explore.workers import workers_of
+from hermes_sim.explore.workers.slurm import slurm_of
+from hermes_sim.explore.workers.workers import workers_of
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import study
 from tests.unit.test_processes import is_running
@@ -71,7 +71,7 @@ def test_wrong_options_are_told(options: list[str], message: str) -> None:
 
 def test_the_script_of_a_job(tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
-    from hermes_sim.explore.dask_workers import slurm_cluster
+    from hermes_sim.explore.workers.dask_workers import slurm_cluster
 
     (tmp_path / "slurm.yaml").write_text(OPTIONS)
     with slurm_cluster(slurm_of([str(tmp_path / "slurm.yaml")])) as cluster:

@@ -12,11 +12,11 @@ import yaml
 from hermes_sim import cli
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore import runner
-from hermes_sim.explore.figure import draw
 from hermes_sim.explore.kept_rows import known_rows
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import RUNS_FILE, read_table
-from hermes_sim.explore.study import load_study, run_study, save_study
+from hermes_sim.explore.study.figure import draw
+from hermes_sim.explore.study.study import load_study, run_study, save_study
 from hermes_sim.run import run_scenario
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import axes, study
@@ -60,6 +60,23 @@ def test_multiples_are_those_of_the_reference(box: Box) -> None:
     shared = run_study(study(axes=axes, base=base, tiers=tiers, reference={"gpus": "fast"}), jobs=1).runs
     assert own["meets@own"].tolist() == [1.0, 1.0]
     assert shared["meets@own"].tolist() == [0.0, 1.0]
+
+
+def test_the_reference_has_the_axes_that_its_values_give_it(box: Box) -> None:
+    """Not those that are only at the point, whose equal values must not be taken for one another's."""
+    budget, most = ("cluster.engines.llm.batching." + key for key in ("max_num_batched_tokens", "max_num_seqs"))
+    depending = [
+        {"name": "budget", "key": budget, "values": [512, 1024], "when": {"batching": "chunked"}},
+        {"name": "most", "key": most, "values": [512, 1024], "when": {"batching": "whole"}},
+    ]
+    tiers = [{"name": "own", "slo": {"tpot": {"p50": "1.2 x"}}}]
+    one = study(axes=[axes()[0], *depending], tiers=tiers, reference={"batching": "chunked"})
+    llms = [run.reference.cluster.engines[0].batching for run in plan_sweep(one).runs if run.reference is not None]
+    own, given = llms[:2], llms[2:]
+    assert [batching.max_num_batched_tokens for batching in own] == [512, 1024]
+    assert given[0] == given[1]
+    assert given[0].kind == "chunked_prefill"
+    assert given[0].max_num_seqs == own[0].max_num_seqs
 
 
 def test_a_run_that_fails_is_a_row(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

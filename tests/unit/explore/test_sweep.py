@@ -17,8 +17,8 @@ import hermes_sim
 from hermes_sim import cli
 from hermes_sim.core.errors import ConfigError, HermesError
 from hermes_sim.explore.plan import plan_sweep
-from hermes_sim.explore.run_table import RUNS_FILE, number_columns, run_table
-from hermes_sim.explore.runner import run_row
+from hermes_sim.explore.run_table import RUNS_FILE, number_columns, run_table, save_table
+from hermes_sim.explore.runner import run_outcome
 from hermes_sim.explore.sweep import last_words, load_sweep, sweep
 from hermes_sim.explore.sweep_page import WIDTH
 from hermes_sim.explore.sweep_results import SweepResults
@@ -105,6 +105,14 @@ def test_the_table_is_read_without_the_program(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.runs, found.runs)
     assert (again.sweep, again.left_out, again.num_twice) == (found.sweep, found.left_out, found.num_twice)
     pd.testing.assert_frame_equal(again.points, found.points)
+
+
+def test_a_table_of_another_version_is_told(tmp_path: Path) -> None:
+    rows = [{"rate": "1 /s", "seed": 1, "status": "done", "error": "", "scenario": "", "wall_time_s": 0.1}]
+    about = {"sweep": {**SMALL, "unheard_of": 1}, "left_out": {}, "num_twice": 0}
+    save_table(run_table({"rate": ("1 /s",)}, rows), tmp_path / RUNS_FILE, about=about)
+    with pytest.raises(HermesError, match="of a sweep that this version does not read"):
+        SweepResults.load(tmp_path)
 
 
 def test_points_are_means_over_seeds_with_students_interval() -> None:
@@ -240,4 +248,4 @@ def test_shipped_sweeps_can_be_planned_and_begun(path: Path) -> None:
     plan = plan_sweep(described, last={"workload.traffic.num_requests": 8})
     assert [run.problem for run in plan.runs if run.problem is not None] == []
     for run in (plan.runs[0], plan.runs[-1]):
-        assert run_row(run)["error"] == ""
+        assert run_outcome(run)["error"] == ""

@@ -18,7 +18,7 @@ from hermes_sim.explore import runner
 from hermes_sim.explore.plan import PlannedRun, plan_sweep
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import planned_rows, run_planned
-from hermes_sim.explore.workers import WAIT, InProcess, LocalProcesses, Wait, Workers, workers_of
+from hermes_sim.explore.workers.workers import WAIT, InProcess, LocalProcesses, Wait, Workers, workers_of
 from hermes_sim.processes import WorkerEnded, can_fork
 from tests.unit.explore.conftest import Box
 from tests.unit.explore.studies import axes, study

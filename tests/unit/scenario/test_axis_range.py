@@ -45,6 +45,25 @@ def test_a_range_without_spacing_takes_any_number() -> None:
     assert made(1.0, 2.0).numbers is None
 
 
+@pytest.mark.parametrize(("scale", "middle"), [("linear", 500_050), ("log", 10_000)])
+def test_counts_too_many_to_list_are_drawn_evenly_over_their_scale(scale: str, middle: int) -> None:
+    one = made(100, 1_000_000, scale=scale)
+    assert one.numbers is None
+    assert one.number_at(0.5) == pytest.approx(middle, rel=0.01)
+    assert (one.number_at(0.0), one.number_at(1.0 - 1e-12)) == (100, 1_000_000)
+
+
+def test_counts_from_zero_are_drawn() -> None:
+    assert made(0, 100_000).number_at(0.5) == 50_000
+
+
+def test_numbers_with_other_words_behind_them_are_names() -> None:
+    values = [{"name": name, "set": {"cluster.name": name}} for name in ("4 cards, wide", "4 cards, narrow")]
+    axis = Axis.model_validate({"name": "cards", "values": values})
+    assert axis.kind_of_numbers is None
+    assert axis.numbers is None
+
+
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [

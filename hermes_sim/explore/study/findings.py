@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.analysis.human import digits
-from hermes_sim.explore.points import Points, points_of
+from hermes_sim.explore.study.points import Points, points_of
 from hermes_sim.explore.words import counted, factor_words, joined, metric_named, point_words, value_words
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_finding import Best, Crossover, Finding, Rank, Ratio, Trend

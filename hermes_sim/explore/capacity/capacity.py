@@ -13,15 +13,15 @@ import pandas as pd
 
 from hermes_sim.analysis.human import as_written, percent
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.capacity_criterion import Criterion
-from hermes_sim.explore.capacity_probe import BACKLOG, STOPPED, Row
-from hermes_sim.explore.capacity_table import capacity_table, probe_table, require_sort, sorted_by
-from hermes_sim.explore.capacity_task import CapacityTask, Hint, SeedCapacity, find_capacity
+from hermes_sim.explore.capacity.criterion import Criterion
+from hermes_sim.explore.capacity.probe import BACKLOG, STOPPED, Row
+from hermes_sim.explore.capacity.table import capacity_table, probe_table, require_sort, sorted_by
+from hermes_sim.explore.capacity.task import CapacityTask, Hint, SeedCapacity, find_capacity
 from hermes_sim.explore.grid import GridPoint
 from hermes_sim.explore.plan import plan_sweep
 from hermes_sim.explore.run_table import save_table
 from hermes_sim.explore.sweep import last_words, load_sweep
-from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
+from hermes_sim.explore.workers.workers import WAIT, Wait, Workers, workers_of
 from hermes_sim.run import File, warm_up
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.explored import Base
@@ -58,7 +58,7 @@ class CapacityResults:
     """What a comparison has found."""
 
     table: pd.DataFrame
-    """One row a configuration, the best first (explore/capacity_table.py)."""
+    """One row a configuration, the best first (explore/capacity/table.py)."""
     probes: pd.DataFrame
     """One row a run."""
     axes: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class CapacityResults:
         return folder
 
     def __repr__(self) -> str:
-        from hermes_sim.explore.capacity_words import capacity_words
+        from hermes_sim.explore.capacity.words import capacity_words
 
         return capacity_words(self)
 

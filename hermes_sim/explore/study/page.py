@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from hermes_sim import __version__
-from hermes_sim.explore.points import at_the_end
 from hermes_sim.explore.run_table import FAILED
+from hermes_sim.explore.study.points import at_the_end
 from hermes_sim.explore.words import counted, point_words
 from hermes_sim.scenario.study import StudyFile
 

@@ -10,9 +10,9 @@ from typing import Any
 from hermes_sim.analysis.explanation import RunExplanation, explain_run
 from hermes_sim.analysis.explanation_request import RequestExplanation, chosen_request, explain_request
 from hermes_sim.analysis.results import Results
-from hermes_sim.explore.sensitivity import OnDone, Sensitivities, measure_sensitivities
-from hermes_sim.explore.sensitivity_text import sensitivities_text
-from hermes_sim.explore.workers import Workers
+from hermes_sim.explore.explain.sensitivity import OnDone, Sensitivities, measure_sensitivities
+from hermes_sim.explore.explain.sensitivity_text import sensitivities_text
+from hermes_sim.explore.workers.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from hermes_sim.analysis.figures.heat import fit
 from hermes_sim.analysis.picture import legend_below, picture, styled
-from hermes_sim.explore.panels import PANELS, Panel, axis_title, names_of
-from hermes_sim.explore.points import points_of
+from hermes_sim.explore.study.panels import PANELS, Panel, axis_title, names_of
+from hermes_sim.explore.study.points import points_of
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_figure import StudyFigure
 from hermes_sim.scenario.sweep import TIER

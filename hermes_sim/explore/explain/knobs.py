@@ -11,7 +11,7 @@ from hermes_sim.analysis.explanation import RunExplanation
 from hermes_sim.analysis.explanation_links import engine_endpoints
 from hermes_sim.analysis.results import Results
 from hermes_sim.batching import TokenBatching
-from hermes_sim.explore.turns import (
+from hermes_sim.explore.explain.turns import (
     MORE,
     fits,
     turn_batching,

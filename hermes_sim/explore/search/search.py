@@ -19,9 +19,9 @@ from hermes_sim.explore.plan import PlannedRun
 from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import DONE, FAILED
 from hermes_sim.explore.runner import Row, planned_rows
-from hermes_sim.explore.search_proposals import Seen, candidates_of, farthest_first, most_promising_first, tried_by
-from hermes_sim.explore.search_ranking import front_of, goes_on, normalized
-from hermes_sim.explore.search_record import (
+from hermes_sim.explore.search.proposals import Seen, candidates_of, farthest_first, most_promising_first, tried_by
+from hermes_sim.explore.search.ranking import front_of, goes_on, normalized
+from hermes_sim.explore.search.record import (
     COUNTED,
     INFEASIBLE,
     REPEATED,
@@ -30,12 +30,12 @@ from hermes_sim.explore.search_record import (
     SearchRecord,
     Tried,
 )
-from hermes_sim.explore.search_results import SearchResults
-from hermes_sim.explore.search_space import Parameters, SearchSpace
-from hermes_sim.explore.search_table import front_table, trials_table
-from hermes_sim.explore.search_trial import excess_of, excesses_of, judged, losses_of, shortened
+from hermes_sim.explore.search.results import SearchResults
+from hermes_sim.explore.search.space import Parameters, SearchSpace
+from hermes_sim.explore.search.table import front_table, trials_table
+from hermes_sim.explore.search.trial import excess_of, excesses_of, judged, losses_of, shortened
 from hermes_sim.explore.sweep import last_words, with_files
-from hermes_sim.explore.workers import WAIT, Wait, Workers, workers_of
+from hermes_sim.explore.workers.workers import WAIT, Wait, Workers, workers_of
 from hermes_sim.scenario.files import FileOrMapping, files_read_once, find_document
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.scenario.search import SearchFile

@@ -13,7 +13,7 @@ from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.whole_file import write_whole
 from hermes_sim.explore.run_table import save_table
-from hermes_sim.explore.search_figure import draw_front
+from hermes_sim.explore.search.figure import draw_front
 from hermes_sim.scenario.dump import dump_scenario, dump_yaml
 from hermes_sim.scenario.load import SCENARIO_FILE, read_scenario
 from hermes_sim.scenario.scenario import Scenario

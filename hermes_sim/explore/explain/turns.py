@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from hermes_sim.explore.rates import device_sped_up, everything, sped_up
+from hermes_sim.explore.explain.rates import device_sped_up, everything, sped_up
 from hermes_sim.hardware.placement import PlacementError, Slots
 from hermes_sim.scenario.cluster import ClusterFile, Engine
 from hermes_sim.scenario.scenario import Scenario

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from hermes_sim import __version__
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.dask_task import Plugin, Setup, WorkerRefused, load_part, program_here, run_task
 from hermes_sim.explore.run_key import program_hash
-from hermes_sim.explore.slurm import Slurm
-from hermes_sim.explore.workers import End, Workers
+from hermes_sim.explore.workers.dask_task import Plugin, Setup, WorkerRefused, load_part, program_here, run_task
+from hermes_sim.explore.workers.slurm import Slurm
+from hermes_sim.explore.workers.workers import End, Workers
 from hermes_sim.hardware.device import Device
 from hermes_sim.hardware.link import Link
 from hermes_sim.models.architecture import ModelArchitecture
@@ -63,6 +63,8 @@ class DaskWorkers(Workers):
         run this program."""
         client_of = _dask("--scheduler").Client
         try:
+            # a client of an address that cannot be one is half made, and takes half a minute to go
+            import_module("distributed.comm").get_address_host_port(address)
             client = client_of(address, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise HermesError(f"--scheduler {address}: no Dask scheduler answers there ({error})") from None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hermes_sim.core.errors import HermesError
 from hermes_sim.explore.run_key import program_hash
 from hermes_sim.explore.run_table import DONE, FAILED
-from hermes_sim.explore.search_space import Parameters, SearchSpace
-from hermes_sim.explore.search_trial import excesses_of, losses_of
+from hermes_sim.explore.search.space import Parameters, SearchSpace
+from hermes_sim.explore.search.trial import excesses_of, losses_of
 from hermes_sim.scenario.search import SearchFile
 
 if TYPE_CHECKING:

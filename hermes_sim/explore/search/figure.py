@@ -10,8 +10,8 @@ import pandas as pd
 
 from hermes_sim.analysis.picture import PALETTE, legend_below, picture, styled
 from hermes_sim.explore.run_table import DONE
-from hermes_sim.explore.search_record import STOPPED
-from hermes_sim.explore.search_table import HALF_WIDTH
+from hermes_sim.explore.search.record import STOPPED
+from hermes_sim.explore.search.table import HALF_WIDTH
 from hermes_sim.explore.words import metric_named
 from hermes_sim.scenario.search import SearchFile
 

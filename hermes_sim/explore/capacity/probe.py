@@ -20,12 +20,12 @@ from hermes_sim.analysis.quantiles import fraction_of, num_values_needed
 from hermes_sim.analysis.results import Results
 from hermes_sim.analysis.unloaded import reference_s
 from hermes_sim.core.tables import RunTables
-from hermes_sim.explore.capacity_criterion import Criterion, Judgement, judge_load
-from hermes_sim.explore.capacity_grid import LoadLadder
-from hermes_sim.explore.capacity_row import limit_metrics
-from hermes_sim.explore.capacity_search import Tried
-from hermes_sim.explore.capacity_stop import StopRule
-from hermes_sim.explore.load_run import load_run, requests_of
+from hermes_sim.explore.capacity.bracket import Tried
+from hermes_sim.explore.capacity.criterion import Criterion, Judgement, judge_load
+from hermes_sim.explore.capacity.grid import LoadLadder
+from hermes_sim.explore.capacity.load_run import load_run, requests_of
+from hermes_sim.explore.capacity.row import limit_metrics
+from hermes_sim.explore.capacity.stop import StopRule
 from hermes_sim.explore.run_key import run_key
 from hermes_sim.run import unloaded_latencies
 from hermes_sim.scenario.measure import Margin, Measure

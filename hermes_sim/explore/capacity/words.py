@@ -12,7 +12,7 @@ import pandas as pd
 from hermes_sim.analysis.human import count, digits, duration, percent, usd, with_prefix
 
 if TYPE_CHECKING:
-    from hermes_sim.explore.capacity import CapacityResults
+    from hermes_sim.explore.capacity.capacity import CapacityResults
 
 WIDTH: Final = 80
 LABEL_WIDTH: Final = 13

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from hermes_sim.explore.run_table import DONE, FIRST_COLUMNS
-from hermes_sim.explore.search_ranking import front_of, knee_of
-from hermes_sim.explore.search_record import REPEATED, Tried
-from hermes_sim.explore.search_space import SearchSpace
-from hermes_sim.explore.search_trial import excess_of, losses_of
+from hermes_sim.explore.search.ranking import front_of, knee_of
+from hermes_sim.explore.search.record import REPEATED, Tried
+from hermes_sim.explore.search.space import SearchSpace
+from hermes_sim.explore.search.trial import excess_of, losses_of
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.search import SearchFile
 

@@ -10,20 +10,17 @@ from typing import Final
 import pandas as pd
 
 from hermes_sim.analysis.picture import save_figure
-from hermes_sim.core.errors import ConfigError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import draw
-from hermes_sim.explore.findings import study_findings
-from hermes_sim.explore.page import findings_page
 from hermes_sim.explore.plan import plan_sweep, quick_version
 from hermes_sim.explore.row_cache import RowCache
 from hermes_sim.explore.run_table import FAILED, RUNS_FILE, save_table
-from hermes_sim.explore.sweep import Progress, run_plan, with_files
-from hermes_sim.explore.workers import Workers
-from hermes_sim.scenario.files import find_document
+from hermes_sim.explore.study.figure import draw
+from hermes_sim.explore.study.findings import study_findings
+from hermes_sim.explore.study.page import findings_page
+from hermes_sim.explore.sweep import Progress, load_explored, run_plan
+from hermes_sim.explore.workers.workers import Workers
 from hermes_sim.scenario.study import StudyFile
 from hermes_sim.scenario.study_checks import check_study
-from hermes_sim.scenario.validate import validate
 
 FINDINGS_FILE: Final = "findings.md"
 
@@ -48,12 +45,7 @@ class StudyResults:
 
 def load_study(name: str | Path) -> StudyFile:
     """A study by its name in the library or its path. Raises ConfigError with every problem of the file."""
-    document = find_document("study", name)
-    study = validate(StudyFile, document)
-    problems = check_study(study, document)
-    if problems:
-        raise ConfigError(problems)
-    return with_files(study, document)
+    return load_explored("study", StudyFile, check_study, name)
 
 
 def run_study(

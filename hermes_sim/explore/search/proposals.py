@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hermes_sim.explore.search_space import Parameters, SearchSpace
-from hermes_sim.explore.search_surrogate import Surrogate, fitted
+from hermes_sim.explore.search.space import Parameters, SearchSpace
+from hermes_sim.explore.search.surrogate import Surrogate, fitted
 
 Floats = npt.NDArray[np.float64]
 

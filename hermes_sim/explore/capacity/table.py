@@ -13,11 +13,11 @@ from hermes_sim.analysis.frames import FloatArray
 from hermes_sim.analysis.statistics import LEVEL, holm, mean_of_replications, paired_difference
 from hermes_sim.core.errors import ConfigError, Problem
 from hermes_sim.core.words import did_you_mean, listed
-from hermes_sim.explore.capacity_probe import STOPPED, Row
-from hermes_sim.explore.capacity_task import SeedCapacity
+from hermes_sim.explore.capacity.probe import STOPPED, Row
+from hermes_sim.explore.capacity.task import SeedCapacity
 
 if TYPE_CHECKING:
-    from hermes_sim.explore.capacity import Configuration
+    from hermes_sim.explore.capacity.capacity import Configuration
 
 SORTS: Final[dict[str, bool]] = {
     "capacity": False,

@@ -1,4 +1,4 @@
-"""The findings in docs/studies.md are those of saved runs: `python -m hermes_sim.explore.published runs`."""
+"""The findings in docs/studies.md are those of saved runs: `python -m hermes_sim.explore.study.published runs`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from hermes_sim.analysis.picture import save_figure
 from hermes_sim.core.errors import HermesError
 from hermes_sim.core.whole_file import write_whole
-from hermes_sim.explore.figure import draw
-from hermes_sim.explore.findings import study_findings
-from hermes_sim.explore.page import run_words
 from hermes_sim.explore.run_table import RUNS_FILE, read_table
-from hermes_sim.explore.study import load_study
+from hermes_sim.explore.study.figure import draw
+from hermes_sim.explore.study.findings import study_findings
+from hermes_sim.explore.study.page import run_words
+from hermes_sim.explore.study.study import load_study
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 SCREEN_DPI = 150
 _BLOCK = re.compile(r"(<!-- findings of (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

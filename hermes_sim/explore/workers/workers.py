@@ -15,7 +15,7 @@ from hermes_sim.run import warm_up
 from hermes_sim.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
-    from hermes_sim.explore.slurm import Slurm
+    from hermes_sim.explore.workers.slurm import Slurm
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -227,7 +227,7 @@ def workers_of(
     if scheduler is not None and slurm is not None:
         raise HermesError("--scheduler and --slurm: a cluster that runs, or one that is started; not both")
     if scheduler is not None or slurm is not None:
-        from hermes_sim.explore.dask_workers import DaskWorkers
+        from hermes_sim.explore.workers.dask_workers import DaskWorkers
 
         if slurm is not None:
             return closing(DaskWorkers.on_slurm(slurm, jobs))

@@ -12,9 +12,9 @@ from hermes_sim.analysis.human import duration
 from hermes_sim.analysis.objectives import Objective
 from hermes_sim.analysis.quantiles import statistic
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.capacity_criterion import Criterion, objective_name
-from hermes_sim.explore.capacity_probe import Prober, Row, Setting
-from hermes_sim.explore.capacity_search import Limit, find_limit
+from hermes_sim.explore.capacity.bracket import Limit, find_limit
+from hermes_sim.explore.capacity.criterion import Criterion, objective_name
+from hermes_sim.explore.capacity.probe import Prober, Row, Setting
 from hermes_sim.scenario.scenario import Scenario
 
 COLD_SHARE: Final = 0.5

@@ -12,9 +12,9 @@ import pandas as pd
 
 from hermes_sim.analysis.human import digits
 from hermes_sim.explore.run_table import DONE, FAILED
-from hermes_sim.explore.search_record import INFEASIBLE, STOPPED
-from hermes_sim.explore.search_results import SearchResults
-from hermes_sim.explore.search_table import HALF_WIDTH
+from hermes_sim.explore.search.record import INFEASIBLE, STOPPED
+from hermes_sim.explore.search.results import SearchResults
+from hermes_sim.explore.search.table import HALF_WIDTH
 from hermes_sim.explore.words import counted, metric_named, value_words
 from hermes_sim.scenario.search import SearchFile
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hermes_sim.analysis.figures.heat import color_bar, heat, plain_ticks
 from hermes_sim.analysis.picture import DENSITY, MARKERS, PALETTE, PART_PATTERNS, line_style
-from hermes_sim.explore.points import Points
+from hermes_sim.explore.study.points import Points
 from hermes_sim.explore.words import metric_named
 from hermes_sim.scenario.axis import Axis
 from hermes_sim.scenario.study import StudyFile

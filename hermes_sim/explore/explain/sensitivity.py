@@ -15,8 +15,8 @@ from hermes_sim.analysis.frames import floats, is_finished
 from hermes_sim.analysis.results import Results
 from hermes_sim.analysis.statistics import difference_from, t_estimate
 from hermes_sim.core.errors import HermesError
-from hermes_sim.explore.knobs import Knob, LeftOut, knobs_of
-from hermes_sim.explore.workers import Workers, workers_of
+from hermes_sim.explore.explain.knobs import Knob, LeftOut, knobs_of
+from hermes_sim.explore.workers.workers import Workers, workers_of
 from hermes_sim.run import run_scenario
 from hermes_sim.scenario.scenario import Scenario
 

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Iterator
 
 from hermes_sim.analysis.human import percent
-from hermes_sim.explore.knobs import LeftOut
-from hermes_sim.explore.sensitivity import THROUGHPUT, Effect, Sensitivities, Sensitivity
+from hermes_sim.explore.explain.knobs import LeftOut
+from hermes_sim.explore.explain.sensitivity import THROUGHPUT, Effect, Sensitivities, Sensitivity
 
 WIDTH = 80
 NAME = 34

@@ -13,7 +13,7 @@ from hermes_sim.analysis.findings import CHANCE_FACTOR, MIN_GROWTH_FRAC, queue_g
 from hermes_sim.analysis.frames import floats
 from hermes_sim.analysis.human import as_written, count, digits, duration, percent
 from hermes_sim.analysis.objectives import Objective, Verdict, judge, objectives_of
-from hermes_sim.explore.load_run import LoadRun
+from hermes_sim.explore.capacity.load_run import LoadRun
 from hermes_sim.scenario.scenario import Scenario
 from hermes_sim.workload.load import LoadUnit
 

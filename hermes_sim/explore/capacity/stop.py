@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hermes_sim.analysis.human import count
 from hermes_sim.analysis.objectives import Objective
 from hermes_sim.analysis.quantiles import fraction_of, quantile
-from hermes_sim.explore.capacity_criterion import ATTAINMENT, SATURATION, objective_name
+from hermes_sim.explore.capacity.criterion import ATTAINMENT, SATURATION, objective_name
 from hermes_sim.scenario.measure import Measure
 from hermes_sim.sim.so_far import SoFar
 

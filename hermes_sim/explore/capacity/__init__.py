@@ -1,0 +1,1 @@
+"""The highest load within the objectives: bracketed, per dollar, per watt."""

@@ -1,0 +1,1 @@
+"""Where runs are run: this process, several, or a Dask cluster, in jobs of SLURM too."""
