@@ -74,7 +74,7 @@ def test_nothing_is_sent_where_the_encoder_shares_the_device() -> None:
 def test_a_lone_job_takes_what_its_operators_take() -> None:
     coordinator, tables = run(s.cluster(encoder(), s.llm()), [1, 3])
     stage = coordinator.lowered.pipelines[0].stages[0].stage
-    worker = job_worker(coordinator.lowered.replicas[0])
+    worker = job_worker(coordinator.lowered.replicas[0], coordinator.lowered.scenario)
     for visit, pictures in enumerate((1, 3)):
         alone_s = batch_seconds(stage.work(577.0 * pictures, 577.0, {}), worker).sum()
         # the curve is linear between points a tenth apart, the tiles of a product are not

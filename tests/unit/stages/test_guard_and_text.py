@@ -89,7 +89,7 @@ class TestText:
     )
     def test_a_job_is_on_one_core_and_a_batch_on_several(self, stage: TextStage, units: float, core_s: float) -> None:
         scenario = load_scenario(s.cluster(s.llm(), s.workers([stage.kind], cores=4)), s.workload())  # type: ignore[attr-defined]
-        worker = job_worker(lower(scenario, REQUESTS).replicas[1])
+        worker = job_worker(lower(scenario, REQUESTS).replicas[1], scenario)
         for num_jobs, num_cores in ((1, 1), (3, 3), (16, 4)):
             (operator,) = stage.work(num_jobs * units, units, {})
             assert operator_seconds(operator, worker)[1] == pytest.approx(num_jobs * core_s / num_cores)
